@@ -1,0 +1,115 @@
+# Two commands matter: `make book` builds the site, `make test` checks everything.
+# Both set up .venv on first use. `make` alone lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+TORCH ?= 2.13.0
+PIP_FLAGS ?=
+
+BIN := $(VENV)/bin
+SITE := _build/html
+STAMPS := _build/stamps
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+# One thread a process: sums then have one order, and JOBS processes do not fight over cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+# What the figures are made from, and what the pages are made from.
+MODULES := $(shell find ils -name '*.py' -not -path '*/.*')
+DATA := $(shell find book/data -type f -not -name '.*' 2>/dev/null)
+PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@echo
+	@echo "Settings: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) (processes)"
+
+# --- set-up ---------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.installed ## make .venv with the pinned packages and ils, editable
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -r requirements.lock
+	# Without isolation: a build environment of its own would fetch an unpinned setuptools.
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: lock
+lock: ## resolve the extras of pyproject.toml anew into requirements.lock
+	$(PYTHON) tools/lock.py $(TORCH)
+
+# --- the book -------------------------------------------------------------------------
+
+.PHONY: book
+book: $(STAMPS)/book ## build the site, strictly, into _build/html
+	@echo "The book is at $(SITE)/index.html"
+
+.PHONY: figures
+figures: $(STAMPS)/figures ## execute the notebooks and export SVG, PDF, PNG and CSV of each figure
+
+# A date cannot show that a file was removed; a list of names can.
+.PHONY: FORCE
+$(STAMPS)/names: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(sort $(MODULES) $(PAGES)) | cmp -s - $@ || printf '%s\n' $(sort $(MODULES) $(PAGES)) > $@
+
+$(STAMPS)/figures: $(VENV)/.installed $(STAMPS)/names $(MODULES) $(NOTEBOOKS) $(DATA) tools/run_notebooks.py
+	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --no-write --jobs $(JOBS) --figures _build/figures/figures $(NOTEBOOKS)
+	@touch $@
+
+_build/vendor/mathjax/tex-svg-full.js: $(VENV)/.installed tools/vendor.py
+	$(BIN)/python tools/vendor.py $(@D)
+	@touch $@
+
+# From an empty folder each time: a warm build repeats no warning and keeps old glued numbers.
+$(STAMPS)/book: $(STAMPS)/figures _build/vendor/mathjax/tex-svg-full.js $(STAMPS)/names $(PAGES) $(MODULES) _config.yml _toc.yml
+	rm -rf $(SITE) _build/.doctrees
+	$(BIN)/jupyter-book build . --all -W --keep-going -n
+	@touch $@
+
+# --- checks ---------------------------------------------------------------------------
+
+.PHONY: test
+test: lint book ## run every check: lint, unit tests, notebooks against their outputs, site
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env tests $(NOTEBOOKS)
+
+.PHONY: lint
+lint: $(VENV)/.installed ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# --- results --------------------------------------------------------------------------
+
+.PHONY: run
+run: $(VENV)/.installed ## execute all notebooks and write their outputs in place
+	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --jobs $(JOBS) $(NOTEBOOKS)
+
+.PHONY: results
+results: $(VENV)/.installed ## repeat the long runs whose records lie in book/data
+	$(BIN)/python -m ils.lab.results
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/book ## picture every page into _build/screenshots
+	$(BIN)/python tools/screenshots.py _build/screenshots
+
+# --- tidying --------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove what was built, and caches
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -not -path './.venv/*' -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find book -name .ipynb_checkpoints -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the environment too
+	rm -rf $(VENV) ils.egg-info

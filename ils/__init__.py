@@ -1,0 +1,42 @@
+r"""Intermediate Loss Sampling: differentiate through a categorical draw.
+
+A draw from ``Categorical(softmax(logits))`` has no derivative.  Intermediate Loss Sampling
+(Shliselberg 2019) draws an exact one-hot sample forward; backward it moves the sample one
+gradient step, brings it back to the simplex as a target ``pi_D``, and hands on the gradient of
+``KL(pi_D || pi)``::
+
+    z = ils.sample(logits, step_size=0.1)      # in place of F.gumbel_softmax(logits, hard=True)
+    loss(z).backward()
+
+The tour:
+
+- :func:`ils.sample` draws and carries the gradient; :func:`ils.differentiable_draw` attaches it
+  to a draw that is already there.
+- :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
+  bring the stepped sample back to the simplex (:mod:`ils.simplex`).
+- :mod:`ils.target` holds the formulas, of a given draw.
+- :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance.
+- :mod:`ils.squeeze` holds the note's bound, its ladder of ``n`` draws, and fixed points.
+
+``import ils`` needs PyTorch alone; ``ils.lab`` (experiments, records, figures) needs the extra
+``ils[lab]``.
+"""
+
+from ils import estimators, exact, squeeze, target
+from ils.operator import differentiable_draw, sample
+from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Normalizer",
+    "differentiable_draw",
+    "estimators",
+    "exact",
+    "project_simplex",
+    "sample",
+    "squeeze",
+    "sum_normalize",
+    "sum_normalize_unclamped",
+    "target",
+]

@@ -1,0 +1,99 @@
+"""What the public functions refuse, and how they say so.
+
+Each check names the argument, what was expected and what came.  Checks that must look at values
+(and so wait for an accelerator) are left out while a program is being compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+
+def check_logits(logits: Tensor, dim: int = -1) -> None:
+    """Refuse what is not a batch of logits with at least one category that can be drawn."""
+    check_floating("logits", logits)
+    if logits.dim() == 0:
+        raise ValueError("logits: expected at least one dimension (the categories), got a scalar")
+    if not -logits.dim() <= dim < logits.dim():
+        raise ValueError(f"dim: expected an axis of a {logits.dim()}-d tensor, got {dim}")
+    if logits.shape[dim] == 0:
+        raise ValueError(
+            f"logits: expected at least one category along dim {dim}, got shape "
+            f"{tuple(logits.shape)}"
+        )
+    if torch.compiler.is_compiling() or logits.numel() == 0:
+        return
+    # One pass decides all: the maximum of a row is NaN if any entry is, +inf if any entry is,
+    # and -inf if all entries are.
+    top = logits.detach().amax(dim)
+    if not bool(torch.isfinite(top).all()):
+        if bool(top.isnan().any()):
+            raise ValueError("logits: expected numbers or -inf, got NaN")
+        if bool(top.isposinf().any()):
+            raise ValueError("logits: expected numbers or -inf, got +inf")
+        raise ValueError("logits: expected a category to draw in every row, got a row of -inf")
+
+
+def check_floating(name: str, value: Tensor) -> None:
+    """Refuse what is not a floating-point tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {value.dtype}")
+
+
+def check_same_shape(name: str, value: Tensor, expected: Tensor) -> None:
+    """Refuse a tensor whose shape is not that of another."""
+    if value.shape != expected.shape:
+        raise ValueError(
+            f"{name}: expected shape {tuple(expected.shape)}, got {tuple(value.shape)}"
+        )
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse what is not a positive finite real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a positive finite number, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse what is not zero or a positive finite real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: expected zero or a positive finite number, got {value}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse what is not an integer of at least one."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+def check_distribution(name: str, probs: Tensor) -> None:
+    """Refuse what is not a batch of distributions along the last axis."""
+    check_floating(name, probs)
+    if probs.dim() == 0 or probs.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: expected at least one category along the last axis, got shape "
+            f"{tuple(probs.shape)}"
+        )
+    if torch.compiler.is_compiling():
+        return
+    tolerance = probs.shape[-1] * 8 * torch.finfo(probs.dtype).eps
+    sums = probs.detach().sum(-1)
+    # Written so that NaN is refused too: every comparison with NaN is false.
+    if not bool((probs.detach() >= 0).all() & ((sums - 1).abs() <= tolerance).all()):
+        raise ValueError(
+            f"{name}: expected entries of at least 0 that sum to 1 along the last axis, got "
+            f"a smallest entry of {probs.detach().min():.3g} and sums from {sums.min():.6g} to "
+            f"{sums.max():.6g}"
+        )

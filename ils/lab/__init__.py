@@ -1,0 +1,1 @@
+"""The laboratory: problems, runs, records and figures of the report (extra ``ils[lab]``)."""

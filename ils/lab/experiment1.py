@@ -1,0 +1,288 @@
+"""Experiment 1, the note's toy: its parts, each one batched run with a fixed protocol.
+
+(a) :func:`as_in_the_note`: six settings, six random groups.  (b) :func:`controlled` and
+:func:`corrected`: the same 200 groups for every setting.  (c) :func:`tuning` and :func:`fair`: a
+learning-rate sweep on groups of its own, and the best of each method on fresh ones.
+(d) :func:`collapse`: the exact gradient of the toy's own bound.  :func:`limits`: the fixed points.
+
+Every part has a seed of its own and takes ``stop``, to run only its first steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
+from ils.lab.simulate import (
+    Block,
+    Bound,
+    Gumbel,
+    Intermediate,
+    constant,
+    linear_decay,
+    record_steps,
+    simulate,
+)
+from ils.lab.toy import Toy, ils_limit, keep_mass_threshold, random_toy
+from ils.simplex import sum_normalize_unclamped
+from ils.target import centred_gradient, logits_gradient, probs_gradient
+
+__all__ = [
+    "as_in_the_note",
+    "choose",
+    "collapse",
+    "controlled",
+    "controlled_toy",
+    "corrected",
+    "fair",
+    "limits",
+    "tuning",
+]
+
+STEPS = 50_000
+LEARNING_RATE = 0.01
+STEP_SIZES = (0.1, 0.01, 0.001)
+TEMPERATURES = (0.1, 1.0, 10.0)
+GROUPS = 200
+SEEDS = {"note": 14, "controlled": 10, "tuning": 2019, "fair": 2020}
+
+NOTE_SETTINGS = tuple(f"ILS, step {a:g}" for a in STEP_SIZES) + tuple(
+    f"Gumbel, T = {t:g}" for t in TEMPERATURES
+)
+
+COLLAPSE_STEPS = 200_000
+
+SWEEP_GROUPS = 20
+SWEEP_RATES = tuple(10 ** (power / 2) for power in range(-6, 3))
+SWEEP_TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 10.0)
+SPEED_LEVEL = 0.005
+
+
+def _toy(groups: int, seed: int) -> Toy:
+    """The problems of a part; its noise has the seeds that follow."""
+    return random_toy(groups, generator=torch.Generator().manual_seed(seed))
+
+
+def _note_blocks() -> list[Block]:
+    """The note's six settings with the note's gradient, learning rate and unclamped ``h``."""
+    note = Intermediate(STEP_SIZES, gradient=probs_gradient, normalizer=sum_normalize_unclamped)
+    rates = [LEARNING_RATE] * 3
+    return [
+        Block(NOTE_SETTINGS[:3], note, rates),
+        Block(NOTE_SETTINGS[3:], Gumbel(TEMPERATURES), rates),
+    ]
+
+
+def as_in_the_note(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+    """(a) The six settings on six random groups; the note's panels are setting ``k``, group ``k``.
+
+    Every setting runs on every group, so that a panel can be set against the same setting on
+    other problems.
+    """
+    toy = _toy(len(NOTE_SETTINGS), SEEDS["note"])
+    return simulate(
+        toy,
+        _note_blocks(),
+        steps=STEPS,
+        seed=SEEDS["note"] + 1,
+        record=record_steps(STEPS, every=250),
+        measures=[toy.divergence],
+        stop=stop,
+        progress=progress,
+    )
+
+
+def controlled_toy() -> Toy:
+    """The 200 groups of parts (b) and (d)."""
+    return _toy(GROUPS, SEEDS["controlled"])
+
+
+def _controlled(
+    toy: Toy, blocks: Sequence[Block], stop: int | None, progress: str | None
+) -> pd.DataFrame:
+    """Run settings of (b); the noise does not depend on which others run beside them."""
+    return simulate(
+        toy,
+        blocks,
+        steps=STEPS,
+        seed=SEEDS["controlled"] + 1,
+        record=record_steps(STEPS),
+        measures=[toy.divergence],
+        stop=stop,
+        progress=progress,
+    )
+
+
+def controlled(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+    """(b) The note's six settings, all on the same 200 groups."""
+    return _controlled(controlled_toy(), _note_blocks(), stop, progress)
+
+
+def corrected(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+    """(b) The corrected gradient and its variants on the groups and draws of :func:`controlled`."""
+    toy = controlled_toy()
+    threshold = keep_mass_threshold(toy.eps, toy.size)
+    names = [f"ILS corrected, step {a:g}" for a in STEP_SIZES]
+    blocks = [
+        Block(names, Intermediate(STEP_SIZES), [LEARNING_RATE] * 3),
+        Block(
+            ["ILS corrected and centred, step 0.01"],
+            Intermediate([0.01], gradient=centred_gradient),
+            [LEARNING_RATE],
+        ),
+        Block(
+            ["ILS mass-keeping, step 0.1 eps N K", "ILS mass-keeping, step eps N K"],
+            Intermediate([0.1 * threshold, threshold], keep_mass=True),
+            [LEARNING_RATE] * 2,
+        ),
+    ]
+    return _controlled(toy, blocks, stop, progress)
+
+
+def collapse(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+    """(d) Exact gradient descent on the toy's own bound, on the groups of (b)."""
+    toy = _toy(GROUPS, SEEDS["controlled"])
+    return simulate(
+        toy,
+        [Block(["exact gradient of the bound"], Bound(), [LEARNING_RATE])],
+        steps=COLLAPSE_STEPS,
+        seed=SEEDS["controlled"] + 1,
+        record=record_steps(COLLAPSE_STEPS),
+        measures=[toy.divergence, toy.bound],
+        stop=stop,
+        progress=progress,
+    )
+
+
+def _sweep(rates: dict[tuple[str, str], Sequence[float]]) -> list[Block]:
+    """Blocks of the fair comparison: for each method and schedule, its learning rates.
+
+    Args:
+        rates: learning rates by (method, schedule); a setting is "method | schedule | rate".
+    """
+    threshold = keep_mass_threshold(1e-8, 25)
+    rules = {
+        "ILS (note)": (Intermediate, (0.01,), {"gradient": probs_gradient}),
+        "ILS (corrected)": (Intermediate, (0.01,), {"gradient": logits_gradient}),
+        "ILS (mass-keeping, 0.1)": (Intermediate, (0.1 * threshold,), {"keep_mass": True}),
+        "ILS (mass-keeping, 1)": (Intermediate, (threshold,), {"keep_mass": True}),
+    } | {f"Gumbel, T = {t:g}": (Gumbel, (t,), {}) for t in SWEEP_TEMPERATURES}
+    schedules = {"constant": constant, "decay": linear_decay}
+    return [
+        Block(
+            [f"{method} | {schedule} | {rate:.4g}" for rate in values],
+            rules[method][0](rules[method][1] * len(values), **rules[method][2]),
+            list(values),
+            schedules[schedule],
+        )
+        for (method, schedule), values in rates.items()
+    ]
+
+
+METHODS = (
+    "ILS (note)",
+    "ILS (corrected)",
+    "ILS (mass-keeping, 0.1)",
+    "ILS (mass-keeping, 1)",
+    *(f"Gumbel, T = {t:g}" for t in SWEEP_TEMPERATURES),
+)
+
+
+def tuning(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+    """(c) Every method, schedule and learning rate on 20 groups that nothing else uses.
+
+    Values are means over the groups.
+    """
+    toy = _toy(SWEEP_GROUPS, SEEDS["tuning"])
+    rates = {(m, s): SWEEP_RATES for m in METHODS for s in ("constant", "decay")}
+    curves = simulate(
+        toy,
+        _sweep(rates),
+        steps=STEPS,
+        seed=SEEDS["tuning"] + 1,
+        record=record_steps(STEPS),
+        measures=[toy.divergence],
+        stop=stop,
+        progress=progress,
+    )
+    return curves.groupby(["setting", "measure"], sort=False).mean()
+
+
+def choose(tuned: pd.DataFrame) -> pd.DataFrame:
+    """Pick learning rates from :func:`tuning`: the lowest end, and the first to the level.
+
+    The end is the mean of the last five recorded steps.  A method that never reaches the level
+    has no rate for speed.
+
+    Returns:
+        One row a method, schedule and purpose ("end", "speed"), with the rate.
+    """
+    keys = tuned.index.get_level_values("setting").str.split(" | ", regex=False)
+    table = pd.DataFrame(keys.tolist(), columns=["method", "schedule", "rate"])
+    table["end"] = tuned.iloc[:, -5:].mean(axis=1).to_numpy()
+    below = tuned.to_numpy() < SPEED_LEVEL
+    first = tuned.columns.to_numpy()[below.argmax(axis=1)].astype(float)
+    table["speed"] = first
+    table.loc[~below.any(axis=1), "speed"] = float("inf")
+    picks = []
+    for (method, schedule), part in table.groupby(["method", "schedule"], sort=False):
+        for purpose in ("end", "speed"):
+            best = part.loc[part[purpose].idxmin()]
+            if best[purpose] < float("inf"):
+                picks.append((method, schedule, purpose, float(best["rate"])))
+    return pd.DataFrame(picks, columns=["method", "schedule", "purpose", "rate"])
+
+
+def fair(
+    chosen: pd.DataFrame, *, stop: int | None = None, progress: str | None = None
+) -> pd.DataFrame:
+    """(c) The chosen learning rates on 200 fresh groups.
+
+    Args:
+        chosen: from :func:`choose`.
+        stop, progress: as in :func:`ils.lab.simulate.simulate`.
+    """
+    toy = _toy(GROUPS, SEEDS["fair"])
+    rates = {
+        key: sorted(set(part["rate"]))
+        for key, part in chosen.groupby(["method", "schedule"], sort=False)
+    }
+    return simulate(
+        toy,
+        _sweep(rates),
+        steps=STEPS,
+        seed=SEEDS["fair"] + 1,
+        record=record_steps(STEPS),
+        measures=[toy.divergence],
+        stop=stop,
+        progress=progress,
+    )
+
+
+def limits(*, points: int = 2**11, progress: str | None = None) -> pd.DataFrame:
+    """Divergence at the fixed point of each setting of (b), one row a group.
+
+    ILS from the stationary distribution of its transition matrix; Gumbel-Softmax by minimising
+    the expected relaxed loss over ``points`` quasi-random noises.
+    """
+    toy = controlled_toy()
+    threshold = keep_mass_threshold(toy.eps, toy.size)
+    models = {
+        f"ILS, step {a:g}": ils_limit(toy, step_size=a, normalizer=sum_normalize_unclamped)
+        for a in STEP_SIZES
+    }
+    models |= {f"ILS corrected, step {a:g}": ils_limit(toy, step_size=a) for a in STEP_SIZES}
+    models |= {
+        f"ILS mass-keeping, step {label}": ils_limit(toy, step_size=a, keep_mass=True)
+        for label, a in {"0.1 eps N K": 0.1 * threshold, "eps N K": threshold}.items()
+    }
+    flat = toy.p.flatten(0, 1)
+    noise = sobol_gumbel(points, flat.shape[-1])
+    for temperature in sorted({*TEMPERATURES, 0.5}, reverse=True):
+        model, _ = gumbel_limit(flat, temperature, eps=toy.eps, noise=noise, iterations=60)
+        models[f"Gumbel, T = {temperature:g}"] = model.reshape(toy.p.shape)
+    columns = {name: toy.divergence(model).tolist() for name, model in models.items()}
+    return pd.DataFrame(columns).rename_axis("group")

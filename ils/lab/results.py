@@ -1,0 +1,109 @@
+"""``python -m ils.lab.results``: run what is too long for a notebook and write its records."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ils.lab import experiment1, records
+
+_COMMON = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
+
+
+def _configuration(**values: Any) -> dict[str, Any]:
+    return _COMMON | values
+
+
+_CONTROLLED = _configuration(
+    seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS, steps=experiment1.STEPS
+)
+
+PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
+    "toy-note": (
+        experiment1.as_in_the_note,
+        _configuration(seed=experiment1.SEEDS["note"], groups=6, steps=experiment1.STEPS),
+    ),
+    "toy-controlled": (experiment1.controlled, _CONTROLLED),
+    "toy-corrected": (experiment1.corrected, _CONTROLLED),
+    "toy-collapse": (
+        experiment1.collapse,
+        _configuration(
+            seed=experiment1.SEEDS["controlled"],
+            groups=experiment1.GROUPS,
+            steps=experiment1.COLLAPSE_STEPS,
+        ),
+    ),
+    "toy-limits": (
+        experiment1.limits,
+        _configuration(seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS),
+    ),
+    "toy-tuning": (
+        experiment1.tuning,
+        _configuration(
+            seed=experiment1.SEEDS["tuning"],
+            groups=experiment1.SWEEP_GROUPS,
+            steps=experiment1.STEPS,
+            learning_rate=list(experiment1.SWEEP_RATES),
+        ),
+    ),
+}
+
+
+def _run(name: str, folder: Path) -> str:
+    """Run one part in a process of its own and write its record."""
+    torch.set_num_threads(1)
+    function, configuration = PARTS[name]
+    start = time.perf_counter()
+    table = function(progress=name)
+    seconds = time.perf_counter() - start
+    records.write(name, table, configuration=configuration, seconds=seconds, folder=folder)
+    return f"{name}: {len(table)} rows in {seconds:.0f} s"
+
+
+def _fair(folder: Path) -> str:
+    """The comparison at the chosen learning rates; it needs the record of the sweep."""
+    torch.set_num_threads(1)
+    chosen = experiment1.choose(records.read("toy-tuning", folder).table)
+    start = time.perf_counter()
+    table = experiment1.fair(chosen, progress="toy-fair")
+    seconds = time.perf_counter() - start
+    configuration = _configuration(
+        seed=experiment1.SEEDS["fair"],
+        groups=experiment1.GROUPS,
+        steps=experiment1.STEPS,
+        learning_rate=chosen.to_dict("records"),
+    )
+    records.write("toy-fair", table, configuration=configuration, seconds=seconds, folder=folder)
+    return f"toy-fair: {len(table)} rows in {seconds:.0f} s"
+
+
+def main() -> None:
+    """Run all parts, or those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=[*PARTS, "toy-fair"])
+    parser.add_argument("--folder", type=Path, default=Path("book/data"))
+    parser.add_argument("--workers", type=int, default=2)
+    wanted = parser.parse_args()
+    unknown = set(wanted.parts) - {*PARTS, "toy-fair"}
+    if unknown:
+        parser.error(f"unknown parts {sorted(unknown)}; there are {[*PARTS, 'toy-fair']}")
+    start = time.perf_counter()
+    with ProcessPoolExecutor(wanted.workers) as pool:
+        # The longest first, so that no core waits for it at the end.
+        jobs = [pool.submit(_run, name, wanted.folder) for name in wanted.parts if name in PARTS]
+        for job in jobs:
+            print(job.result(), flush=True)
+        if "toy-fair" in wanted.parts:
+            print(pool.submit(_fair, wanted.folder).result(), flush=True)
+    print(f"all in {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

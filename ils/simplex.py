@@ -1,0 +1,152 @@
+r"""Maps onto the simplex that keep its corners, and their transposed Jacobians at a corner.
+
+A *normaliser* is a function ``h`` from real vectors (last axis) to distributions with
+``h(z) = z`` for every one-hot ``z``.  Algorithm 1 of the note needs two things of it: its value,
+and the product of its transposed Jacobian at ``z`` with a gradient.  A map that is differentiable
+at a corner and never leaves the simplex has the Jacobian zero there (chapter "The construction",
+proposition "no smooth normaliser"), so each normaliser here states the derivative that stands in.
+
+Any plain function can serve; then the Jacobian is the one that autograd gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Normalizer",
+    "project_simplex",
+    "pullback",
+    "sum_normalize",
+    "sum_normalize_unclamped",
+]
+
+
+class Normalizer:
+    """A map ``h`` onto the simplex together with its transposed Jacobian at a corner.
+
+    Calling the object calls ``h``; its docstring is that of ``h``.
+
+    Args:
+        name: the name under which it prints.
+        h: maps ``(..., K)`` to distributions of the same shape.
+        vjp: maps a one-hot ``z`` and a gradient, both ``(..., K)``, to ``J_h(z)^T grad``.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sum_normalize(torch.tensor([1.0, 3.0, -2.0]))
+        tensor([0.2500, 0.7500, 0.0000])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        h: Callable[[Tensor], Tensor],
+        vjp: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        self.h = h
+        self.vjp = vjp
+        self.__doc__ = h.__doc__
+        self.__name__ = name
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.h(x)
+
+    def __repr__(self) -> str:
+        return f"ils.{self.__name__}"
+
+
+def pullback(normalizer: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) -> Tensor:
+    r"""Transposed Jacobian of a normaliser at a draw, times a gradient: ``J_h(z)^T grad``.
+
+    Args:
+        normalizer: a :class:`Normalizer`, whose stated Jacobian is used, or any function, which
+            is then differentiated by autograd.
+        z: one-hot draws, ``(..., K)``.
+        grad: gradients of the downstream loss at the draws, ``(..., K)``.
+
+    Returns:
+        ``Delta``, ``(..., K)``.
+    """
+    if isinstance(normalizer, Normalizer):
+        return normalizer.vjp(z, grad)
+    _, pull = torch.func.vjp(normalizer, z)
+    return pull(grad)[0]
+
+
+def _relative_to_draw(z: Tensor, grad: Tensor) -> Tensor:
+    r"""``(I - z 1^T)^T g = g - <z, g> 1``: each category against the one that was drawn."""
+    return grad - (z * grad).sum(-1, keepdim=True)
+
+
+def _relative_to_mean(z: Tensor, grad: Tensor) -> Tensor:
+    r"""``(I - 1 1^T / K) g``: the gradient within the plane that holds the simplex."""
+    return grad - grad.mean(-1, keepdim=True)
+
+
+def _clamp_and_normalize(x: Tensor) -> Tensor:
+    r"""Divide the positive part of each row by its sum: ``h(x) = max(x, 0) / sum(max(x, 0))``.
+
+    The note's ``h(x) = x / sum(x)``, made to stay on the simplex.  An entry of ``-inf`` gets no
+    mass.  The transposed Jacobian at a draw of category ``i`` is that of the unclamped form,
+    ``Delta_k = g_k - g_i``.
+
+    Args:
+        x: ``(..., K)``, each row with at least one positive entry (else the row is NaN; at a
+            stepped draw the drawn entry is 1, or the row sums to 1).
+
+    Returns:
+        Distributions, ``(..., K)``.
+    """
+    positive = x.clamp(min=0)
+    return positive / positive.sum(-1, keepdim=True)
+
+
+def _normalize(x: Tensor) -> Tensor:
+    r"""Divide each row by its sum, ``h(x) = x / sum(x)``: the note's own form.
+
+    Not a map onto the simplex: entries can be negative, and where the sum is negative every
+    entry changes sign.  Kept for the reproduction.  The transposed Jacobian at a draw of
+    category ``i`` is ``Delta_k = g_k - g_i``.
+
+    Args:
+        x: ``(..., K)``, rows with a sum other than zero.
+
+    Returns:
+        Rows that sum to 1, ``(..., K)``.
+    """
+    return x / x.sum(-1, keepdim=True)
+
+
+def _project(x: Tensor) -> Tensor:
+    r"""Nearest distribution in the Euclidean norm, ``argmin_{q in simplex} |q - x|^2``.
+
+    ``q = max(x - tau, 0)`` with the threshold ``tau`` for which the row sums to 1, found by
+    sorting (Held, Wolfe and Crowder 1974; Duchi et al. 2008).  An entry of ``-inf`` gets no mass.
+    Not differentiable at a corner; the transposed Jacobian used there is that of the projection
+    onto the plane ``sum(x) = 1``, ``Delta = g - mean(g)``.  The projection ignores what is added
+    to all entries, so the target is the projection of ``z - step_size * g``.
+
+    Args:
+        x: ``(..., K)``, each row with at least one finite entry.
+
+    Returns:
+        Distributions, ``(..., K)``.
+    """
+    # Half precision cannot hold the cumulative sums of a long row.
+    work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    work = work - work.amax(-1, keepdim=True)
+    ordered = work.sort(-1, descending=True).values
+    count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=work.dtype)
+    threshold = (ordered.cumsum(-1) - 1) / count
+    support = (ordered > threshold).sum(-1, keepdim=True)
+    tau = threshold.gather(-1, support - 1)
+    return (work - tau).clamp(min=0).to(x.dtype)
+
+
+sum_normalize = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)
+sum_normalize_unclamped = Normalizer("sum_normalize_unclamped", _normalize, _relative_to_draw)
+project_simplex = Normalizer("project_simplex", _project, _relative_to_mean)

@@ -1,0 +1,145 @@
+r"""The squeeze: Kullback-Leibler divergences, their Jensen bounds by draws, and fixed points.
+
+``kl(p, q)`` uses the note's guard: ``sum_k p_k [log(p_k + eps) - log(q_k + eps)]``, which is the
+divergence for ``eps = 0`` and stays finite for ``eps > 0``.  Last axis: the categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ils.checks import (
+    check_count,
+    check_distribution,
+    check_floating,
+    check_not_negative,
+)
+
+__all__ = ["gap", "jensen_bound", "kl", "stationary", "transition"]
+
+
+def kl(p: Tensor, q: Tensor, *, eps: float = 0.0) -> Tensor:
+    r"""Divergence ``KL_eps(p || q) = sum_k p_k [log(p_k + eps) - log(q_k + eps)]``, in nats.
+
+    Args:
+        p: the true distribution, ``(..., K)``.
+        q: the model, ``(..., K)``; broadcasts.
+        eps: the guard inside both logarithms, at least 0.
+
+    Returns:
+        ``(...)``.  At least 0 for ``eps = 0``; for ``eps > 0`` it can be negative by less than
+        ``K * eps``.
+
+    Raises:
+        TypeError, ValueError: an argument is no distribution, or ``eps`` is negative.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.squeeze.kl(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
+        tensor(0.1438)
+    """
+    check_distribution("p", p)
+    check_distribution("q", q)
+    check_not_negative("eps", eps)
+    return (torch.special.xlogy(p, p + eps) - torch.special.xlogy(p, q + eps)).sum(-1)
+
+
+def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
+    r"""The bound by the mean of ``n`` hard draws, ``L_n = E[KL_eps(p || mean of n draws)]``.
+
+    Exact: the count of category ``k`` is binomial, so ``L_n = sum_k p_k [log(p_k + eps) -
+    E log(B_k / n + eps)]`` with ``B_k ~ Binomial(n, probs_k)``.  Differentiable in ``probs``.
+    ``n = 1`` is the note's bound.
+
+    Args:
+        p: the true distribution, ``(..., K)``.
+        probs: the model from which is drawn, ``(..., K)``.
+        n: number of draws that are averaged, at least 1.
+        eps: the guard inside the logarithms; with 0 the bound is infinite.
+
+    Returns:
+        ``(...)``, in nats.
+
+    Raises:
+        TypeError, ValueError: an argument is no distribution, ``n < 1``, or ``eps`` negative.
+
+    Example:
+        >>> import torch, ils
+        >>> p = torch.tensor([0.5, 0.5], dtype=torch.float64)
+        >>> ils.squeeze.jensen_bound(p, p, n=1, eps=1e-8)
+        tensor(8.5172, dtype=torch.float64)
+    """
+    check_distribution("p", p)
+    check_distribution("probs", probs)
+    check_count("n", n)
+    check_not_negative("eps", eps)
+    count = torch.arange(n + 1, dtype=probs.dtype, device=probs.device)
+    size = torch.tensor(float(n), dtype=probs.dtype, device=probs.device)
+    choose = (size + 1).lgamma() - (count + 1).lgamma() - (size - count + 1).lgamma()
+    q = probs.unsqueeze(-1)
+    mass = torch.exp(
+        choose + torch.special.xlogy(count, q) + torch.special.xlog1py(size - count, -q)
+    )
+    expected_log = torch.special.xlogy(mass, count / n + eps).sum(-1)
+    return (torch.special.xlogy(p, p + eps) - p * expected_log).sum(-1)
+
+
+def gap(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
+    """What the squeeze leaves open, ``L_n - KL_eps(p || probs)``, at least 0; ``(...)`` nats."""
+    return jensen_bound(p, probs, n=n, eps=eps) - kl(p, probs, eps=eps)
+
+
+def transition(target_of: Callable[[Tensor], Tensor], categories: int) -> Tensor:
+    r"""The matrix whose row ``i`` is the target after a draw of category ``i``, ``(..., K, K)``.
+
+    Args:
+        target_of: maps the draws, the identity matrix ``(K, K)`` in float64, to targets
+            ``(..., K, K)``.
+        categories: ``K``, at least 1.
+
+    Returns:
+        ``T``; a stochastic matrix if the targets lie on the simplex.
+    """
+    check_count("categories", categories)
+    return target_of(torch.eye(categories, dtype=torch.float64))
+
+
+def stationary(matrix: Tensor) -> Tensor:
+    r"""The distribution ``pi`` with ``pi T = pi``: where the expected ILS update is zero.
+
+    Args:
+        matrix: ``T``, rows that sum to 1, ``(..., K, K)``, with one recurrent class (else the
+            solution is not unique and an error is raised).
+
+    Returns:
+        ``(..., K)``.
+
+    Raises:
+        ValueError: the matrix is not square, or its rows do not sum to 1.
+        torch.linalg.LinAlgError: no unique solution.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.squeeze.stationary(torch.tensor([[0.5, 0.5], [0.25, 0.75]]))
+        tensor([0.3333, 0.6667])
+    """
+    check_floating("matrix", matrix)
+    if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"matrix: expected shape (..., K, K), got {tuple(matrix.shape)}")
+    ones = torch.ones_like(matrix[..., 0])
+    sums = matrix.sum(-1)
+    if not torch.allclose(sums, ones, atol=1e-5):
+        raise ValueError(
+            "matrix: expected rows that sum to 1, got sums from "
+            f"{sums.min():.6g} to {sums.max():.6g}"
+        )
+    # pi (T - I) = 0 has rank K - 1; the last equation is replaced by sum(pi) = 1.
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    system = (matrix - identity).transpose(-1, -2).clone()
+    system[..., -1, :] = 1
+    right = torch.zeros_like(ones)
+    right[..., -1] = 1
+    return torch.linalg.solve(system, right)

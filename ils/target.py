@@ -1,0 +1,172 @@
+r"""The intermediate target of a draw, and the gradients of the intermediate loss: pure formulas.
+
+Nothing here draws and nothing here touches autograd.  Symbols (last axis: the categories):
+``z`` one-hot draw, ``grad`` the gradient ``g`` of the downstream loss at ``z``, ``probs`` the
+distribution ``pi``, ``target`` the distribution ``pi_D``.
+
+The three gradients of ``KL(pi_D || pi)`` take the same arguments, so that one can be passed in
+place of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_same_shape
+from ils.simplex import pullback, sum_normalize
+
+__all__ = [
+    "centred_gradient",
+    "direction",
+    "intermediate_loss",
+    "intermediate_target",
+    "logits_gradient",
+    "probs_gradient",
+]
+
+
+def direction(
+    z: Tensor,
+    grad: Tensor,
+    *,
+    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    keep_mass: bool = False,
+) -> Tensor:
+    r"""Direction of the step, ``Delta = J_h(z)^T g``.
+
+    With ``keep_mass`` what leaves the drawn category is what the others gain:
+    ``Delta - z * sum(Delta)``, which sums to zero.  For ``sum_normalize`` this is
+    ``J_h(z) J_h(z)^T g``, the first-order effect of the step on ``h``.
+
+    Args:
+        z: one-hot draws, ``(..., K)``.
+        grad: ``dL/dz`` at the draws, ``(..., K)``.
+        normalizer: the map ``h``.
+        keep_mass: whether the step stays in the plane ``sum(x) = 1``.
+
+    Returns:
+        ``Delta``, ``(..., K)``, in the units of ``grad``.
+
+    Source: Shliselberg (2019), Algorithm 1; ``keep_mass`` is this report's.
+    """
+    delta = pullback(normalizer, z, grad)
+    if keep_mass:
+        delta = delta - z * delta.sum(-1, keepdim=True)
+    return delta
+
+
+def intermediate_target(
+    z: Tensor,
+    grad: Tensor,
+    *,
+    step_size: float | Tensor,
+    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    keep_mass: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    r"""The target ``pi_D = h(z - alpha * Delta)``.
+
+    Args:
+        z: one-hot draws, ``(..., K)``.
+        grad: ``dL/dz`` at the draws, ``(..., K)``.
+        step_size: ``alpha > 0``, in units of one over ``grad``; a tensor broadcasts.
+        normalizer: the map ``h``.
+        keep_mass: see :func:`direction`.
+        mask: boolean, ``(..., K)``, true where a category cannot be drawn; such a category gets
+            no mass.  The normaliser sees ``-inf`` there.
+
+    Returns:
+        ``pi_D``, ``(..., K)``.
+
+    Raises:
+        ValueError: the normaliser changes the shape.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import intermediate_target
+        >>> z, grad = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, -1.0, 2.0])
+        >>> intermediate_target(z, grad, step_size=0.25)
+        tensor([0.8000, 0.2000, 0.0000])
+
+    Source: Shliselberg (2019), Algorithm 1.
+    """
+    if mask is not None:
+        # A masked category's gradient may be anything, infinite too: it must not enter Delta.
+        grad = grad.masked_fill(mask, 0)
+    delta = direction(z, grad, normalizer=normalizer, keep_mass=keep_mass)
+    stepped = z - step_size * delta
+    if mask is not None:
+        stepped = stepped.masked_fill(mask, -torch.inf)
+    target = normalizer(stepped)
+    check_same_shape("normalizer: its output", target, stepped)
+    return target
+
+
+def intermediate_loss(target: Tensor, probs: Tensor) -> Tensor:
+    r"""The intermediate loss ``KL(pi_D || pi) = sum_k pi_D,k log(pi_D,k / pi_k)``, in nats.
+
+    Args:
+        target: ``pi_D``, ``(..., K)``.
+        probs: ``pi``, ``(..., K)``.
+
+    Returns:
+        ``(...)``; infinite where the target has mass and ``probs`` has none.
+    """
+    return (torch.special.xlogy(target, target) - torch.special.xlogy(target, probs)).sum(-1)
+
+
+def logits_gradient(target: Tensor, probs: Tensor, z: Tensor) -> Tensor:
+    r"""Gradient of ``KL(pi_D || softmax(theta))`` for the logits, ``pi * sum(pi_D) - pi_D``.
+
+    For a target on the simplex this is ``pi - pi_D``.
+
+    Args:
+        target: ``pi_D``, ``(..., K)``.
+        probs: ``pi``, ``(..., K)``.
+        z: the draws; not used.
+
+    Returns:
+        ``(..., K)``, without unit.
+    """
+    return probs * target.sum(-1, keepdim=True) - target
+
+
+def centred_gradient(target: Tensor, probs: Tensor, z: Tensor) -> Tensor:
+    r"""The part of the gradient that carries the signal, ``z - pi_D``.
+
+    ``pi - pi_D = (pi - z) + (z - pi_D)``, and ``E[pi - z] = 0``: the expectation is that of
+    :func:`logits_gradient`.
+
+    Args:
+        target: ``pi_D``, ``(..., K)``.
+        probs: ``pi``; not used.
+        z: one-hot draws, ``(..., K)``.
+
+    Returns:
+        ``(..., K)``, without unit.
+    """
+    return z - target
+
+
+def probs_gradient(target: Tensor, probs: Tensor, z: Tensor, *, eps: float = 1e-7) -> Tensor:
+    r"""Derivative of ``KL(pi_D || pi)`` for the *probabilities*, ``-pi_D / (pi + eps)``.
+
+    The note's code hands this to the logits.  Apart from ``eps`` and a constant added to all
+    entries, which softmax ignores, it is the natural gradient for the logits (chapter "The
+    construction").
+
+    Args:
+        target: ``pi_D``, ``(..., K)``.
+        probs: ``pi``, ``(..., K)``.
+        z: the draws; not used.
+        eps: the note's guard against division by zero.
+
+    Returns:
+        ``(..., K)``, without unit.
+
+    Source: the published code of Shliselberg (2019).
+    """
+    return -target / (probs + eps)

@@ -1,0 +1,112 @@
+"""The guard guards: a mutation of the mathematics makes a notebook fail.
+
+``make test`` runs every notebook and compares its outputs with the committed ones. That is worth
+something only if a wrong formula changes an output. Each mutation below puts one plausible error
+into a copy of the package and demands that nbval notices in the notebook which rests on it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One error to plant: in ``ils/<file>``, ``old`` (which occurs once) becomes ``new``.
+
+    ``notebook`` is the file in ``book/`` that must fail because of it.
+    """
+
+    file: str
+    old: str
+    new: str
+    notebook: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.old} -> {self.new}"
+
+
+# For example:
+#     Mutation("target.py", "z - step_size * delta", "z + step_size * delta", "toy.ipynb"),
+MUTATIONS: list[Mutation] = []
+
+each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+
+
+def copy_of_the_tree(folder: Path) -> None:
+    skipped = shutil.ignore_patterns("__pycache__", ".*", "assets")
+    for name in ("ils", "book"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+    # An empty configuration of its own: the real one would put the real tree on the path.
+    (folder / "pytest.ini").write_text("[pytest]\n")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with the copy first on the path and nothing of this run of pytest."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "ILS_"))}
+    kept |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_notebook(folder: Path, notebook: str) -> subprocess.CompletedProcess[str]:
+    """nbval on one notebook of the copy, until its first failure."""
+    # The copy must win over the editable installation, or no mutation would be seen.
+    imported = run_python(folder, "-c", "import ils; print(ils.__file__)")
+    assert Path(imported.stdout.strip()).is_relative_to(folder), imported.stdout + imported.stderr
+    options = ["--nbval", "--nbval-current-env", "--color=no", "-x"]
+    plugins = ["-p", "no:xdist", "-p", "no:cacheprovider"]
+    return run_python(folder, "-m", "pytest", *plugins, *options, f"book/{notebook}")
+
+
+@each_mutation
+def test_mutation_applies(mutation: Mutation) -> None:
+    assert (ROOT / "ils" / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1
+    assert (ROOT / "book" / mutation.notebook).is_file()
+
+
+@pytest.mark.parametrize("notebook", sorted({mutation.notebook for mutation in MUTATIONS})[:1])
+def test_unmutated_copy_passes(notebook: str, tmp_path: Path) -> None:
+    """The control: what fails below does not fail because of the copying."""
+    copy_of_the_tree(tmp_path)
+    ran = run_notebook(tmp_path, notebook)
+    assert ran.returncode == 0, ran.stdout
+
+
+@each_mutation
+def test_mutation_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
+    copy_of_the_tree(tmp_path)
+    file = tmp_path / "ils" / mutation.file
+    source = file.read_text(encoding="utf-8")
+    file.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+    compile(file.read_text(encoding="utf-8"), str(file), "exec")  # an error of mathematics only
+
+    ran = run_notebook(tmp_path, mutation.notebook)
+    assert ran.returncode == 1, f"unnoticed: {mutation}\n{ran.stdout}"
+    # It must be noticed as a wrong result, not as a program that no longer runs.
+    differs = "Cell outputs differ" in ran.stdout or "AssertionError" in ran.stdout
+    broken = re.findall(
+        r"^\w*(?:Import|ModuleNotFound|Syntax|Name|Attribute)Error", ran.stdout, re.M
+    )
+    assert differs, ran.stdout
+    assert not broken, ran.stdout

@@ -1,0 +1,176 @@
+"""The built site: links, exports of figures, and every page in a browser without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from tools.browser import (
+    ROOT,
+    SITE,
+    VIEWS,
+    View,
+    chromium,
+    find_chromium,
+    opened,
+    toc_documents,
+    window,
+)
+
+DOCUMENTS = toc_documents()
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def built_site() -> None:
+    if not (SITE / "index.html").exists():
+        pytest.fail("there is no site in _build/html: run make book", pytrace=False)
+
+
+# --- without a browser ---------------------------------------------------------------------
+
+
+@dataclass
+class Parsed(HTMLParser):
+    """The anchors, addresses and images of a page."""
+
+    ids: set[str] = field(default_factory=set)
+    addresses: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids.update(filter(None, (values.get("id"), values.get("name"))))
+        if tag in ("a", "link", "script", "img"):
+            self.addresses += filter(None, (values.get("href"), values.get("src")))
+
+
+@cache
+def parsed(path: Path) -> Parsed:
+    page = Parsed()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_internal_links_resolve(document: str) -> None:
+    page = SITE / f"{document}.html"
+    broken = []
+    for address in parsed(page).addresses:
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        if not target.is_file():
+            broken.append(f"{address}: no such file")
+        # Theme buttons link to "#", which has no fragment and always resolves.
+        elif parts.fragment and unquote(parts.fragment) not in parsed(target).ids:
+            broken.append(f"{address}: no such anchor")
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_nothing_loads_from_elsewhere(document: str) -> None:
+    """Links may lead out; scripts, styles and images may not come from there."""
+    page = parsed(SITE / f"{document}.html")
+    loaded = (SITE / f"{document}.html").read_text(encoding="utf-8")
+    assert page.ids
+    for tag in ("<script src=", "<script async", "<script defer", '<link rel="stylesheet"'):
+        for piece in loaded.split(tag)[1:]:
+            assert "http" not in piece.split(">", 1)[0]
+
+
+def figure_names() -> Iterator[tuple[str, str]]:
+    for notebook in NOTEBOOKS:
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            if name:
+                yield notebook.stem, name
+
+
+@pytest.mark.parametrize(("notebook", "name"), list(figure_names()))
+def test_figure_has_its_exports_and_its_anchor(notebook: str, name: str) -> None:
+    for suffix, start in (("svg", b"<"), ("pdf", b"%PDF"), ("png", b"\x89PNG"), ("csv", b"")):
+        export = SITE / "figures" / f"{name}.{suffix}"
+        assert export.is_file(), f"{export.name} is missing: does the cell end with publish()?"
+        content = export.read_bytes()
+        assert content.startswith(start)
+        assert content.strip()
+    assert name in parsed(SITE / "book" / f"{notebook}.html").ids
+
+
+def test_root_leads_to_the_book() -> None:
+    text = (SITE / "index.html").read_text(encoding="utf-8")
+    assert "book/index.html" in text
+    assert 'http-equiv="refresh"' in text.lower()
+
+
+# --- in a browser --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = find_chromium()
+    if executable is None:
+        message = "no Chromium found: install the package chromium, or Google Chrome"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    with chromium(executable) as started:
+        yield started
+
+
+# Of module scope, so that the pages of a view share a window; pytest groups tests by it.
+@pytest.fixture(scope="module", params=VIEWS, ids=str)
+def view_window(
+    browser: Browser, request: pytest.FixtureRequest
+) -> Iterator[tuple[View, BrowserContext]]:
+    with window(browser, request.param) as context:
+        yield request.param, context
+
+
+WIDE = """() => {
+  const limit = document.documentElement.clientWidth;
+  return [...document.querySelectorAll('body *')]
+    .filter(e => e.getBoundingClientRect().right > limit + 1 && e.offsetParent)
+    .slice(0, 8)
+    .map(e => e.tagName.toLowerCase() + '.' + (e.getAttribute('class') ?? ''));
+}"""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_page_in_the_browser(view_window: tuple[View, BrowserContext], document: str) -> None:
+    view, context = view_window
+    with opened(context, SITE / f"{document}.html") as (page, report):
+        assert not report.errors
+        assert not report.requests, "the page asks the network"
+        assert page.evaluate("document.documentElement.dataset.theme") == view.theme
+
+        formulas = page.locator("span.math, div.math").count()
+        typeset = page.locator("mjx-container").count()
+        assert typeset >= formulas, f"{formulas} formulas, but only {typeset} typeset"
+        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+        # Sphinx drops a backslash here and there; MathJax then shows its source in red.
+        assert "Math input error" not in page.inner_text("body")
+
+        images = page.evaluate(
+            "[...document.images].map(i => [i.getAttribute('src'), i.naturalWidth, i.alt])"
+        )
+        assert not [source for source, width, _ in images if width == 0], "not loaded"
+        assert not [source for source, _, alt in images if not (alt or "").strip()], "no alt text"
+
+        width, limit = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert width <= limit + 1, f"the page scrolls sideways; too wide: {page.evaluate(WIDE)}"
