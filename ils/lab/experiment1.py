@@ -10,17 +10,21 @@ Every part has a seed of its own and takes ``stop``, to run only its first steps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from ils.lab.analysis import end, first_below, split_settings
 from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
 from ils.lab.simulate import (
     Block,
     Bound,
     Gumbel,
     Intermediate,
+    Noise,
     constant,
     linear_decay,
     record_steps,
@@ -28,9 +32,11 @@ from ils.lab.simulate import (
 )
 from ils.lab.toy import Toy, ils_limit, keep_mass_threshold, random_toy
 from ils.simplex import sum_normalize_unclamped
-from ils.target import centred_gradient, logits_gradient, probs_gradient
+from ils.target import centred_gradient, probs_gradient
 
 __all__ = [
+    "GUMBEL_METHODS",
+    "ILS_METHODS",
     "as_in_the_note",
     "choose",
     "collapse",
@@ -41,6 +47,8 @@ __all__ = [
     "limits",
     "tuning",
 ]
+
+Methods = Mapping[str, Callable[[int], Callable[[Tensor, Toy, Noise], Tensor]]]
 
 STEPS = 50_000
 LEARNING_RATE = 0.01
@@ -157,50 +165,60 @@ def collapse(*, stop: int | None = None, progress: str | None = None) -> pd.Data
     )
 
 
-def _sweep(rates: dict[tuple[str, str], Sequence[float]]) -> list[Block]:
-    """Blocks of the fair comparison: for each method and schedule, its learning rates.
+def _intermediate(step_size: float, **options: Any) -> Callable[[int], Intermediate]:
+    return lambda count: Intermediate([step_size] * count, **options)
 
-    Args:
-        rates: learning rates by (method, schedule); a setting is "method | schedule | rate".
-    """
-    threshold = keep_mass_threshold(1e-8, 25)
-    rules = {
-        "ILS (note)": (Intermediate, (0.01,), {"gradient": probs_gradient}),
-        "ILS (corrected)": (Intermediate, (0.01,), {"gradient": logits_gradient}),
-        "ILS (mass-keeping, 0.1)": (Intermediate, (0.1 * threshold,), {"keep_mass": True}),
-        "ILS (mass-keeping, 1)": (Intermediate, (threshold,), {"keep_mass": True}),
-    } | {f"Gumbel, T = {t:g}": (Gumbel, (t,), {}) for t in SWEEP_TEMPERATURES}
+
+def _gumbel(temperature: float) -> Callable[[int], Gumbel]:
+    return lambda count: Gumbel([temperature] * count)
+
+
+_ONE = keep_mass_threshold(1e-8, 25)  # the step size at which c = alpha / (eps N K) is 1
+
+# Methods of the fair comparison: each makes a rule for a number of settings.
+ILS_METHODS: Methods = {
+    "ILS (note)": _intermediate(0.01, gradient=probs_gradient),
+    "ILS (note, c = 1)": _intermediate(_ONE, gradient=probs_gradient),
+    "ILS (note, c = 0.1)": _intermediate(0.1 * _ONE, gradient=probs_gradient),
+    "ILS (corrected)": _intermediate(0.01),
+    "ILS (mass-keeping, c = 0.1)": _intermediate(0.1 * _ONE, keep_mass=True),
+    "ILS (mass-keeping, c = 1)": _intermediate(_ONE, keep_mass=True),
+}
+GUMBEL_METHODS: Methods = {f"Gumbel, T = {t:g}": _gumbel(t) for t in SWEEP_TEMPERATURES}
+
+
+def _sweep(methods: Methods, rates: Mapping[tuple[str, str], Sequence[float]]) -> list[Block]:
+    """For each method and schedule its learning rates; named "method | schedule | rate"."""
     schedules = {"constant": constant, "decay": linear_decay}
     return [
         Block(
             [f"{method} | {schedule} | {rate:.4g}" for rate in values],
-            rules[method][0](rules[method][1] * len(values), **rules[method][2]),
-            list(values),
+            methods[method](len(values)),
+            values,
             schedules[schedule],
         )
         for (method, schedule), values in rates.items()
     ]
 
 
-METHODS = (
-    "ILS (note)",
-    "ILS (corrected)",
-    "ILS (mass-keeping, 0.1)",
-    "ILS (mass-keeping, 1)",
-    *(f"Gumbel, T = {t:g}" for t in SWEEP_TEMPERATURES),
-)
-
-
-def tuning(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
+def tuning(
+    methods: Methods, *, stop: int | None = None, progress: str | None = None
+) -> pd.DataFrame:
     """(c) Every method, schedule and learning rate on 20 groups that nothing else uses.
 
-    Values are means over the groups.
+    Args:
+        methods: :data:`ILS_METHODS` or :data:`GUMBEL_METHODS`; problems and draws do not depend
+            on which run together.
+        stop, progress: as in :func:`ils.lab.simulate.simulate`.
+
+    Returns:
+        Means over the groups.
     """
     toy = _toy(SWEEP_GROUPS, SEEDS["tuning"])
-    rates = {(m, s): SWEEP_RATES for m in METHODS for s in ("constant", "decay")}
+    rates = {(m, s): SWEEP_RATES for m in methods for s in ("constant", "decay")}
     curves = simulate(
         toy,
-        _sweep(rates),
+        _sweep(methods, rates),
         steps=STEPS,
         seed=SEEDS["tuning"] + 1,
         record=record_steps(STEPS),
@@ -212,36 +230,38 @@ def tuning(*, stop: int | None = None, progress: str | None = None) -> pd.DataFr
 
 
 def choose(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Pick learning rates from :func:`tuning`: the lowest end, and the first to the level.
+    """Pick learning rates from :func:`tuning`.
 
-    The end is the mean of the last five recorded steps.  A method that never reaches the level
-    has no rate for speed.
+    For the purpose "end" the lowest mean divergence over the last fifth of the run, for each
+    schedule; for "speed" the first below ``SPEED_LEVEL``, at a constant rate.  A method that
+    never gets there has none for speed.
 
     Returns:
-        One row a method, schedule and purpose ("end", "speed"), with the rate.
+        One row a method, schedule and purpose, with the rate.
     """
-    keys = tuned.index.get_level_values("setting").str.split(" | ", regex=False)
-    table = pd.DataFrame(keys.tolist(), columns=["method", "schedule", "rate"])
-    table["end"] = tuned.iloc[:, -5:].mean(axis=1).to_numpy()
-    below = tuned.to_numpy() < SPEED_LEVEL
-    first = tuned.columns.to_numpy()[below.argmax(axis=1)].astype(float)
-    table["speed"] = first
-    table.loc[~below.any(axis=1), "speed"] = float("inf")
+    table = split_settings(tuned.index.get_level_values("setting"))
+    table["end"] = end(tuned).to_numpy()
+    table["speed"] = first_below(tuned, SPEED_LEVEL).to_numpy()
     picks = []
     for (method, schedule), part in table.groupby(["method", "schedule"], sort=False):
-        for purpose in ("end", "speed"):
+        for purpose in ("end", "speed") if schedule == "constant" else ("end",):
             best = part.loc[part[purpose].idxmin()]
             if best[purpose] < float("inf"):
-                picks.append((method, schedule, purpose, float(best["rate"])))
+                picks.append((method, schedule, purpose, best["rate"]))
     return pd.DataFrame(picks, columns=["method", "schedule", "purpose", "rate"])
 
 
 def fair(
-    chosen: pd.DataFrame, *, stop: int | None = None, progress: str | None = None
+    methods: Methods,
+    chosen: pd.DataFrame,
+    *,
+    stop: int | None = None,
+    progress: str | None = None,
 ) -> pd.DataFrame:
     """(c) The chosen learning rates on 200 fresh groups.
 
     Args:
+        methods: as in :func:`tuning`.
         chosen: from :func:`choose`.
         stop, progress: as in :func:`ils.lab.simulate.simulate`.
     """
@@ -252,7 +272,7 @@ def fair(
     }
     return simulate(
         toy,
-        _sweep(rates),
+        _sweep(methods, rates),
         steps=STEPS,
         seed=SEEDS["fair"] + 1,
         record=record_steps(STEPS),

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def _configuration(**values: Any) -> dict[str, Any]:
 
 _CONTROLLED = _configuration(
     seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS, steps=experiment1.STEPS
+)
+
+_TUNING = _configuration(
+    seed=experiment1.SEEDS["tuning"],
+    groups=experiment1.SWEEP_GROUPS,
+    steps=experiment1.STEPS,
+    learning_rate=list(experiment1.SWEEP_RATES),
 )
 
 PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
@@ -44,15 +52,14 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
         experiment1.limits,
         _configuration(seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS),
     ),
-    "toy-tuning": (
-        experiment1.tuning,
-        _configuration(
-            seed=experiment1.SEEDS["tuning"],
-            groups=experiment1.SWEEP_GROUPS,
-            steps=experiment1.STEPS,
-            learning_rate=list(experiment1.SWEEP_RATES),
-        ),
-    ),
+    "toy-tuning-ils": (partial(experiment1.tuning, experiment1.ILS_METHODS), _TUNING),
+    "toy-tuning-gumbel": (partial(experiment1.tuning, experiment1.GUMBEL_METHODS), _TUNING),
+}
+
+# Each needs the record of a sweep, which must be there first.
+AFTER_TUNING = {
+    "toy-fair-ils": ("toy-tuning-ils", experiment1.ILS_METHODS),
+    "toy-fair-gumbel": ("toy-tuning-gumbel", experiment1.GUMBEL_METHODS),
 }
 
 
@@ -67,12 +74,13 @@ def _run(name: str, folder: Path) -> str:
     return f"{name}: {len(table)} rows in {seconds:.0f} s"
 
 
-def _fair(folder: Path) -> str:
-    """The comparison at the chosen learning rates; it needs the record of the sweep."""
+def _fair(name: str, folder: Path) -> str:
+    """The comparison at the learning rates that a sweep chose."""
     torch.set_num_threads(1)
-    chosen = experiment1.choose(records.read("toy-tuning", folder).table)
+    sweep, methods = AFTER_TUNING[name]
+    chosen = experiment1.choose(records.read(sweep, folder).table)
     start = time.perf_counter()
-    table = experiment1.fair(chosen, progress="toy-fair")
+    table = experiment1.fair(methods, chosen, progress=name)
     seconds = time.perf_counter() - start
     configuration = _configuration(
         seed=experiment1.SEEDS["fair"],
@@ -80,28 +88,26 @@ def _fair(folder: Path) -> str:
         steps=experiment1.STEPS,
         learning_rate=chosen.to_dict("records"),
     )
-    records.write("toy-fair", table, configuration=configuration, seconds=seconds, folder=folder)
-    return f"toy-fair: {len(table)} rows in {seconds:.0f} s"
+    records.write(name, table, configuration=configuration, seconds=seconds, folder=folder)
+    return f"{name}: {len(table)} rows in {seconds:.0f} s"
 
 
 def main() -> None:
     """Run all parts, or those named."""
+    everything = [*PARTS, *AFTER_TUNING]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=[*PARTS, "toy-fair"])
+    parser.add_argument("parts", nargs="*", default=everything)
     parser.add_argument("--folder", type=Path, default=Path("book/data"))
     parser.add_argument("--workers", type=int, default=2)
     wanted = parser.parse_args()
-    unknown = set(wanted.parts) - {*PARTS, "toy-fair"}
-    if unknown:
-        parser.error(f"unknown parts {sorted(unknown)}; there are {[*PARTS, 'toy-fair']}")
+    if unknown := set(wanted.parts) - set(everything):
+        parser.error(f"unknown parts {sorted(unknown)}; there are {everything}")
     start = time.perf_counter()
     with ProcessPoolExecutor(wanted.workers) as pool:
-        # The longest first, so that no core waits for it at the end.
-        jobs = [pool.submit(_run, name, wanted.folder) for name in wanted.parts if name in PARTS]
-        for job in jobs:
-            print(job.result(), flush=True)
-        if "toy-fair" in wanted.parts:
-            print(pool.submit(_fair, wanted.folder).result(), flush=True)
+        for run, names in ((_run, PARTS), (_fair, AFTER_TUNING)):
+            jobs = [pool.submit(run, n, wanted.folder) for n in names if n in wanted.parts]
+            for job in jobs:
+                print(job.result(), flush=True)
     print(f"all in {time.perf_counter() - start:.0f} s")
 
 

@@ -1,0 +1,45 @@
+"""Show a figure in a notebook, and save it where the environment asks for it.
+
+The SVG that is shown is the same, byte for byte, on every run: no date, no random identifiers, a
+fixed box.  With ``ILS_FIGURES`` naming a folder, ``name.svg``, ``.pdf``, ``.png`` and the data
+``.csv`` are written there; ``make figures`` does this for the built site.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+
+__all__ = ["publish"]
+
+_NO_DATE = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {}}
+
+
+def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
+    """Show a figure as SVG; save it with its data if ``ILS_FIGURES`` is set.
+
+    Args:
+        figure: closed afterwards.
+        name: the anchor of the figure, ``fig-...``.
+        data: what is drawn.
+    """
+    if not name.startswith("fig-"):
+        raise ValueError(f"name: expected 'fig-...', got {name!r}")
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=_NO_DATE["svg"])
+        if folder := os.environ.get("ILS_FIGURES"):
+            stem = Path(folder) / name
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            for kind, metadata in _NO_DATE.items():
+                figure.savefig(stem.with_suffix(f".{kind}"), metadata=metadata, dpi=200)
+            data.to_csv(stem.with_suffix(".csv"), float_format="%.7g")
+    plt.close(figure)
+    display({"image/svg+xml": buffer.getvalue(), "text/plain": f"<figure {name}>"}, raw=True)
