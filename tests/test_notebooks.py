@@ -282,14 +282,16 @@ def test_the_search_for_typed_numbers_finds_them() -> None:
 KINDS = "proposition|lemma|corollary|theorem|conjecture"
 STATEMENT = re.compile(
     rf"^(?P<fence>`{{3,}}|:{{3,}})\{{prf:(?P<kind>{KINDS})\}}(?P<title>[^\n]*)\n"
-    r"(?P<body>.*?)^(?P=fence)[ \t]*\n?(?P<after>\s*[^\n]*)",
+    r"(?P<body>.*?)^(?P=fence)[ \t]*$"
+    # What follows, its proof among it, up to the next statement or heading.
+    rf"(?P<after>.*?)(?=^(?:`{{3,}}|:{{3,}})\{{prf:(?:{KINDS})\}}|^\#|\Z)",
     re.M | re.S,
 )
 TEST = re.compile(r"`(tests/\w+\.py)::(\w+)`")
 
 
 @cache
-def tests_in(path: Path) -> set[str]:
+def names_of_tests(path: Path) -> set[str]:
     """The test functions of a file, those in classes included."""
     if not path.is_file():
         return set()
@@ -309,4 +311,4 @@ def test_each_statement_names_a_test_that_exists(path: Path) -> None:
         links = TEST.findall(statement["body"] + statement["after"])
         assert links, f"{what} names no test, as in `tests/test_x.py::test_name`"
         for file, name in links:
-            assert name in tests_in(ROOT / file), f"{what}: there is no {file}::{name}"
+            assert name in names_of_tests(ROOT / file), f"{what}: there is no {file}::{name}"

@@ -3,7 +3,8 @@
 (a) :func:`as_in_the_note`: six settings, six random groups.  (b) :func:`controlled` and
 :func:`corrected`: the same 200 groups for every setting.  (c) :func:`tuning` and :func:`fair`: a
 learning-rate sweep on groups of its own, and the best of each method on fresh ones.
-(d) :func:`collapse`: the exact gradient of the toy's own bound.  :func:`limits`: the fixed points.
+(d) :func:`collapse`: the exact gradient of the toy's own bound.
+:func:`ils_limits` and :func:`gumbel_limits`: the fixed points.
 
 Every part has a seed of its own and takes ``stop``, to run only its first steps.
 """
@@ -11,11 +12,13 @@ Every part has a seed of its own and takes ``stop``, to run only its first steps
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ils.lab.analysis import end, first_below, split_settings
 from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
@@ -44,7 +47,8 @@ __all__ = [
     "controlled_toy",
     "corrected",
     "fair",
-    "limits",
+    "gumbel_limits",
+    "ils_limits",
     "tuning",
 ]
 
@@ -282,27 +286,52 @@ def fair(
     )
 
 
-def limits(*, points: int = 2**11, progress: str | None = None) -> pd.DataFrame:
-    """Divergence at the fixed point of each setting of (b), one row a group.
+def ils_limits() -> pd.DataFrame:
+    """Divergence at the fixed point of each ILS setting of (b), one row a group.
 
-    ILS from the stationary distribution of its transition matrix; Gumbel-Softmax by minimising
-    the expected relaxed loss over ``points`` quasi-random noises.
+    From the stationary distribution of its transition matrix.
     """
     toy = controlled_toy()
-    threshold = keep_mass_threshold(toy.eps, toy.size)
     models = {
         f"ILS, step {a:g}": ils_limit(toy, step_size=a, normalizer=sum_normalize_unclamped)
         for a in STEP_SIZES
     }
     models |= {f"ILS corrected, step {a:g}": ils_limit(toy, step_size=a) for a in STEP_SIZES}
+    # Centring changes no expectation, so no fixed point.
+    models["ILS corrected and centred, step 0.01"] = models["ILS corrected, step 0.01"]
     models |= {
         f"ILS mass-keeping, step {label}": ils_limit(toy, step_size=a, keep_mass=True)
-        for label, a in {"0.1 eps N K": 0.1 * threshold, "eps N K": threshold}.items()
+        for label, a in {"0.1 eps N K": 0.1 * _ONE, "eps N K": _ONE}.items()
     }
+    return _divergences(toy, models)
+
+
+def gumbel_limits(
+    *,
+    temperatures: Sequence[float] = (10.0, 1.0, 0.5, 0.1),
+    groups: int = GROUPS,
+    points: int = 2**11,
+    progress: str | None = None,
+) -> pd.DataFrame:
+    """Divergence at the fixed point of relaxed Gumbel-Softmax, one row a group.
+
+    Args:
+        temperatures: those to solve for.
+        groups: how many of the groups of (b).
+        points: quasi-random noises over which the expected relaxed loss is minimised.
+        progress: title of a progress bar; it shows in a terminal only.
+    """
+    toy = controlled_toy()
+    toy = replace(toy, p=toy.p[:groups], start=toy.start[:groups])
     flat = toy.p.flatten(0, 1)
     noise = sobol_gumbel(points, flat.shape[-1])
-    for temperature in sorted({*TEMPERATURES, 0.5}, reverse=True):
-        model, _ = gumbel_limit(flat, temperature, eps=toy.eps, noise=noise, iterations=60)
-        models[f"Gumbel, T = {temperature:g}"] = model.reshape(toy.p.shape)
+    models = {}
+    for t in tqdm(temperatures, desc=progress, disable=True if progress is None else None):
+        model, _ = gumbel_limit(flat, t, eps=toy.eps, noise=noise, iterations=60)
+        models[f"Gumbel, T = {t:g}"] = model.reshape(toy.p.shape)
+    return _divergences(toy, models)
+
+
+def _divergences(toy: Toy, models: Mapping[str, Tensor]) -> pd.DataFrame:
     columns = {name: toy.divergence(model).tolist() for name, model in models.items()}
     return pd.DataFrame(columns).rename_axis("group")

@@ -48,8 +48,8 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
             steps=experiment1.COLLAPSE_STEPS,
         ),
     ),
-    "toy-limits": (
-        experiment1.limits,
+    "toy-gumbel-limits": (
+        experiment1.gumbel_limits,
         _configuration(seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS),
     ),
     "toy-tuning-ils": (partial(experiment1.tuning, experiment1.ILS_METHODS), _TUNING),

@@ -54,7 +54,7 @@ def ladder(gaps: pd.DataFrame, minimisers: pd.DataFrame, axes: Sequence[Axes]) -
     axes[0].legend()
     axes[1].plot(minimisers.index, minimisers["mean"], "s-", markersize=4)
     axes[1].fill_between(minimisers.index, minimisers["low"], minimisers["high"], alpha=0.2)
-    axes[1].set_ylabel("divergence at the bound's minimiser, nats")
+    axes[1].set_ylabel("divergence at the minimiser, nats")
     for ax in axes:
         ax.set_xscale("log")
         ax.set_yscale("log")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 __all__ = ["controlled", "fair", "levels", "panels", "swapped", "sweep"]
 
 _LOOKS = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 
 
 def panels(curves: pd.DataFrame, axes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,39 @@
+"""Random inputs of the tests, each from a generator of its own with a fixed seed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A generator with a fixed seed; the global one is left alone."""
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+def distribution(*shape: int, seed: int = 0) -> Tensor:
+    """Distributions along the last axis, no two entries alike, in float64."""
+    return normal(*shape, seed=seed).mul(1.5).softmax(-1)
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    """One-hot rows with a category at random, in float64."""
+    index = torch.randint(shape[-1], shape[:-1], generator=generator(seed))
+    return torch.eye(shape[-1], dtype=torch.float64)[index]
+
+
+def eye(categories: int) -> Tensor:
+    """All corners of the simplex, as rows, in float64."""
+    return torch.eye(categories, dtype=torch.float64)
+
+
+def close(left: Tensor, right: Tensor, tolerance: float = 1e-12) -> bool:
+    """Whether two tensors of one shape agree everywhere up to an absolute tolerance."""
+    assert left.shape == right.shape, (left.shape, right.shape)
+    # Written so that NaN is no agreement.
+    return bool(((left - right).abs() <= tolerance).all())

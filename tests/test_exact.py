@@ -1,0 +1,196 @@
+"""Exact expectations and moments, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from cases import close, normal
+from torch import Tensor
+
+import ils
+from ils import exact
+from ils.estimators import intermediate_loss_sampling, score_function, straight_through
+
+
+def cubic(z: Tensor) -> Tensor:
+    """A loss in which all variables and categories matter and interact."""
+    weights = normal(*z.shape[1:], seed=1)
+    linear = (z * weights).flatten(1).sum(-1)
+    return linear**3 + 0.3 * linear - 0.7
+
+
+def joint(logits: Tensor) -> list[tuple[float, Tensor]]:
+    """All joint states with their probabilities, one by one."""
+    rows = logits.reshape(-1, logits.shape[-1]).softmax(-1)
+    found = []
+    for index in itertools.product(range(logits.shape[-1]), repeat=len(rows)):
+        z, weight = torch.zeros_like(rows), 1.0
+        for variable, category in enumerate(index):
+            z[variable, category] = 1
+            weight *= float(rows[variable, category])
+        found.append((weight, z.reshape(logits.shape)))
+    return found
+
+
+SHAPES = [(4,), (1, 4), (2, 3), (3, 3), (5, 2), (1, 1), (3, 1)]
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+@each_shape
+def test_states(shape: tuple[int, ...]) -> None:
+    """Every joint state once, in the type of the logits."""
+    z = exact.states(torch.zeros(shape))
+    variables, categories = (1, *shape)[-2:]
+    assert z.shape == (categories**variables, *shape)
+    assert z.dtype == torch.float32
+    assert torch.equal(z.sum(-1), torch.ones(z.shape[:-1]))
+    assert len({tuple(state.flatten().tolist()) for state in z}) == len(z)
+
+
+@each_shape
+def test_expectation_and_gradient(shape: tuple[int, ...]) -> None:
+    """The sum over states, one by one, and its derivative by central differences."""
+    logits = normal(*shape, seed=2)
+
+    def value(theta: Tensor) -> float:
+        return sum(weight * float(cubic(z[None])) for weight, z in joint(theta))
+
+    assert float(exact.expectation(cubic, logits)) == pytest.approx(value(logits), abs=1e-11)
+    found, step = exact.gradient(cubic, logits), 1e-5
+    assert found.shape == logits.shape
+    for place in range(logits.numel()):
+        shift = torch.zeros(logits.numel(), dtype=torch.float64)
+        shift[place] = step
+        shift = shift.reshape(shape)
+        slope = (value(logits + shift) - value(logits - shift)) / (2 * step)
+        # Truncation is of the order step ** 2, rounding of the order 1e-16 / step.
+        assert float(found.flatten()[place]) == pytest.approx(slope, abs=1e-8)
+
+
+def test_gradient_leaves_the_logits_alone() -> None:
+    """No gradient is written to the logits, and no_grad around the call does not matter."""
+    logits = normal(2, 3, seed=3).requires_grad_()
+    with torch.no_grad():
+        found = exact.gradient(cubic, logits)
+    assert logits.grad is None
+    assert not found.requires_grad
+    (expected,) = torch.autograd.grad(exact.expectation(cubic, logits), logits)
+    assert torch.equal(found, expected)
+
+
+@each_shape
+@pytest.mark.parametrize(
+    "estimator",
+    [score_function, straight_through, intermediate_loss_sampling(step_size=0.2)],
+    ids=["score function", "straight-through", "intermediate loss"],
+)
+def test_moments_by_brute_force(shape: tuple[int, ...], estimator: exact.Estimator) -> None:
+    """Mean, bias, variance and cosine, summed state by state."""
+    logits = normal(*shape, seed=4)
+    quality = exact.moments(estimator, cubic, logits)
+    pairs = [(w, estimator(logits, z[None], cubic)[0]) for w, z in joint(logits)]
+    mean = torch.stack([w * estimate for w, estimate in pairs]).sum(0)
+    second = sum(w * float((estimate**2).sum()) for w, estimate in pairs)
+    truth = exact.gradient(cubic, logits)
+    scale = 1 + second
+    assert close(quality.gradient, truth)
+    assert close(quality.mean, mean, 1e-12 * scale)
+    assert close(quality.bias, mean - truth, 1e-12 * scale)
+    variance = second - float((mean**2).sum())
+    assert float(quality.variance) == pytest.approx(variance, abs=1e-11 * scale)
+    if shape[-1] > 1:
+        assert variance > 1e-3
+        cosine = torch.nn.functional.cosine_similarity(mean.flatten(), truth.flatten(), dim=0)
+        assert float(quality.cosine) == pytest.approx(float(cosine), abs=1e-9)
+    else:
+        assert quality.cosine.isnan()
+
+
+@each_shape
+def test_score_function_has_no_bias(shape: tuple[int, ...]) -> None:
+    """The score function's mean is the gradient, for one variable and for several."""
+    for seed in range(5):
+        logits = normal(*shape, seed=seed)
+        quality = exact.moments(score_function, cubic, logits)
+        assert quality.bias.abs().max() < 1e-12
+        assert quality.variance > 0.01 or shape[-1] == 1
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 3)], ids=str)
+def test_straight_through_is_exact_for_linear_losses(shape: tuple[int, ...]) -> None:
+    """No bias and no variance for a linear loss; a bias for the cubic one."""
+    logits, weights = normal(*shape, seed=5), normal(*shape, seed=6)
+    linear = exact.moments(straight_through, lambda z: (z * weights).flatten(1).sum(-1) + 3, logits)
+    assert linear.bias.abs().max() < 1e-12
+    assert linear.variance < 1e-24
+    assert exact.moments(straight_through, cubic, logits).bias.abs().max() > 0.01
+
+
+def test_intermediate_loss_mean_is_the_expected_update() -> None:
+    """The mean of the estimate is pi - pi T, so its bias does not vanish with more draws."""
+    logits = normal(4, seed=7)
+    estimator = intermediate_loss_sampling(step_size=0.2)
+    corners = exact.states(logits)
+    leaf = corners.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(cubic(leaf).sum(), leaf)
+    targets = ils.target.intermediate_target(corners, grad, step_size=0.2)
+    probs = logits.softmax(-1)
+    quality = exact.moments(estimator, cubic, logits)
+    assert close(quality.mean, probs - probs @ targets)
+    assert quality.bias.abs().max() > 0.01
+
+
+def test_masked_category() -> None:
+    """A category of -inf adds nothing: the moments are those without it."""
+    logits = normal(4, seed=8)
+    logits[2] = -torch.inf
+    kept = [0, 1, 3]
+    weights = normal(4, seed=9)
+    full = exact.moments(score_function, lambda z: (z @ weights) ** 2, logits)
+    small = exact.moments(score_function, lambda z: (z @ weights[kept]) ** 2, logits[kept])
+    assert close(full.mean[kept], small.mean)
+    assert full.mean[2] == 0
+    assert close(full.variance, small.variance)
+    assert full.bias.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        (torch.zeros(2, 2, 2), ValueError, r"logits: .* got \(2, 2, 2\)"),
+        (torch.zeros(23, 2), ValueError, r"logits: .*4194304 joint states, got 2\*\*23"),
+        (torch.zeros(3, 0), ValueError, r"logits: .* got shape \(3, 0\)"),
+        (torch.zeros(3).int(), TypeError, r"logits: .* got torch\.int32"),
+        (torch.tensor([0.0, torch.nan]), ValueError, "logits: .* got NaN"),
+        (None, TypeError, "logits: .* got NoneType"),
+    ],
+    ids=["3-d", "too many", "no category", "integers", "NaN", "None"],
+)
+def test_bad_input(logits: Any, error: type[Exception], message: str) -> None:
+    """Logits that have no enumeration are refused by all functions of the module."""
+    for call in (
+        lambda: exact.states(logits),
+        lambda: exact.expectation(cubic, logits),
+        lambda: exact.moments(score_function, cubic, logits),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_bad_input_loss() -> None:
+    """A loss with anything but one value a state is refused."""
+    message = r"loss: .* shape \(9,\), got \(9, 2\)"
+    for call in (exact.expectation, exact.gradient):
+        with pytest.raises(ValueError, match=message):
+            call(lambda z: z.sum(-1), normal(2, 3))
+    with pytest.raises(ValueError, match=r"loss: .* shape \(3,\), got \(\)"):
+        exact.expectation(lambda z: z.sum(), normal(3))
+
+
+def test_bad_input_estimator() -> None:
+    """An estimator that averages, or drops an axis, is refused."""
+    with pytest.raises(ValueError, match=r"estimator: .* shape \(9, 2, 3\), got \(2, 3\)"):
+        exact.moments(lambda theta, z, loss: z.mean(0), cubic, normal(2, 3))

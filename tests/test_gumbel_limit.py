@@ -1,0 +1,146 @@
+"""Where relaxed Gumbel-Softmax rests: against numerical integration, and its own condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases import close, distribution, generator, normal
+from scipy import integrate, stats
+from scipy.special import expit
+
+from ils.estimators import gumbel_softmax, gumbel_softmax_vjp
+from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
+from ils.lab.toy import Toy
+
+
+def test_sobol_gumbel() -> None:
+    """Points have the Gumbel law in each column, far more evenly than chance, and no infinity."""
+    noise = sobol_gumbel(2**12, 3)
+    assert noise.shape == (2**12, 3)
+    assert noise.isfinite().all()
+    assert torch.equal(noise, sobol_gumbel(2**12, 3))
+    assert not torch.equal(noise, sobol_gumbel(2**12, 3, seed=1))
+    for column in noise.T.numpy():
+        # Random points would lie about 2**-6 off; a net of 2**12 points lies 2**-12 off.
+        assert stats.kstest(column, stats.gumbel_r.cdf).statistic < 2**-11
+    products = (noise - np.euler_gamma).T @ (noise - np.euler_gamma) / 2**12
+    assert close(products, torch.eye(3).double() * np.pi**2 / 6, 0.03)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_gradient_of_the_relaxed_toy(temperature: float) -> None:
+    """Without the guard the toy's gradient is (y - p) / (T N K), so rest means E[y] = p."""
+    p, theta = distribution(2, 3, 5, seed=1), normal(2, 3, 5, seed=2).requires_grad_()
+    noise = normal(2, 3, 5, seed=3)
+    for eps, slack in ((0.0, 1e-13), (1e-8, 1e-6)):
+        toy = Toy(p=p, start=theta.detach(), eps=eps)
+        y = gumbel_softmax(theta, noise, temperature)
+        loss = (-p * ((y + eps).log() - (p + eps).log())).mean((-1, -2)).sum()
+        (expected,) = torch.autograd.grad(loss, theta)
+        y = y.detach()
+        assert close(gumbel_softmax_vjp(y, toy.gradient(y), temperature), expected, 1e-13)
+        assert close(expected, (y - p) / (temperature * 15), slack)
+        assert expected.abs().max() > 1e-3
+
+
+def mean_of_two(theta: float, temperature: float) -> float:
+    """E[y_1] of two categories by quadrature: the difference of two Gumbels is logistic."""
+    value, error = integrate.quad(
+        lambda x: expit((theta + x) / temperature) * stats.logistic.pdf(x), -40, 40, limit=400
+    )
+    assert error < 1e-7
+    return value
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_mean_relaxed_sample_is_the_target(temperature: float) -> None:
+    """For K = 2 and no guard the model found has E[y] = p by an independent integral."""
+    p = torch.tensor([[0.9, 0.1], [0.35, 0.65], [0.5, 0.5]], dtype=torch.float64)
+    noise = sobol_gumbel(2**13, 2)
+    model, slope = gumbel_limit(p, temperature, eps=0.0, noise=noise)
+    assert slope.max() < 1e-8
+    theta = (model[:, 0] / model[:, 1]).log().tolist()
+    means = [mean_of_two(value, temperature) for value in theta]
+    # The noise set is finite: its means are off by less than a thousandth.
+    assert np.abs(np.array(means) - p[:, 0].numpy()).max() < 5e-4
+    # The model itself is more peaked than p, by far more than that.
+    assert float(model[0, 0]) > 0.92
+    assert float(model[1, 1]) > 0.67
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_three_categories(temperature: float) -> None:
+    """On its own noise E[y] = p to the tolerance; on fresh random noise within its error."""
+    p = distribution(6, 3, seed=4)
+    noise = sobol_gumbel(2**12, 3)
+    model, slope = gumbel_limit(p, temperature, eps=0.0, noise=noise)
+    assert slope.max() < 1e-8
+    y = gumbel_softmax(model.log().unsqueeze(1), noise, temperature)
+    assert close(y.mean(1), p, 1e-8 * max(temperature, 1.0))
+    fresh = -torch.empty(100_000, 3, dtype=torch.float64).exponential_(generator=generator(5)).log()
+    samples = gumbel_softmax(model.log().unsqueeze(1), fresh, temperature)
+    error = samples.std(1) / 100_000**0.5
+    # Five standard errors on 18 means: a false alarm in 1e5 seeds.  A shift of .02 shows.
+    assert ((samples.mean(1) - p).abs() < 5 * error + 5e-4).all()
+    assert (5 * error + 5e-4 < 0.02).all()
+    assert (model.softmax(-1) - p).abs().max() > 0.02
+
+
+def test_minimum_with_a_guard() -> None:
+    """With a guard the gradient of the stated loss is zero there, and no step beside is lower."""
+    p, noise = distribution(4, 3, seed=6), sobol_gumbel(2**10, 3)
+    eps, temperature = 1e-2, 0.5
+    model, slope = gumbel_limit(p, temperature, eps=eps, noise=noise)
+    assert slope.max() < 1e-8
+    theta = model.log().requires_grad_()
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        y = gumbel_softmax(logits.unsqueeze(1), noise, temperature)
+        return -(p * (y + eps).log().mean(1)).sum(-1)
+
+    (grad,) = torch.autograd.grad(loss(theta).sum(), theta)
+    assert grad.abs().max() < 1e-8
+    best = loss(theta.detach())
+    for seed in range(20):
+        aside = theta.detach() + 0.1 * normal(4, 3, seed=seed)
+        assert (loss(aside) > best).all()
+    # The guard matters: without it the minimum is elsewhere.
+    plain, _ = gumbel_limit(p, temperature, eps=0.0, noise=noise)
+    assert (plain - model).abs().max() > 1e-3
+
+
+def test_problems_do_not_interact() -> None:
+    """Problems are split into parts for memory; each has the limit that it has alone."""
+    p, noise = distribution(53, 3, seed=7), sobol_gumbel(2**8, 3)
+    together, slope = gumbel_limit(p, 1.0, eps=0.0, noise=noise)
+    assert together.shape == (53, 3)
+    assert slope.shape == (53,)
+    for i in (0, 49, 50, 52):
+        alone, _ = gumbel_limit(p[i : i + 1], 1.0, eps=0.0, noise=noise)
+        assert close(together[i : i + 1], alone, 1e-7)
+
+
+def test_unfinished_work_shows() -> None:
+    """With too few iterations the remaining gradient is reported, not hidden."""
+    p, noise = distribution(4, 3, seed=8), sobol_gumbel(2**8, 3)
+    _, slope = gumbel_limit(p, 3.0, eps=0.0, noise=noise, iterations=1)
+    assert slope.max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("temperature", "error", "message"),
+    [
+        (0.0, ValueError, r"temperature: .* got 0\.0"),
+        (-1.0, ValueError, r"temperature: .* got -1\.0"),
+        (float("nan"), ValueError, "temperature: .* got nan"),
+        (True, TypeError, "temperature: .* got bool"),
+        ("1", TypeError, "temperature: .* got str"),
+    ],
+)
+def test_bad_input(temperature: Any, error: type[Exception], message: str) -> None:
+    """A temperature that is none is refused."""
+    with pytest.raises(error, match=message):
+        gumbel_limit(distribution(1, 3), temperature, eps=0.0, noise=sobol_gumbel(8, 3))

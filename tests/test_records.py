@@ -1,0 +1,163 @@
+"""Records are written whole, come back as they were, and know where they do not apply."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from cases import normal
+
+import ils
+from ils.lab import records
+
+CONFIGURATION = {"seed": 12, "steps": 3, "rates": [0.1, 1.0]}
+
+
+def curves(seed: int = 1) -> pd.DataFrame:
+    """A table such as a simulation gives."""
+    names = [["slow", "fast, T = 1"], ["divergence"], [0, 1, 2]]
+    index = pd.MultiIndex.from_product(names, names=["setting", "measure", "group"])
+    values = normal(6, 4, seed=seed).exp().numpy() * 10.0 ** np.array([0, -9, 3, 12])
+    return pd.DataFrame(values, index=index, columns=[0, 1, 10, 100])
+
+
+def write(folder: Path, table: pd.DataFrame, name: str = "run", **options: Any) -> None:
+    arguments: dict[str, Any] = {"configuration": CONFIGURATION, "seconds": 61.234}
+    records.write(name, table, folder=folder, **(arguments | options))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Index, columns and seven digits of every number come back, and what was said of the run."""
+    table = curves()
+    write(tmp_path / "new" / "folder", table)
+    record = records.read("run", tmp_path / "new" / "folder")
+    pd.testing.assert_index_equal(record.table.index, table.index)
+    assert record.table.columns.tolist() == table.columns.tolist()
+    relative = (record.table / table - 1).abs().to_numpy().max()
+    assert 0 < relative <= 5.1e-7
+    about = record.provenance
+    assert about["configuration"] == CONFIGURATION
+    assert about["rows"] == 6
+    assert about["seconds"] == 61.2
+    assert about["versions"]["ils"] == ils.__version__
+    assert set(about["versions"]) == {"ils", "numpy", "pandas", "python", "torch"}
+    line = record.describe()
+    for part in ("run", "seed 12", "61 s", about["date"], about["versions"]["torch"]):
+        assert part in line
+
+
+def test_other_tables(tmp_path: Path) -> None:
+    """Named columns and a simple index are kept too, with text among the numbers."""
+    table = pd.DataFrame(
+        {"method": ["a | b", "c"], "rate": [0.1, 3.5]}, index=pd.Index([4, 9], name="group")
+    )
+    write(tmp_path, table)
+    pd.testing.assert_frame_equal(records.read("run", tmp_path).table, table)
+
+
+def test_same_numbers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's file holds no date and no path; other numbers give other bytes."""
+    write(tmp_path / "one", curves())
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    write(tmp_path / "two", curves(), seconds=5.0)
+    write(tmp_path / "other", curves(seed=2))
+    one, two, other = (
+        (tmp_path / folder / "run.csv.gz").read_bytes() for folder in ("one", "two", "other")
+    )
+    assert one == two
+    assert one != other
+    # A record read and written once more is the same too: seven digits survive.
+    write(tmp_path / "again", records.read("run", tmp_path / "one").table)
+    again = (tmp_path / "again" / "run.csv.gz").read_bytes()
+    assert gzip.decompress(again) == gzip.decompress(one)
+
+
+@pytest.mark.parametrize("broken", ["table", "provenance"])
+def test_interrupted_write_leaves_the_old_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Whichever of the two files fails half-way, the old record is still there, both files of it."""
+    write(tmp_path, curves())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"run.csv.gz", "run.json"}
+
+    def half(self: Any, path: Any, *args: Any, **options: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    def half_text(self: Path, text: str, **options: Any) -> None:
+        self.write_bytes(text[:9].encode())
+        raise OSError("disk full")
+
+    if broken == "table":
+        monkeypatch.setattr(pd.DataFrame, "to_csv", half)
+    else:
+        monkeypatch.setattr(Path, "write_text", half_text)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, curves(seed=2))
+    monkeypatch.undo()
+    for name, content in before.items():
+        assert (tmp_path / name).read_bytes() == content
+    assert records.difference(records.read("run", tmp_path), curves()) < 1e-6
+    # A later write succeeds and clears up what was left.
+    write(tmp_path, curves(seed=2))
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+    assert records.difference(records.read("run", tmp_path), curves(seed=2)) < 1e-6
+
+
+@pytest.mark.parametrize("missing", ["both", "run.csv.gz", "run.json"])
+def test_bad_input_no_record(tmp_path: Path, missing: str) -> None:
+    """A record that is not there, or half there, is named together with how to make it."""
+    if missing != "both":
+        write(tmp_path, curves())
+        (tmp_path / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=r"'run' in .*make results"):
+        records.read("run", tmp_path)
+
+
+def test_bad_input_configuration(tmp_path: Path) -> None:
+    """What cannot be written down as configuration is refused and leaves no record."""
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write(tmp_path, curves(), configuration={"seed": 1, "rule": object()})
+    with pytest.raises(FileNotFoundError):
+        records.read("run", tmp_path)
+
+
+def test_difference(tmp_path: Path) -> None:
+    """The largest difference relative to the largest entry, on the rows and columns given."""
+    table = curves() / curves().to_numpy().max()
+    write(tmp_path, table)
+    record = records.read("run", tmp_path)
+    assert records.difference(record, table) < 1e-6
+    part = table.iloc[[1, 4], [0, 2]].copy()
+    assert records.difference(record, part) < 1e-6
+    part.iloc[0, 1] += 0.25 * record.table.iloc[[1, 4], [0, 2]].to_numpy().max()
+    assert records.difference(record, part) == pytest.approx(0.25, abs=1e-5)
+    part.iloc[0, 1] = np.nan
+    assert not records.difference(record, part) < 1e9  # NaN is no agreement
+    shuffled = table.iloc[::-1, ::-1]
+    assert records.difference(record, shuffled) < 1e-6
+
+
+def test_bad_input_difference(tmp_path: Path) -> None:
+    """Rows or columns that the record does not hold are refused, and so is nothing at all."""
+    table = curves()
+    write(tmp_path, table)
+    record = records.read("run", tmp_path)
+    foreign = table.rename(index={"slow": "slower"}, level="setting")
+    for again in (foreign, table.rename(columns={10: 11}), table.iloc[:0], table.iloc[:, :0]):
+        with pytest.raises(ValueError, match=r"again: expected rows and columns of the record"):
+            records.difference(record, again)
+
+
+def test_provenance_is_plain_json(tmp_path: Path) -> None:
+    """The second file is for people: indented JSON with a line's end."""
+    write(tmp_path, curves())
+    text = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert json.loads(text)["index"] == ["setting", "measure", "group"]

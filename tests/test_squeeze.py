@@ -1,0 +1,398 @@
+"""The squeeze and its ladder against enumeration, and fixed points against their definition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from cases import close, distribution, eye, normal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import ils
+from ils.estimators import intermediate_loss_sampling
+from ils.squeeze import gap, jensen_bound, kl, stationary, transition
+
+EPSILONS = (1e-8, 1e-3, 0.5)
+
+
+def bound_by_enumeration(p: Tensor, q: Tensor, n: int, eps: float) -> Tensor:
+    """Mean of the divergence from the average of n draws, over all sequences of draws."""
+    total = torch.zeros(p.shape[:-1], dtype=torch.float64)
+    for sequence in itertools.product(range(q.shape[-1]), repeat=n):
+        mean = eye(q.shape[-1])[list(sequence)].mean(0)
+        total = total + q[..., list(sequence)].prod(-1) * kl(p, mean, eps=eps)
+    return total
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    seed=st.integers(0, 2**31),
+    categories=st.integers(1, 5),
+    eps=st.sampled_from(EPSILONS),
+    sharpness=st.sampled_from([0.1, 1.0, 8.0]),
+)
+def test_squeeze_inequality(seed: int, categories: int, eps: float, sharpness: float) -> None:
+    """The divergence is at most its mean over draws, which the closed form gives exactly."""
+    p = distribution(4, categories, seed=seed)
+    q = (sharpness * normal(4, categories, seed=seed + 1)).softmax(-1)
+    low = kl(p, q, eps=eps)
+    for n in (1, 2, 3):
+        bound = jensen_bound(p, q, n=n, eps=eps)
+        assert close(bound, bound_by_enumeration(p, q, n, eps), 1e-12)
+        assert (low <= bound + 1e-13).all()
+        assert close(gap(p, q, n=n, eps=eps), bound - low)
+    mean = sum(q[:, k] * kl(p, eye(categories)[k], eps=eps) for k in range(categories))
+    assert close(jensen_bound(p, q, eps=eps), mean, 1e-12)
+
+
+def test_squeeze_without_a_guard() -> None:
+    """With eps = 0 the divergence is finite and the bound is infinite, except at a shared corner."""
+    p, q = distribution(10, 4, seed=1), distribution(10, 4, seed=2)
+    assert close(kl(p, q), (p * (p / q).log()).sum(-1))
+    assert (kl(p, q) > 0).all()
+    for n in (1, 2, 7):
+        assert torch.isposinf(jensen_bound(p, q, n=n, eps=0.0)).all()
+        assert close(jensen_bound(eye(4), eye(4), n=n, eps=0.0), torch.zeros(4))
+
+
+def test_kl_with_zeros() -> None:
+    """A category that p lacks costs nothing; one that q lacks costs what the guard allows."""
+    p = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    assert float(kl(p, p)) == 0.0
+    assert float(kl(p, torch.tensor([0.25, 0.25, 0.5]).double())) == pytest.approx(math.log(2))
+    assert float(kl(p, eye(3)[0])) == math.inf
+    eps = 1e-6
+    expected = math.log(0.5 + eps) - 0.5 * (math.log(1 + eps) + math.log(eps))
+    assert float(kl(p, eye(3)[0], eps=eps)) == pytest.approx(expected, abs=1e-14)
+    assert kl(p, distribution(2, 5, 3, seed=3)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 6])
+@pytest.mark.parametrize("eps", EPSILONS)
+def test_bound_is_tight_only_at_corners(categories: int, eps: float) -> None:
+    """The gap is nothing at the corners and at least a half the draw's variance inside."""
+    p = distribution(categories, seed=4)
+    for n in (1, 3):
+        at_corners = gap(p, eye(categories), n=n, eps=eps)
+        assert close(at_corners, torch.zeros(categories), 1e-13)
+        for sharpness in (0.3, 1.0, 5.0):
+            q = (sharpness * normal(200, categories, seed=5)).softmax(-1)
+            found = gap(p, q, n=n, eps=eps)
+            # The logarithm's second derivative on [eps, 1 + eps] is below -1 / (1 + eps)^2.
+            least = (p * q * (1 - q)).sum(-1) / (2 * n * (1 + eps) ** 2)
+            assert (found >= least - 1e-13).all()
+            assert (found > 0).all()
+        # On an edge of the simplex too, where all but two categories are never drawn.
+        edge = torch.zeros(categories, dtype=torch.float64)
+        edge[[0, -1]] = torch.tensor([0.999, 0.001], dtype=torch.float64)
+        assert gap(p, edge, n=n, eps=eps) > 1e-6
+    q = distribution(50, categories, seed=6)
+    brackets = (q + eps).log() - q * math.log(1 + eps) - (1 - q) * math.log(eps)
+    assert close(gap(p, q, eps=eps), (p * brackets).sum(-1))
+
+
+@pytest.mark.parametrize("categories", [2, 3, 6])
+@pytest.mark.parametrize("eps", EPSILONS)
+def test_bound_is_minimised_by_collapse(categories: int, eps: float) -> None:
+    """The bound is affine with slope p, least at the corner of p's largest entry, not at p."""
+    p = distribution(categories, seed=7)
+    slope = math.log(1 + 1 / eps)
+    constant = (p * (p + eps).log()).sum() - math.log(eps)
+    q = torch.cat(
+        [eye(categories), distribution(300, categories, seed=8), p[None], p.new_ones(1, categories)]
+    )
+    q = q / q.sum(-1, keepdim=True)
+    bound = jensen_bound(p, q, eps=eps)
+    assert close(bound, constant - slope * (q @ p))
+    best = int(p.argmax())
+    assert int(bound.argmin()) == best
+    others = torch.cat([bound[:best], bound[best + 1 :]])
+    margin = slope * float(p.max() - p.sort().values[-2])
+    nearest = bound[best] + margin * (1 - q[:, best])
+    assert (others > bound[best]).all()
+    assert (bound >= nearest - 1e-12).all()  # it rises at least so fast away from the corner
+    excess = jensen_bound(p, p, eps=eps) - bound[best]
+    assert close(excess, slope * (p.max() - (p**2).sum()))
+    assert excess > 0.01
+    # The divergence itself has its minimum elsewhere, at least while the guard is small.
+    if eps < p.min():
+        assert kl(p, p, eps=eps) < kl(p, eye(categories)[best], eps=eps) - 0.01
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(
+    seed=st.integers(0, 2**31),
+    categories=st.integers(1, 6),
+    eps=st.sampled_from(EPSILONS),
+    sharpness=st.sampled_from([0.1, 1.0, 8.0]),
+)
+def test_ladder_is_monotone(seed: int, categories: int, eps: float, sharpness: float) -> None:
+    """Each draw more brings the bound down, and never below the divergence."""
+    p = distribution(5, categories, seed=seed)
+    q = (sharpness * normal(5, categories, seed=seed + 1)).softmax(-1)
+    rungs = torch.stack([jensen_bound(p, q, n=n, eps=eps) for n in range(1, 31)])
+    falls = -rungs.diff(dim=0)
+    assert (falls >= -1e-12).all()
+    assert (rungs[-1] >= kl(p, q, eps=eps) - 1e-12).all()
+    if categories > 1 and sharpness == 1.0:
+        assert (falls > 0).all()
+
+
+@pytest.mark.parametrize("eps", [0.5, 1e-2, 1e-8])
+def test_gap_of_the_ladder(eps: float) -> None:
+    """The gap times n tends to the delta method's constant, with an error like 1/n."""
+    p = distribution(6, 3, seed=9)
+    q = 0.1 + 0.7 * distribution(6, 3, seed=10)  # no entry below a tenth
+    limit = 0.5 * (p * q * (1 - q) / (q + eps) ** 2).sum(-1)
+    errors = [
+        (n * gap(p, q, n=n, eps=eps) / limit - 1).abs().max().item() for n in (300, 1000, 10_000)
+    ]
+    assert errors[0] < 0.05
+    assert errors[1] < 0.35 * errors[0]  # 0.30 for an error of 1/n
+    assert errors[2] < 0.11 * errors[1]  # 0.10
+    assert errors[2] < 2e-3
+    # The uniform bound holds for every model, corners' neighbourhoods among them.
+    for sharpness in (1.0, 8.0):
+        models = (sharpness * normal(50, 3, seed=11)).softmax(-1)
+        for n in (1, 4, 30, 400):
+            found = gap(p[0], models, n=n, eps=eps)
+            assert (found <= 1 / (2 * eps * math.sqrt(n))).all()
+
+
+def minimiser(p: Tensor, n: int, eps: float) -> Tensor:
+    """The model of the lowest rung, by a quasi-Newton method on the logits."""
+    logits = p.log().clone().requires_grad_()
+    solver = torch.optim.LBFGS(
+        [logits],
+        max_iter=200,
+        tolerance_grad=1e-8,
+        tolerance_change=1e-15,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = jensen_bound(p, logits.softmax(-1), n=n, eps=eps)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-5
+    return logits.detach().softmax(-1)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_minimiser_of_the_ladder(eps: float) -> None:
+    """With more draws the minimiser of the bound nears that of the divergence, which is p."""
+    p = torch.tensor([0.45, 0.3, 0.15, 0.1], dtype=torch.float64)
+    goal = (1 + 4 * eps) * p - eps
+    # Not monotone in between: for eps = 1e-8 the minimiser at n = 5 lies nearer than at n = 20.
+    rounds = (2, 20, 100, 1000)
+    models = [minimiser(p, n, eps) for n in rounds]
+    distances = [float(kl(goal, model)) for model in models]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 0.01
+    # The distance falls like n^-2, the model's error like 1/n.
+    assert distances[-1] < 1e-5
+    assert (models[-1] - goal).abs().max() < 2e-3
+    # It is the lowest of many models, and the divergence is least at the goal.
+    others = distribution(500, 4, seed=12)
+    for n, model in zip(rounds, models, strict=True):
+        lowest = jensen_bound(p, model, n=n, eps=eps)
+        assert (jensen_bound(p, others, n=n, eps=eps) >= lowest).all()
+    assert (kl(p, others, eps=eps) >= kl(p, goal, eps=eps)).all()
+    assert kl(p, goal, eps=eps) <= kl(p, p, eps=eps)
+
+
+def test_bound_is_differentiable() -> None:
+    """The bound's gradient agrees with central differences along the simplex."""
+    p = distribution(4, seed=13)
+    logits = normal(4, seed=14).requires_grad_()
+    for n, eps in ((1, 1e-8), (3, 1e-3), (20, 1e-8)):
+        assert torch.autograd.gradcheck(
+            lambda theta, n=n, eps=eps: jensen_bound(p, theta.softmax(-1), n=n, eps=eps), logits
+        )
+
+
+def test_bound_broadcasts() -> None:
+    """Batches of p and of models broadcast, and give what each pair gives alone."""
+    p, q = distribution(5, 1, 3, seed=15), distribution(2, 3, seed=16)
+    together = jensen_bound(p, q, n=4, eps=1e-3)
+    assert together.shape == (5, 2)
+    for i, j in itertools.product(range(5), range(2)):
+        assert close(together[i, j], jensen_bound(p[i, 0], q[j], n=4, eps=1e-3))
+
+
+@pytest.mark.parametrize("categories", [2, 3, 6])
+@pytest.mark.parametrize("normalizer", [ils.sum_normalize, ils.project_simplex], ids=repr)
+@pytest.mark.parametrize("keep_mass", [False, True])
+def test_expected_update_vanishes_at_the_stationary_distribution(
+    categories: int, normalizer: ils.Normalizer, keep_mass: bool
+) -> None:
+    """The mean update is pi - pi T: zero at the stationary distribution and nowhere else."""
+    mixing = normal(categories, categories, seed=17)
+    mixing = 0.2 * (mixing + mixing.T) + 2 * torch.diag(1 + distribution(categories, seed=18))
+    options = {"step_size": 0.3, "normalizer": normalizer, "keep_mass": keep_mass}
+
+    def loss(z: Tensor) -> Tensor:
+        """Random, and such that after each draw every other category looks better."""
+        return ((z @ mixing) * z).sum(-1) / 2
+
+    def targets(z: Tensor) -> Tensor:
+        leaf = z.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(loss(leaf).sum(), leaf)
+        return ils.target.intermediate_target(z, grad, **options)
+
+    matrix = transition(targets, categories)
+    assert matrix.shape == (categories, categories)
+    assert close(matrix.sum(-1), torch.ones(categories))
+    assert torch.matrix_power(matrix, categories).min() > 0  # irreducible
+    rest = stationary(matrix)
+    assert rest.min() > 0
+    assert close(rest.sum(), torch.ones(()))
+    assert close(rest @ matrix, rest)
+
+    estimator = intermediate_loss_sampling(**options)
+
+    def mean_update(probs: Tensor) -> Tensor:
+        return ils.exact.moments(estimator, loss, probs.log()).mean
+
+    assert close(mean_update(rest), torch.zeros(categories))
+    for seed in range(10):
+        probs = distribution(categories, seed=100 + seed)
+        update = mean_update(probs)
+        assert close(update, probs - probs @ matrix)
+        distance = float((probs - rest).abs().max())
+        assert distance > 1e-3
+        assert update.abs().max() > 1e-3 * distance
+    # The only solution: one singular value is zero, and the flow goes there from every corner.
+    singular = torch.linalg.svdvals(matrix - eye(categories))
+    assert singular[-1] < 1e-12
+    assert singular[-2] > 1e-3
+    flow = torch.linalg.matrix_exp(3000 * (matrix - eye(categories)))
+    assert close(flow, rest.expand(categories, -1), 1e-9)
+
+
+def test_stationary_of_a_known_chain() -> None:
+    """A hand-made asymmetric chain, batches of it, and one with a transient state."""
+    matrix = torch.tensor(
+        [[0.5, 0.5, 0.0], [0.0, 0.75, 0.25], [1.0, 0.0, 0.0]], dtype=torch.float64
+    )
+    expected = torch.tensor([2.0, 4.0, 1.0], dtype=torch.float64) / 7
+    assert close(stationary(matrix), expected)
+    assert close(stationary(matrix.expand(2, 5, 3, 3)), expected.expand(2, 5, 3))
+    # A permutation, which has no limit but a stationary distribution.
+    cycle = eye(4)[[1, 2, 3, 0]]
+    assert close(stationary(cycle), torch.full((4,), 0.25).double())
+    transient = torch.tensor([[0.9, 0.1], [0.0, 1.0]], dtype=torch.float64)
+    assert close(stationary(transient), eye(2)[1])
+    assert close(stationary(torch.ones(1, 1)), torch.ones(1))
+
+
+def test_several_recurrent_classes_have_no_single_answer() -> None:
+    """Where the stationary distribution is not unique an error is raised."""
+    matrix = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]]).double()
+    for reducible in (matrix, eye(2)):
+        with pytest.raises(torch.linalg.LinAlgError):
+            stationary(reducible)
+
+
+def test_transition_rows_are_the_draws() -> None:
+    """Row i is what comes after a draw of category i."""
+    seen = []
+
+    def targets(z: Tensor) -> Tensor:
+        seen.append(z)
+        return z * 2
+
+    assert torch.equal(transition(targets, 3), 2 * eye(3))
+    assert torch.equal(seen[0], eye(3))
+    assert seen[0].dtype == torch.float64
+
+
+HALF = torch.tensor([0.5, 0.5])
+
+NO_DISTRIBUTION: list[tuple[Any, type[Exception], str]] = [
+    (torch.tensor([0.5, 0.6]), ValueError, r"sums from 1\.1 to 1\.1"),
+    (torch.tensor([[0.5, 0.5], [0.25, 0.5]]), ValueError, r"sums from 0\.75 to 1"),
+    (torch.tensor([-0.5, 1.5]), ValueError, r"smallest entry of -0\.5"),
+    (torch.tensor([torch.nan, 0.5]), ValueError, "nan"),
+    (torch.tensor([torch.inf, 0.5]), ValueError, "inf"),
+    (torch.tensor([1, 0]), TypeError, r"got torch\.int64"),
+    (torch.tensor(1.0), ValueError, r"got shape \(\)"),
+    (torch.zeros(3, 0), ValueError, r"got shape \(3, 0\)"),
+    ([0.5, 0.5], TypeError, "got list"),
+]
+
+
+@pytest.mark.parametrize(("value", "error", "message"), NO_DISTRIBUTION)
+def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
+    """What is no distribution is refused, by the argument's name and with what came."""
+    with pytest.raises(error, match=rf"^p: .*{message}"):
+        kl(value, HALF)
+    with pytest.raises(error, match=rf"^q: .*{message}"):
+        kl(HALF, value)
+    with pytest.raises(error, match=rf"^p: .*{message}"):
+        jensen_bound(value, HALF, eps=1e-8)
+    with pytest.raises(error, match=rf"^probs: .*{message}"):
+        jensen_bound(HALF, value, eps=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n: expected at least 1, got 0"),
+        ({"n": -3}, ValueError, "n: .* got -3"),
+        ({"n": 2.0}, TypeError, "n: expected an integer, got float"),
+        ({"n": True}, TypeError, "n: .* got bool"),
+        ({"n": "2"}, TypeError, "n: .* got str"),
+        ({"eps": -1e-9}, ValueError, "eps: .* got -1e-09"),
+        ({"eps": math.nan}, ValueError, "eps: .* got nan"),
+        ({"eps": math.inf}, ValueError, "eps: .* got inf"),
+        ({"eps": False}, TypeError, "eps: .* got bool"),
+        ({"eps": None}, TypeError, "eps: .* got NoneType"),
+    ],
+    ids=str,
+)
+def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -> None:
+    """A count below one, a negative guard, and what is no such number are refused."""
+    for call in (jensen_bound, gap):
+        with pytest.raises(error, match=message):
+            call(HALF, HALF, **({"eps": 1e-8} | options))
+    if "n" in options:
+        with pytest.raises(error, match=message.replace("n:", "categories:", 1)):
+            transition(lambda z: z, options["n"])
+    else:
+        with pytest.raises(error, match=message):
+            kl(HALF, HALF, **options)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "error", "message"),
+    [
+        (torch.ones(2, 3) / 3, ValueError, r"matrix: .* got \(2, 3\)"),
+        (torch.ones(3), ValueError, r"matrix: .* got \(3,\)"),
+        (torch.ones(2, 2), ValueError, "matrix: .* sums from 2 to 2"),
+        (torch.tensor([[0.5, 0.5], [torch.nan, 1.0]]), ValueError, "matrix: .* nan"),
+        (torch.eye(2).long(), TypeError, r"matrix: .* got torch\.int64"),
+        ("eye", TypeError, "matrix: .* got str"),
+    ],
+    ids=["wide", "vector", "sums", "NaN", "integers", "str"],
+)
+def test_bad_input_matrix(matrix: Any, error: type[Exception], message: str) -> None:
+    """What is no stochastic matrix is refused."""
+    with pytest.raises(error, match=message):
+        stationary(matrix)
+
+
+def test_float32_distributions_are_accepted() -> None:
+    """Rounding of a softmax in float32 is no reason to refuse, for long rows either."""
+    for categories in (2, 1000, 50_000):
+        probs = normal(4, categories, seed=19).float().softmax(-1)
+        assert kl(probs, probs).abs().max() < 1e-4
