@@ -73,7 +73,7 @@ def pullback(normalizer: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) ->
     """
     if isinstance(normalizer, Normalizer):
         return normalizer.vjp(z, grad)
-    _, pull = torch.func.vjp(normalizer, z)
+    pull = torch.func.vjp(normalizer, z)[1]
     return pull(grad)[0]
 
 

@@ -27,7 +27,9 @@ def test_sobol_gumbel() -> None:
         # Random points would lie about 2**-6 off; a net of 2**12 points lies 2**-12 off.
         assert stats.kstest(column, stats.gumbel_r.cdf).statistic < 2**-11
     products = (noise - np.euler_gamma).T @ (noise - np.euler_gamma) / 2**12
-    assert close(products, torch.eye(3).double() * np.pi**2 / 6, 0.03)
+    # The variance hangs on the few points of the tail; correlations of random points would be .03.
+    assert close(products.diag(), torch.full((3,), np.pi**2 / 6), 0.05)
+    assert close(products - torch.diag(products.diag()), torch.zeros(3, 3), 0.01)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
@@ -35,13 +37,15 @@ def test_gradient_of_the_relaxed_toy(temperature: float) -> None:
     """Without the guard the toy's gradient is (y - p) / (T N K), so rest means E[y] = p."""
     p, theta = distribution(2, 3, 5, seed=1), normal(2, 3, 5, seed=2).requires_grad_()
     noise = normal(2, 3, 5, seed=3)
-    for eps, slack in ((0.0, 1e-13), (1e-8, 1e-6)):
+    for eps in (0.0, 1e-12):
         toy = Toy(p=p, start=theta.detach(), eps=eps)
         y = gumbel_softmax(theta, noise, temperature)
         loss = (-p * ((y + eps).log() - (p + eps).log())).mean((-1, -2)).sum()
         (expected,) = torch.autograd.grad(loss, theta)
         y = y.detach()
         assert close(gumbel_softmax_vjp(y, toy.gradient(y), temperature), expected, 1e-13)
+        slack = 1e-13 + 2 * eps / float(y.min()) / (temperature * 15)
+        assert slack < 1e-3
         assert close(expected, (y - p) / (temperature * 15), slack)
         assert expected.abs().max() > 1e-3
 

@@ -323,7 +323,7 @@ def test_second_derivative_is_refused() -> None:
     logits = normal(3, 4, seed=27).requires_grad_()
     z = ils.sample(logits, step_size=0.1)
     (first,) = torch.autograd.grad((z**2 * normal(3, 4, seed=28)).sum(), logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice.*once_differentiable"):
+    with pytest.raises(RuntimeError, match=r"differentiate twice.*once_differentiable"):
         first.pow(2).sum().backward()
 
 

@@ -81,7 +81,7 @@ def test_same_numbers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
 def test_interrupted_write_leaves_the_old_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """Whichever of the two files fails half-way, the old record is still there, both files of it."""
+    """Whichever of the two files fails half-way, both files of the old record are still there."""
     write(tmp_path, curves())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert set(before) == {"run.csv.gz", "run.json"}

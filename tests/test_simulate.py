@@ -139,7 +139,8 @@ def test_settings_do_not_depend_on_their_company() -> None:
     backwards = run(blocks()[::-1], 30)
     pd.testing.assert_frame_equal(backwards.loc[together.index], together, check_exact=True)
     single = run([Block(["b"], Intermediate([1e-7]), [0.2])], 30)
-    pd.testing.assert_frame_equal(single, together.loc[["b"]], check_exact=True)
+    # Cut to one setting an entry takes another place in a vector register: the last bits change.
+    pd.testing.assert_frame_equal(single, together.loc[["b"]], rtol=1e-12, atol=0)
     # The same temperature and draws under another schedule is another curve: none is ignored.
     assert (together.loc["c"] - together.loc["g"])[30].abs().min() > 1e-6
 
@@ -147,9 +148,9 @@ def test_settings_do_not_depend_on_their_company() -> None:
 def test_settings_see_the_same_draws() -> None:
     """Equal settings under two names have equal curves; another seed gives other curves."""
     pair = run([Block(["one", "two"], Intermediate([0.1, 0.1]), [0.05, 0.05])], 10)
-    assert (pair.loc["one"].to_numpy() == pair.loc["two"].to_numpy()).all()
+    pd.testing.assert_frame_equal(pair.loc["one"], pair.loc["two"], rtol=1e-12, atol=0)
     other = run([Block(["one"], Intermediate([0.1]), [0.05])], 10, seed=SEED + 1)
-    assert (other[10] != pair.loc[["one"]][10]).all()
+    assert ((other[10] - pair.loc[["one"]][10]).abs() > 1e-6).all()
 
 
 @pytest.mark.parametrize("stop", [0, 1, 17])

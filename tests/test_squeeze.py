@@ -51,7 +51,7 @@ def test_squeeze_inequality(seed: int, categories: int, eps: float, sharpness: f
 
 
 def test_squeeze_without_a_guard() -> None:
-    """With eps = 0 the divergence is finite and the bound is infinite, except at a shared corner."""
+    """With eps = 0 the divergence is finite and the bound infinite, except at a shared corner."""
     p, q = distribution(10, 4, seed=1), distribution(10, 4, seed=2)
     assert close(kl(p, q), (p * (p / q).log()).sum(-1))
     assert (kl(p, q) > 0).all()

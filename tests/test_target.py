@@ -1,4 +1,4 @@
-"""The intermediate target and the gradients of the intermediate loss, against their propositions."""
+"""The intermediate target and the gradients of its loss, against their propositions."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_centred_gradient(categories: int) -> None:
 
 @each_keep_mass
 def test_nonlinear_in_the_upstream_gradient(keep_mass: bool) -> None:
-    """The gradient's scale acts as the step size does, so it saturates; straight-through does not."""
+    """The gradient's scale acts as the step size does, and saturates; straight-through does not."""
     z, grad = draws(60, 4, seed=13), normal(60, 4, seed=14)
     for normalizer in NORMALIZERS:
         targets = partial(intermediate_target, z, normalizer=normalizer, keep_mass=keep_mass)

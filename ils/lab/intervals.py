@@ -25,9 +25,9 @@ class Estimate:
 
     def text(self, digits: int = 4) -> str:
         """For prose: ``0.0020 (95% interval 0.0019 to 0.0021)``."""
-        return (
-            f"{self.mean:.{digits}f} (95% interval {self.low:.{digits}f} to {self.high:.{digits}f})"
-        )
+        # Adding zero turns a rounded -0.0 into 0.0.
+        mean, low, high = (round(x, digits) + 0.0 for x in (self.mean, self.low, self.high))
+        return f"{mean:.{digits}f} (95% interval {low:.{digits}f} to {high:.{digits}f})"
 
 
 def estimate(values: Sequence[float] | pd.Series | np.ndarray) -> Estimate:

@@ -15,6 +15,18 @@ _LOOKS = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1, 1, 1, 1, 1)), (0, (
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 
 
+# Divergences below this are drawn at it: some methods reach rounding error.
+_FLOOR = 1e-5
+
+
+def _colors(names: Sequence[str]) -> list[tuple[float, float, float]]:
+    """Colours for Intermediate Loss Sampling, greys for Gumbel-Softmax."""
+    gumbel = sum(name.startswith("Gumbel") for name in names)
+    greys = iter(sns.color_palette("Greys", gumbel + 3)[3:])
+    hues = iter(sns.color_palette("colorblind", len(names) - gumbel))
+    return [next(greys if name.startswith("Gumbel") else hues) for name in names]
+
+
 def panels(curves: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     """Six panels as in the note: one setting each, on its own random problems.
 
@@ -104,12 +116,12 @@ def sweep(ends: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ends: columns ``method``, ``schedule``, ``rate``, ``end``.
         axes: two.
     """
-    colors = sns.color_palette("colorblind", ends["method"].nunique())
+    colors = _colors(list(ends["method"].unique()))
     for ax, (schedule, part) in zip(axes, ends.groupby("schedule", sort=False), strict=True):
         for position, (method, curve) in enumerate(part.groupby("method", sort=False)):
             ax.plot(
                 curve["rate"],
-                curve["end"].clip(lower=1e-9),
+                curve["end"].clip(lower=_FLOOR),
                 color=colors[position],
                 marker=_MARKS[position],
                 markersize=4,
@@ -132,12 +144,12 @@ def fair(bands: pd.DataFrame, ax: Axes) -> Axes:
         ax: the axes.
     """
     names = list(dict.fromkeys(bands.index.get_level_values(0)))
-    colors = sns.color_palette("colorblind", len(names))
+    colors = _colors(names)
     for position, name in enumerate(names):
         curve = bands.loc[name]
         ax.plot(
             curve.index,
-            curve["mean"].clip(lower=1e-9),
+            curve["mean"].clip(lower=_FLOOR),
             color=colors[position],
             linestyle=_LOOKS[position % len(_LOOKS)],
             marker=_MARKS[position],
