@@ -93,7 +93,9 @@ lint: $(VENV)/.installed ## check style and types
 
 .PHONY: run
 run: $(VENV)/.installed ## execute all notebooks and write their outputs in place
-	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --jobs $(JOBS) $(NOTEBOOKS)
+	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --jobs $(JOBS) --figures _build/figures/figures $(NOTEBOOKS)
+	# The README's picture; a test holds it equal to the notebook's.
+	cp _build/figures/figures/fig-controlled.svg book/assets/
 
 .PHONY: results
 results: $(VENV)/.installed ## repeat the long runs whose records lie in book/data

@@ -56,7 +56,12 @@ MUTATIONS = [
     Mutation("lab/toy.py", "eps=1e-8", "eps=1.1e-8", SQUEEZE),
     Mutation("squeeze.py", "count / n + eps", "count / n + 2 * eps", SQUEEZE),
     Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.01 * math.log1p", SQUEEZE),
-    Mutation("estimators/gumbel.py", ".sum(-1, keepdim=True)) / temperature", ".sum(-1, keepdim=True))", TOY),
+    Mutation(
+        "estimators/gumbel.py",
+        ".sum(-1, keepdim=True)) / temperature",
+        ".sum(-1, keepdim=True))",
+        TOY,
+    ),
     Mutation("draw.py", "cumulative <= point", "cumulative > point", TOY),
 ]
 

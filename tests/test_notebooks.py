@@ -20,6 +20,7 @@ import yaml
 from tools.browser import ROOT, toc_documents
 
 BOOK = ROOT / "book"
+README = ROOT / "README.md"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 PAGES = sorted(BOOK.glob("*.md"))
 MOST_LINES = 15
@@ -145,6 +146,18 @@ def test_figures_are_named_captioned_and_described(path: Path) -> None:
         assert alt.strip() != caption.strip(), f"{name}: describe what is seen, not what it means"
         kinds = [kind for output in cell["outputs"] for kind in output.get("data", {})]
         assert kinds.count("image/svg+xml") == 1, f"{name} must show exactly one SVG"
+
+
+def test_the_picture_of_the_readme_is_the_figure_of_the_notebook() -> None:
+    (name,) = re.findall(r"!\[[^]]+\]\(book/assets/(fig-[\w-]+)\.svg\)", README.read_text("utf-8"))
+    picture = (BOOK / "assets" / f"{name}.svg").read_text(encoding="utf-8")
+    svgs = [
+        "".join(o["data"]["image/svg+xml"])
+        for p in NOTEBOOKS
+        for o in outputs(p)
+        if "data" in o and "image/svg+xml" in o["data"]
+    ]
+    assert picture.rstrip() in [svg.rstrip() for svg in svgs], "run `make run`"
 
 
 def test_names_of_figures_are_unique() -> None:

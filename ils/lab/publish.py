@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["publish"]
 
-_NO_DATE = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {}}
+_NO_DATE = {"Date": None, "Creator": None}
 
 
 def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
@@ -34,12 +34,13 @@ def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
         raise ValueError(f"name: expected 'fig-...', got {name!r}")
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=_NO_DATE["svg"])
-        if folder := os.environ.get("ILS_FIGURES"):
-            stem = Path(folder) / name
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            for kind, metadata in _NO_DATE.items():
-                figure.savefig(stem.with_suffix(f".{kind}"), metadata=metadata, dpi=200)
-            data.to_csv(stem.with_suffix(".csv"), float_format="%.7g")
+        figure.savefig(buffer, format="svg", metadata=_NO_DATE)
+    if folder := os.environ.get("ILS_FIGURES"):
+        stem = Path(folder) / name
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_suffix(".svg").write_text(buffer.getvalue(), encoding="utf-8")
+        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=200)
+        data.to_csv(stem.with_suffix(".csv"), float_format="%.7g")
     plt.close(figure)
     display({"image/svg+xml": buffer.getvalue(), "text/plain": f"<figure {name}>"}, raw=True)
