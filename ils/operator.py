@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ils.checks import check_logits, check_positive, check_same_shape
+from ils.checks import check_floating, check_logits, check_positive, check_same_shape
 from ils.draw import draw_index, one_hot
 from ils.simplex import Normalizer, sum_normalize
 from ils.target import centred_gradient, intermediate_target, logits_gradient
@@ -82,6 +82,7 @@ def differentiable_draw(
     Source: Shliselberg (2019), Algorithm 1.
     """
     check_logits(logits)
+    check_floating("z", z)
     check_same_shape("z", z, logits)
     _check_options(logits, step_size, normalizer)
     return _IntermediateLoss.apply(logits, z, step_size, normalizer, centred, keep_mass)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils.checks import check_same_shape
+
 __all__ = [
     "Normalizer",
     "project_simplex",
@@ -70,11 +72,15 @@ def pullback(normalizer: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) ->
 
     Returns:
         ``Delta``, ``(..., K)``.
+
+    Raises:
+        ValueError: a function changes the shape.
     """
     if isinstance(normalizer, Normalizer):
         return normalizer.vjp(z, grad)
-    pull = torch.func.vjp(normalizer, z)[1]
-    return pull(grad)[0]
+    result = torch.func.vjp(normalizer, z)
+    check_same_shape("normalizer: its output", result[0], z)
+    return result[1](grad)[0]
 
 
 def _relative_to_draw(z: Tensor, grad: Tensor) -> Tensor:
@@ -109,8 +115,8 @@ def _normalize(x: Tensor) -> Tensor:
     r"""Divide each row by its sum, ``h(x) = x / sum(x)``: the note's own form.
 
     Not a map onto the simplex: entries can be negative, and where the sum is negative every
-    entry changes sign.  Kept for the reproduction.  The transposed Jacobian at a draw of
-    category ``i`` is ``Delta_k = g_k - g_i``.
+    entry changes sign.  Kept for the reproduction.  An entry of ``-inf`` gets no mass.  The
+    transposed Jacobian at a draw of category ``i`` is ``Delta_k = g_k - g_i``.
 
     Args:
         x: ``(..., K)``, rows with a sum other than zero.
@@ -118,6 +124,7 @@ def _normalize(x: Tensor) -> Tensor:
     Returns:
         Rows that sum to 1, ``(..., K)``.
     """
+    x = x.masked_fill(x.isneginf(), 0)
     return x / x.sum(-1, keepdim=True)
 
 

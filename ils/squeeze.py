@@ -84,7 +84,9 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
         choose + torch.special.xlogy(count, q) + torch.special.xlog1py(size - count, -q)
     )
     expected_log = torch.special.xlogy(mass, count / n + eps).sum(-1)
-    return (torch.special.xlogy(p, p + eps) - p * expected_log).sum(-1)
+    # Without a guard the logarithm is -inf; it counts only where p has mass.
+    weighted = p * expected_log.masked_fill(p == 0, 0)
+    return (torch.special.xlogy(p, p + eps) - weighted).sum(-1)
 
 
 def gap(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:

@@ -34,6 +34,7 @@ def direction(
     *,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
     keep_mass: bool = False,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Direction of the step, ``Delta = J_h(z)^T g``.
 
@@ -46,13 +47,23 @@ def direction(
         grad: ``dL/dz`` at the draws, ``(..., K)``.
         normalizer: the map ``h``.
         keep_mass: whether the step stays in the plane ``sum(x) = 1``.
+        mask: boolean, ``(..., K)``, true where a category cannot be drawn; its entry of ``grad``
+            has no influence, and its entry of the result is zero.
 
     Returns:
         ``Delta``, ``(..., K)``, in the units of ``grad``.
 
     Source: Shliselberg (2019), Algorithm 1; ``keep_mass`` is this report's.
     """
+    if mask is not None:
+        # A masked entry may be anything, infinite too.  The mean of the others leaves their mean
+        # as it is, so that the projection sees the problem without the masked categories.
+        allowed = (~mask).sum(-1, keepdim=True)
+        mean = grad.masked_fill(mask, 0).sum(-1, keepdim=True) / allowed
+        grad = torch.where(mask, mean, grad)
     delta = pullback(normalizer, z, grad)
+    if mask is not None:
+        delta = delta.masked_fill(mask, 0)
     if keep_mass:
         delta = delta - z * delta.sum(-1, keepdim=True)
     return delta
@@ -93,10 +104,7 @@ def intermediate_target(
 
     Source: Shliselberg (2019), Algorithm 1.
     """
-    if mask is not None:
-        # A masked category's gradient may be anything, infinite too: it must not enter Delta.
-        grad = grad.masked_fill(mask, 0)
-    delta = direction(z, grad, normalizer=normalizer, keep_mass=keep_mass)
+    delta = direction(z, grad, normalizer=normalizer, keep_mass=keep_mass, mask=mask)
     stepped = z - step_size * delta
     if mask is not None:
         stepped = stepped.masked_fill(mask, -torch.inf)

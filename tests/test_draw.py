@@ -71,6 +71,25 @@ def test_long_rows_are_summed_in_double() -> None:
     assert ((index - uniform * size).abs() <= 1.001).all()
 
 
+def test_small_weights_after_a_large_one() -> None:
+    """Float32 weights far below the rounding of their float32 sum keep their intervals."""
+    probs = torch.full((1001,), 1e-9)
+    probs[0] = 1
+    total = probs.double().sum()
+    middles = 1 + (torch.arange(1000, dtype=torch.float64) + 0.5) * 1e-9
+    index = inverse_cdf(probs.expand(1000, -1), middles / total)
+    assert index.tolist() == [*range(1, 1001)]
+
+
+def test_product_that_rounds_up() -> None:
+    """Where u times the sum rounds to the sum itself, the last category with weight is named."""
+    smallest = 2.0**-1074
+    for weights, last in (([1, 0], 0), ([0, 1, 0, 0], 1), ([2, 1, 0], 1)):
+        probs = smallest * torch.tensor(weights, dtype=torch.float64)
+        assert float(probs.sum()) * LAST == float(probs.sum())
+        assert int(inverse_cdf(probs, torch.tensor(LAST, dtype=torch.float64))) == last
+
+
 @pytest.mark.parametrize("batch", [(), (0,), (3,), (2, 0, 3), (4, 5)])
 def test_shapes(batch: tuple[int, ...]) -> None:
     """One index a row for any batch, and one-hot rows of the type of the pattern."""

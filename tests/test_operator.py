@@ -199,6 +199,24 @@ def test_masked_categories(
     assert expected.abs().max() > 0.1
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_masked_categories_of_a_careless_normaliser(centred: bool) -> None:
+    """The gradient of a masked category is zero even where the normaliser gives it mass."""
+
+    def careless(x: Tensor) -> Tensor:
+        floor = x.clamp(min=1e-4)
+        return floor / floor.sum(-1, keepdim=True)
+
+    logits = torch.tensor([0.5, -torch.inf, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    for hard in eye(4)[[0, 2, 3]]:
+        z = ils.differentiable_draw(
+            logits, hard, step_size=0.1, normalizer=careless, centred=centred
+        )
+        (found,) = torch.autograd.grad((z * normal(4, seed=32)).sum(), logits)
+        assert found[1] == 0
+        assert found.abs().max() > 1e-5
+
+
 @each_normalizer
 @pytest.mark.parametrize("centred", [False, True])
 def test_one_category(normalizer: ils.Normalizer, centred: bool) -> None:

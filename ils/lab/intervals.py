@@ -25,9 +25,18 @@ class Estimate:
 
     def text(self, digits: int = 4) -> str:
         """For prose: ``0.0020 (95% interval 0.0019 to 0.0021)``."""
+        mean, low, high = self._rounded(digits)
+        return f"{mean} (95% interval {low} to {high})"
+
+    def brackets(self, digits: int = 4) -> str:
+        """For tables: ``0.0020 [0.0019, 0.0021]``."""
+        mean, low, high = self._rounded(digits)
+        return f"{mean} [{low}, {high}]"
+
+    def _rounded(self, digits: int) -> list[str]:
         # Adding zero turns a rounded -0.0 into 0.0.
-        mean, low, high = (round(x, digits) + 0.0 for x in (self.mean, self.low, self.high))
-        return f"{mean:.{digits}f} (95% interval {low:.{digits}f} to {high:.{digits}f})"
+        numbers = (self.mean, self.low, self.high)
+        return [f"{round(number, digits) + 0.0:.{digits}f}" for number in numbers]
 
 
 def estimate(values: Sequence[float] | pd.Series | np.ndarray) -> Estimate:
