@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 SITE := _build/html
 STAMPS := _build/stamps
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+# Compiled once and kept: where a machine forbids it, each of the many processes compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One thread a process: sums then have one order, and JOBS processes do not fight over cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 

@@ -23,8 +23,8 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulative = probs.double().cumsum(-1)
     total = cumulative[..., -1:]
-    # u * total can round up to total, whose interval is empty; one step below is the last
-    # category that has weight.
+    # For subnormal sums u * total can round up to total, whose interval is empty; one step below
+    # is the last category that has weight.
     point = torch.minimum(
         uniform.double().unsqueeze(-1) * total, total.nextafter(torch.zeros_like(total))
     )

@@ -97,8 +97,9 @@ def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 def run_notebook(folder: Path, notebook: str) -> subprocess.CompletedProcess[str]:
     """nbval on one notebook of the copy, until its first failure."""
     # The copy must win over the editable installation, or no mutation would be seen.
-    imported = run_python(folder, "-c", "import ils; print(ils.__file__)")
-    assert Path(imported.stdout.strip()).is_relative_to(folder), imported.stdout + imported.stderr
+    find = "import importlib.util as u; print(u.find_spec('ils').origin)"
+    found = run_python(folder, "-c", find)
+    assert Path(found.stdout.strip()).is_relative_to(folder), found.stdout + found.stderr
     options = ["--nbval", "--nbval-current-env", "--color=no", "-x"]
     plugins = ["-p", "no:xdist", "-p", "no:cacheprovider"]
     return run_python(folder, "-m", "pytest", *plugins, *options, f"book/{notebook}")

@@ -120,7 +120,7 @@ def leaky(x: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-@pytest.mark.parametrize("normalizer", [*NORMALIZERS, leaky], ids=repr)
+@pytest.mark.parametrize("normalizer", [*NORMALIZERS, leaky], ids=lambda h: h.__name__)
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("keep_mass", [False, True])
 def test_gradient_is_the_stated_one(normalizer: Any, centred: bool, keep_mass: bool) -> None:

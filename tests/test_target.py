@@ -310,6 +310,20 @@ def test_mask_is_the_problem_without_those_categories(
     assert close(target[:, kept], alone)
 
 
+@each_normalizer
+@each_keep_mass
+def test_direction_with_a_mask(normalizer: ils.Normalizer, keep_mass: bool) -> None:
+    """The direction is that of the problem without the masked categories, and zero on them."""
+    mask = torch.tensor([False, True, False, False, True])
+    z, grad = torch.zeros(40, 5, dtype=torch.float64), normal(40, 5, seed=29)
+    z[:, ~mask] = draws(40, 3, seed=30)
+    grad[:, mask] = torch.inf
+    options = {"normalizer": normalizer, "keep_mass": keep_mass}
+    found = direction(z, grad, mask=mask.expand(40, 5), **options)
+    assert torch.equal(found[:, mask], torch.zeros(40, 2, dtype=torch.float64))
+    assert close(found[:, ~mask], direction(z[:, ~mask], grad[:, ~mask], **options))
+
+
 def test_mask_of_nothing_changes_nothing() -> None:
     """A mask that is false everywhere leaves the target as it is."""
     z, grad = draws(40, 4, seed=24), normal(40, 4, seed=25)

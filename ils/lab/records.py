@@ -1,7 +1,7 @@
 """Records of long runs: a table, and beside it how it came about.
 
 A record ``name`` is two files: ``name.csv.gz``, the table, and ``name.json``, its configuration,
-versions, machine and time.  Both are written whole or not at all.
+versions, machine and time.  Each is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ def write(
         configuration: everything that decides the numbers, the seed among it.
         seconds: wall time of the run.
         folder: where to.
+
+    Raises:
+        ValueError: a level of the index has no name; it could not be read back.
     """
+    if None in table.index.names:
+        raise ValueError(f"table: expected names for the index, got {list(table.index.names)}")
     provenance = {
         "name": name,
         "configuration": dict(configuration),
@@ -112,13 +117,17 @@ def difference(record: Record, again: pd.DataFrame) -> float:
     """Largest difference, relative to the record's largest entry, on the shared rows and columns.
 
     Raises:
-        ValueError: the recomputed table has rows or columns that the record lacks, or is empty.
+        ValueError: the recomputed table is empty or has rows or columns that the record lacks, or
+            an entry of either is not finite.
     """
-    shared = record.table.reindex(index=again.index, columns=again.columns)
-    if again.empty or shared.isna().to_numpy().any():
+    known = again.index.isin(record.table.index).all() and again.columns.isin(record.table).all()
+    if again.empty or not known:
         raise ValueError(
             "again: expected rows and columns of the record, got some that it does not hold"
         )
+    shared = record.table.loc[again.index, again.columns]
+    if not (np.isfinite(shared).to_numpy().all() and np.isfinite(again).to_numpy().all()):
+        raise ValueError("again: expected finite numbers in it and in the record, got others")
     distance = (shared - again).abs().to_numpy().max()
     return float(distance / shared.abs().to_numpy().max())
 
