@@ -128,6 +128,14 @@ def test_bad_input_configuration(tmp_path: Path) -> None:
         records.read("run", tmp_path)
 
 
+def test_an_index_without_a_name_is_refused(tmp_path: Path) -> None:
+    """It could be written but not read back."""
+    table = pd.DataFrame({"a": [1.0]})
+    with pytest.raises(ValueError, match="table: expected names"):
+        records.write("x", table, configuration={"seed": 1}, seconds=0.0, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_difference(tmp_path: Path) -> None:
     """The largest difference relative to the largest entry, on the rows and columns given."""
     table = curves() / curves().to_numpy().max()
@@ -139,7 +147,8 @@ def test_difference(tmp_path: Path) -> None:
     part.iloc[0, 1] += 0.25 * record.table.iloc[[1, 4], [0, 2]].to_numpy().max()
     assert records.difference(record, part) == pytest.approx(0.25, abs=1e-5)
     part.iloc[0, 1] = np.nan
-    assert not records.difference(record, part) < 1e9  # NaN is no agreement
+    with pytest.raises(ValueError, match="finite"):
+        records.difference(record, part)
     shuffled = table.iloc[::-1, ::-1]
     assert records.difference(record, shuffled) < 1e-6
 

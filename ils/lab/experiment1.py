@@ -6,7 +6,8 @@ learning-rate sweep on groups of its own, and the best of each method on fresh o
 (d) :func:`collapse`: the exact gradient of the toy's own bound.
 :func:`ils_limits` and :func:`gumbel_limits`: the fixed points.
 
-Every part has a seed of its own and takes ``stop``, to run only its first steps.
+Every part has a seed of its own and takes ``stop``, to run only its first steps.  The protocol of
+one experiment stands in one file, so that it can be read in one go.
 """
 
 from __future__ import annotations
@@ -79,6 +80,30 @@ def _toy(groups: int, seed: int) -> Toy:
     return random_toy(groups, generator=torch.Generator().manual_seed(seed))
 
 
+def _run(
+    part: str,
+    toy: Toy,
+    blocks: Sequence[Block],
+    stop: int | None,
+    progress: str | None,
+    *,
+    steps: int = STEPS,
+    every: int | None = None,
+    bound: bool = False,
+) -> pd.DataFrame:
+    """Simulate a part with the noise that belongs to it; with ``bound``, measure that too."""
+    return simulate(
+        toy,
+        blocks,
+        steps=steps,
+        seed=SEEDS[part] + 1,
+        record=record_steps(steps, every=every),
+        measures=[toy.divergence, toy.bound] if bound else [toy.divergence],
+        stop=stop,
+        progress=progress,
+    )
+
+
 def _note_blocks() -> list[Block]:
     """The note's six settings with the note's gradient, learning rate and unclamped ``h``."""
     note = Intermediate(STEP_SIZES, gradient=probs_gradient, normalizer=sum_normalize_unclamped)
@@ -96,16 +121,7 @@ def as_in_the_note(*, stop: int | None = None, progress: str | None = None) -> p
     other problems.
     """
     toy = _toy(len(NOTE_SETTINGS), SEEDS["note"])
-    return simulate(
-        toy,
-        _note_blocks(),
-        steps=STEPS,
-        seed=SEEDS["note"] + 1,
-        record=record_steps(STEPS, every=250),
-        measures=[toy.divergence],
-        stop=stop,
-        progress=progress,
-    )
+    return _run("note", toy, _note_blocks(), stop, progress, every=250)
 
 
 def controlled_toy() -> Toy:
@@ -113,25 +129,9 @@ def controlled_toy() -> Toy:
     return _toy(GROUPS, SEEDS["controlled"])
 
 
-def _controlled(
-    toy: Toy, blocks: Sequence[Block], stop: int | None, progress: str | None
-) -> pd.DataFrame:
-    """Run settings of (b); the noise does not depend on which others run beside them."""
-    return simulate(
-        toy,
-        blocks,
-        steps=STEPS,
-        seed=SEEDS["controlled"] + 1,
-        record=record_steps(STEPS),
-        measures=[toy.divergence],
-        stop=stop,
-        progress=progress,
-    )
-
-
 def controlled(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
     """(b) The note's six settings, all on the same 200 groups."""
-    return _controlled(controlled_toy(), _note_blocks(), stop, progress)
+    return _run("controlled", controlled_toy(), _note_blocks(), stop, progress)
 
 
 def corrected(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
@@ -152,21 +152,20 @@ def corrected(*, stop: int | None = None, progress: str | None = None) -> pd.Dat
             [LEARNING_RATE] * 2,
         ),
     ]
-    return _controlled(toy, blocks, stop, progress)
+    return _run("controlled", toy, blocks, stop, progress)
 
 
 def collapse(*, stop: int | None = None, progress: str | None = None) -> pd.DataFrame:
     """(d) Exact gradient descent on the toy's own bound, on the groups of (b)."""
     toy = _toy(GROUPS, SEEDS["controlled"])
-    return simulate(
+    return _run(
+        "controlled",
         toy,
         [Block(["exact gradient of the bound"], Bound(), [LEARNING_RATE])],
+        stop,
+        progress,
         steps=COLLAPSE_STEPS,
-        seed=SEEDS["controlled"] + 1,
-        record=record_steps(COLLAPSE_STEPS),
-        measures=[toy.divergence, toy.bound],
-        stop=stop,
-        progress=progress,
+        bound=True,
     )
 
 
@@ -221,16 +220,7 @@ def tuning(
     """
     toy = _toy(SWEEP_GROUPS, SEEDS["tuning"])
     rates = {(m, s): SWEEP_RATES for m in methods for s in ("constant", "decay")}
-    curves = simulate(
-        toy,
-        _sweep(methods, rates),
-        steps=STEPS,
-        seed=SEEDS["tuning"] + 1,
-        record=record_steps(STEPS),
-        measures=[toy.divergence],
-        stop=stop,
-        progress=progress,
-    )
+    curves = _run("tuning", toy, _sweep(methods, rates), stop, progress)
     return curves.groupby(["setting", "measure"], sort=False).mean()
 
 
@@ -275,16 +265,7 @@ def fair(
         key: sorted(set(part["rate"]))
         for key, part in chosen.groupby(["method", "schedule"], sort=False)
     }
-    return simulate(
-        toy,
-        _sweep(methods, rates),
-        steps=STEPS,
-        seed=SEEDS["fair"] + 1,
-        record=record_steps(STEPS),
-        measures=[toy.divergence],
-        stop=stop,
-        progress=progress,
-    )
+    return _run("fair", toy, _sweep(methods, rates), stop, progress)
 
 
 def ils_limits() -> pd.DataFrame:
