@@ -14,7 +14,7 @@ The tour:
   to a draw that is already there.
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
   bring the stepped sample back to the simplex (:mod:`ils.simplex`).
-- :mod:`ils.target` holds the formulas, of a given draw.
+- :mod:`ils.metric` holds the metrics of the step, :mod:`ils.target` the formulas, of a given draw.
 - :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance.
 - :mod:`ils.squeeze` holds the note's bound, its ladder of ``n`` draws, and fixed points.
 
@@ -22,7 +22,7 @@ The tour:
 ``ils[lab]``.
 """
 
-from ils import estimators, exact, squeeze, target
+from ils import estimators, exact, metric, squeeze, target
 from ils.operator import differentiable_draw, sample
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
 
@@ -33,6 +33,7 @@ __all__ = [
     "differentiable_draw",
     "estimators",
     "exact",
+    "metric",
     "project_simplex",
     "sample",
     "squeeze",

@@ -97,3 +97,11 @@ def check_distribution(name: str, probs: Tensor) -> None:
             f"a smallest entry of {probs.detach().min():.3g} and sums from {sums.min():.6g} to "
             f"{sums.max():.6g}"
         )
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuse what is not a real number in ``[0, 1)``."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value}")

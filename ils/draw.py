@@ -1,11 +1,11 @@
-"""Exact draws from a categorical distribution: the one place of the package that is random."""
+"""Exact categorical draws and exponential numbers: the one place of the package that is random."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["draw_index", "inverse_cdf", "one_hot"]
+__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot"]
 
 
 def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
@@ -42,3 +42,10 @@ def draw_index(probs: Tensor, generator: torch.Generator | None = None) -> Tenso
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
     """One-hot rows, exactly 0 and 1, of the shape, type and device of ``like``."""
     return torch.zeros_like(like).scatter_(-1, index.unsqueeze(-1), 1)
+
+
+def exponential(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard exponential numbers, drawn in float64 and never zero, in the type of ``like``."""
+    numbers = torch.empty(shape, dtype=torch.float64, device=like.device)
+    smallest = torch.finfo(like.dtype).tiny
+    return numbers.exponential_(generator=generator).clamp(min=smallest).to(like.dtype)

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ils.checks import check_floating, check_logits, check_positive, check_same_shape
 from ils.draw import draw_index, one_hot
+from ils.metric import euclidean
 from ils.simplex import Normalizer, sum_normalize
 from ils.target import centred_gradient, intermediate_target, logits_gradient
 
@@ -26,6 +27,7 @@ class _IntermediateLoss(torch.autograd.Function):
         z: Tensor,
         step_size: float,
         normalizer: Callable[[Tensor], Tensor],
+        metric: Callable[[Tensor, Tensor], Tensor],
         centred: bool,
         keep_mass: bool,
     ) -> Tensor:
@@ -33,7 +35,7 @@ class _IntermediateLoss(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, z, ctx.step_size, ctx.normalizer, ctx.centred, ctx.keep_mass = inputs
+        logits, z, ctx.step_size, ctx.normalizer, ctx.metric, ctx.centred, ctx.keep_mass = inputs
         ctx.save_for_backward(logits, z)
 
     @staticmethod
@@ -41,17 +43,20 @@ class _IntermediateLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         logits, z = ctx.saved_tensors
         mask = logits.isneginf()
+        probs = logits.softmax(-1)
         target = intermediate_target(
             z,
             grads[0],
             step_size=ctx.step_size,
             normalizer=ctx.normalizer,
+            metric=ctx.metric,
+            probs=probs,
             keep_mass=ctx.keep_mass,
             mask=mask,
         )
         gradient = centred_gradient if ctx.centred else logits_gradient
-        update = gradient(target, logits.softmax(-1), z)
-        return update.masked_fill(mask, 0), None, None, None, None, None
+        update = gradient(target, probs, z)
+        return update.masked_fill(mask, 0), None, None, None, None, None, None
 
 
 def differentiable_draw(
@@ -60,6 +65,7 @@ def differentiable_draw(
     *,
     step_size: float,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
     centred: bool = False,
     keep_mass: bool = False,
 ) -> Tensor:
@@ -71,7 +77,7 @@ def differentiable_draw(
     Args:
         logits: ``theta``, floating point, ``(..., K)``, categories last.
         z: one-hot draws of the shape of ``logits``.
-        step_size, normalizer, centred, keep_mass: as in :func:`sample`.
+        step_size, normalizer, metric, centred, keep_mass: as in :func:`sample`.
 
     Returns:
         ``z``, with a gradient for ``logits``.
@@ -85,7 +91,7 @@ def differentiable_draw(
     check_floating("z", z)
     check_same_shape("z", z, logits)
     _check_options(logits, step_size, normalizer)
-    return _IntermediateLoss.apply(logits, z, step_size, normalizer, centred, keep_mass)
+    return _IntermediateLoss.apply(logits, z, step_size, normalizer, metric, centred, keep_mass)
 
 
 def sample(
@@ -93,6 +99,7 @@ def sample(
     *,
     step_size: float,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
     centred: bool = False,
     keep_mass: bool = False,
     generator: torch.Generator | None = None,
@@ -117,6 +124,8 @@ def sample(
         step_size: ``alpha > 0``, in units of one over the gradient of the loss.
         normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
             on the last axis that keeps shapes and one-hot vectors.
+        metric: of the step: ``ils.metric.euclidean``, or ``ils.metric.fisher``, which weights the
+            step by ``pi``.
         centred: hand on ``z - pi_D`` instead of ``pi - pi_D``: the same expectation without the
             term ``pi - z``, which has mean zero.
         keep_mass: step within the plane ``sum(x) = 1``; see :func:`ils.target.direction`.
@@ -142,14 +151,14 @@ def sample(
         >>> logits.grad.shape
         torch.Size([2, 3])
 
-    Source: Shliselberg (2019), Algorithm 1; ``centred`` and ``keep_mass`` are this report's.
+    Source: Shliselberg (2019), Algorithm 1; the other options are this report's.
     """
     check_logits(logits, dim)
     last = logits.movedim(dim, -1)
     _check_options(last, step_size, normalizer)
     with torch.no_grad():
         z = one_hot(draw_index(last.softmax(-1), generator), last)
-    draw = _IntermediateLoss.apply(last, z, step_size, normalizer, centred, keep_mass)
+    draw = _IntermediateLoss.apply(last, z, step_size, normalizer, metric, centred, keep_mass)
     return draw.movedim(-1, dim)
 
 

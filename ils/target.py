@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_same_shape
+from ils.metric import euclidean
 from ils.simplex import pullback, sum_normalize
 
 __all__ = [
@@ -33,10 +34,12 @@ def direction(
     grad: Tensor,
     *,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
+    probs: Tensor | None = None,
     keep_mass: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Direction of the step, ``Delta = J_h(z)^T g``.
+    r"""Direction of the step, ``Delta = M J_h(z)^T g`` with the metric ``M``.
 
     With ``keep_mass`` what leaves the drawn category is what the others gain:
     ``Delta - z * sum(Delta)``, which sums to zero.  For ``sum_normalize`` this is
@@ -46,6 +49,9 @@ def direction(
         z: one-hot draws, ``(..., K)``.
         grad: ``dL/dz`` at the draws, ``(..., K)``.
         normalizer: the map ``h``.
+        metric: :func:`ils.metric.euclidean` (the note's), :func:`ils.metric.fisher`, or a
+            function of the same arguments.
+        probs: ``pi``, ``(..., K)``; needed by metrics other than the Euclidean.
         keep_mass: whether the step stays in the plane ``sum(x) = 1``.
         mask: boolean, ``(..., K)``, true where a category cannot be drawn; its entry of ``grad``
             has no influence, and its entry of the result is zero.
@@ -53,8 +59,13 @@ def direction(
     Returns:
         ``Delta``, ``(..., K)``, in the units of ``grad``.
 
-    Source: Shliselberg (2019), Algorithm 1; ``keep_mass`` is this report's.
+    Raises:
+        ValueError: the metric needs ``probs`` and there are none.
+
+    Source: Shliselberg (2019), Algorithm 1; ``metric`` and ``keep_mass`` are this report's.
     """
+    if probs is None and metric is not euclidean:
+        raise ValueError("probs: expected the distribution that the metric needs, got None")
     if mask is not None:
         # A masked entry may be anything, infinite too.  The mean of the others leaves their mean
         # as it is, so that the projection sees the problem without the masked categories.
@@ -62,6 +73,8 @@ def direction(
         mean = grad.masked_fill(mask, 0).sum(-1, keepdim=True) / allowed
         grad = torch.where(mask, mean, grad)
     delta = pullback(normalizer, z, grad)
+    if probs is not None:
+        delta = metric(delta, probs)
     if mask is not None:
         delta = delta.masked_fill(mask, 0)
     if keep_mass:
@@ -75,6 +88,8 @@ def intermediate_target(
     *,
     step_size: float | Tensor,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
+    probs: Tensor | None = None,
     keep_mass: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
@@ -85,7 +100,7 @@ def intermediate_target(
         grad: ``dL/dz`` at the draws, ``(..., K)``.
         step_size: ``alpha > 0``, in units of one over ``grad``; a tensor broadcasts.
         normalizer: the map ``h``.
-        keep_mass: see :func:`direction`.
+        metric, probs, keep_mass: see :func:`direction`.
         mask: boolean, ``(..., K)``, true where a category cannot be drawn; such a category gets
             no mass.  The normaliser sees ``-inf`` there.
 
@@ -93,7 +108,7 @@ def intermediate_target(
         ``pi_D``, ``(..., K)``.
 
     Raises:
-        ValueError: the normaliser changes the shape.
+        ValueError: the normaliser changes the shape, or the metric lacks ``probs``.
 
     Example:
         >>> import torch
@@ -104,7 +119,9 @@ def intermediate_target(
 
     Source: Shliselberg (2019), Algorithm 1.
     """
-    delta = direction(z, grad, normalizer=normalizer, keep_mass=keep_mass, mask=mask)
+    delta = direction(
+        z, grad, normalizer=normalizer, metric=metric, probs=probs, keep_mass=keep_mass, mask=mask
+    )
     stepped = z - step_size * delta
     if mask is not None:
         stepped = stepped.masked_fill(mask, -torch.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from torch import Tensor
 
 import ils
 from ils import exact
-from ils.estimators import intermediate_loss_sampling, score_function, straight_through
+from ils.estimators import (
+    Estimator,
+    gumbel_softmax,
+    intermediate_loss_sampling,
+    score_function,
+    straight_through,
+)
 
 
 def cubic(z: Tensor) -> Tensor:
@@ -84,14 +91,14 @@ def test_gradient_leaves_the_logits_alone() -> None:
 @each_shape
 @pytest.mark.parametrize(
     "estimator",
-    [score_function, straight_through, intermediate_loss_sampling(step_size=0.2)],
+    [score_function(), straight_through(), intermediate_loss_sampling(step_size=0.2)],
     ids=["score function", "straight-through", "intermediate loss"],
 )
-def test_moments_by_brute_force(shape: tuple[int, ...], estimator: exact.Estimator) -> None:
+def test_moments_by_brute_force(shape: tuple[int, ...], estimator: Estimator) -> None:
     """Mean, bias, variance and cosine, summed state by state."""
     logits = normal(*shape, seed=4)
     quality = exact.moments(estimator, cubic, logits)
-    pairs = [(w, estimator(logits, z[None], cubic)[0]) for w, z in joint(logits)]
+    pairs = [(w, estimator.formula(logits, z[None], cubic)[0]) for w, z in joint(logits)]
     mean = torch.stack([w * estimate for w, estimate in pairs]).sum(0)
     second = sum(w * float((estimate**2).sum()) for w, estimate in pairs)
     truth = exact.gradient(cubic, logits)
@@ -114,7 +121,7 @@ def test_score_function_has_no_bias(shape: tuple[int, ...]) -> None:
     """The score function's mean is the gradient, for one variable and for several."""
     for seed in range(5):
         logits = normal(*shape, seed=seed)
-        quality = exact.moments(score_function, cubic, logits)
+        quality = exact.moments(score_function(), cubic, logits)
         assert quality.bias.abs().max() < 1e-12
         assert quality.variance > 0.01 or shape[-1] == 1
 
@@ -123,10 +130,12 @@ def test_score_function_has_no_bias(shape: tuple[int, ...]) -> None:
 def test_straight_through_is_exact_for_linear_losses(shape: tuple[int, ...]) -> None:
     """No bias and no variance for a linear loss; a bias for the cubic one."""
     logits, weights = normal(*shape, seed=5), normal(*shape, seed=6)
-    linear = exact.moments(straight_through, lambda z: (z * weights).flatten(1).sum(-1) + 3, logits)
+    linear = exact.moments(
+        straight_through(), lambda z: (z * weights).flatten(1).sum(-1) + 3, logits
+    )
     assert linear.bias.abs().max() < 1e-12
     assert linear.variance < 1e-24
-    assert exact.moments(straight_through, cubic, logits).bias.abs().max() > 0.01
+    assert exact.moments(straight_through(), cubic, logits).bias.abs().max() > 0.01
 
 
 def test_intermediate_loss_mean_is_the_expected_update() -> None:
@@ -149,8 +158,8 @@ def test_masked_category() -> None:
     logits[2] = -torch.inf
     kept = [0, 1, 3]
     weights = normal(4, seed=9)
-    full = exact.moments(score_function, lambda z: (z @ weights) ** 2, logits)
-    small = exact.moments(score_function, lambda z: (z @ weights[kept]) ** 2, logits[kept])
+    full = exact.moments(score_function(), lambda z: (z @ weights) ** 2, logits)
+    small = exact.moments(score_function(), lambda z: (z @ weights[kept]) ** 2, logits[kept])
     assert close(full.mean[kept], small.mean)
     assert full.mean[2] == 0
     assert close(full.variance, small.variance)
@@ -160,37 +169,80 @@ def test_masked_category() -> None:
 @pytest.mark.parametrize(
     ("logits", "error", "message"),
     [
-        (torch.zeros(2, 2, 2), ValueError, r"logits: .* got \(2, 2, 2\)"),
+        (torch.tensor(0.0), ValueError, "logits: .* got a scalar"),
         (torch.zeros(23, 2), ValueError, r"logits: .*4194304 joint states, got 2\*\*23"),
         (torch.zeros(3, 0), ValueError, r"logits: .* got shape \(3, 0\)"),
         (torch.zeros(3).int(), TypeError, r"logits: .* got torch\.int32"),
         (torch.tensor([0.0, torch.nan]), ValueError, "logits: .* got NaN"),
         (None, TypeError, "logits: .* got NoneType"),
     ],
-    ids=["3-d", "too many", "no category", "integers", "NaN", "None"],
+    ids=["scalar", "too many", "no category", "integers", "NaN", "None"],
 )
 def test_bad_input(logits: Any, error: type[Exception], message: str) -> None:
     """Logits that have no enumeration are refused by all functions of the module."""
     for call in (
         lambda: exact.states(logits),
         lambda: exact.expectation(cubic, logits),
-        lambda: exact.moments(score_function, cubic, logits),
+        lambda: exact.moments(score_function(), cubic, logits),
     ):
         with pytest.raises(error, match=message):
             call()
 
 
 def test_bad_input_loss() -> None:
-    """A loss with anything but one value a state is refused."""
-    message = r"loss: .* shape \(9,\), got \(9, 2\)"
+    """A loss with anything but one value a draw and problem is refused."""
+    message = r"loss: .* shape \(1,\) or \(1, \*batch\) .* got \(1, 3\)"
     for call in (exact.expectation, exact.gradient):
         with pytest.raises(ValueError, match=message):
-            call(lambda z: z.sum(-1), normal(2, 3))
-    with pytest.raises(ValueError, match=r"loss: .* shape \(3,\), got \(\)"):
+            call(lambda z: z.sum(-2), normal(2, 3))
+    with pytest.raises(ValueError, match=r"loss: .* got \(\)"):
         exact.expectation(lambda z: z.sum(), normal(3))
+    with pytest.raises(ValueError, match=r"loss: .* shape \(3,\) .* got \(1,\)"):
+        exact.expectation(lambda z: z.sum().reshape(1), normal(3))
+    with pytest.raises(TypeError, match=r"loss: .* got float"):
+        exact.expectation(lambda z: 1.0, normal(3))
+    with pytest.raises(ValueError, match=r"loss: .* differentiated"):
+        exact.moments(straight_through(), lambda z: z.detach()[:, 0], normal(3))
 
 
 def test_bad_input_estimator() -> None:
-    """An estimator that averages, or drops an axis, is refused."""
+    """An estimator that averages, or drops an axis, is refused, and so is one without support."""
+    broken = replace(score_function(), formula=lambda theta, z, loss: z.mean(0))
     with pytest.raises(ValueError, match=r"estimator: .* shape \(9, 2, 3\), got \(2, 3\)"):
-        exact.moments(lambda theta, z, loss: z.mean(0), cubic, normal(2, 3))
+        exact.moments(broken, cubic, normal(2, 3))
+    with pytest.raises(ValueError, match="estimator: expected finite randomness, got Gumbel"):
+        exact.moments(gumbel_softmax(temperature=1.0), cubic, normal(2, 3))
+
+
+def test_batch() -> None:
+    """Problems of a batch, each with a loss of its own, are as if alone."""
+    logits, weights = normal(4, 2, 3, seed=10), normal(4, 2, 3, seed=11)
+
+    def together(z: Tensor) -> Tensor:
+        return (z * weights).sum((-1, -2)) ** 3
+
+    value = exact.expectation(together, logits)
+    slope = exact.gradient(together, logits)
+    for estimator in (score_function(), straight_through()):
+        quality = exact.moments(estimator, together, logits)
+        for i in range(4):
+
+            def alone(z: Tensor, i: int = i) -> Tensor:
+                return (z * weights[i]).sum((-1, -2)) ** 3
+
+            assert close(value[i], exact.expectation(alone, logits[i]))
+            assert close(slope[i], exact.gradient(alone, logits[i]))
+            one = exact.moments(estimator, alone, logits[i])
+            for name in ("mean", "bias", "variance", "cosine"):
+                assert close(getattr(quality, name)[i], getattr(one, name), 1e-10)
+
+
+def test_nodes() -> None:
+    """Nodes and weights stand in for a support, and are checked against it."""
+    logits, estimator = normal(2, 3, seed=12), straight_through()
+    z = exact.states(logits)
+    weights = (logits.softmax(-1) * z).sum(-1).prod(-1)
+    ours = exact.moments(estimator, cubic, logits, nodes=(z, weights))
+    theirs = exact.moments(estimator, cubic, logits)
+    assert close(ours.mean, theirs.mean)
+    assert close(ours.variance, theirs.variance)

@@ -57,9 +57,9 @@ MUTATIONS = [
     Mutation("squeeze.py", "count / n + eps", "count / n + 2 * eps", SQUEEZE),
     Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.01 * math.log1p", SQUEEZE),
     Mutation(
-        "estimators/gumbel.py",
-        ".sum(-1, keepdim=True)) / temperature",
-        ".sum(-1, keepdim=True))",
+        "estimators/relaxation.py",
+        "return softmax_vjp(y, grad) / temperature",
+        "return softmax_vjp(y, grad)",
         TOY,
     ),
     Mutation("draw.py", "cumulative <= point", "cumulative <= 0.99 * point", TOY),

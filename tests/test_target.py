@@ -265,11 +265,12 @@ def test_mean_of_a_batch_divides_the_step() -> None:
 def test_straight_through_is_linear() -> None:
     """A factor on the loss is the same factor on the straight-through estimate."""
     logits, z, weights = normal(3, seed=18), eye(3), normal(3, seed=19)
-    one = straight_through(logits, z, lambda x: (x @ weights) ** 2)
+    formula = straight_through().formula
+    one = formula(logits, z, lambda x: (x @ weights) ** 2)
     for factor in (1e-3, 7.0, 1e6):
-        many = straight_through(logits, z, lambda x, f=factor: f * (x @ weights) ** 2)
+        many = formula(logits, z, lambda x, f=factor: f * (x @ weights) ** 2)
         assert close(many / factor, one)
-    ours = intermediate_loss_sampling(step_size=1.0, gradient=centred_gradient)
+    ours = intermediate_loss_sampling(step_size=1.0, gradient=centred_gradient).formula
     few, many = (ours(logits, z, lambda x, f=f: f * (x @ weights) ** 2) for f in (1.0, 7.0))
     assert (many - 7 * few).abs().max() > 0.1
 

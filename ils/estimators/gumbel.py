@@ -1,42 +1,73 @@
-"""The Gumbel-Softmax relaxation, with its noise as an argument."""
+"""Gumbel-Softmax, soft and hard."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["gumbel_softmax", "gumbel_softmax_vjp"]
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Gumbel
+from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+
+__all__ = ["gumbel_softmax", "straight_through_gumbel"]
 
 
-def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float | Tensor) -> Tensor:
-    r"""Relaxed sample ``y = softmax((theta + G) / T)``.
+def gumbel_softmax(*, temperature: float) -> Estimator:
+    r"""Gumbel-Softmax (soft): ``y * (g(y) - <y, g(y)>) / tau``, ``y = softmax((theta + G) / tau)``.
+
+    *Approximates* the gradient of ``E[L]`` *with* that of the relaxed loss ``E[L(y)]``, which it
+    estimates without bias; *requires* the loss and its derivative inside the simplex;
+    **biased** for ``E[L(z)]``.  One evaluation an estimate.
 
     Args:
-        logits: ``theta``, ``(..., K)``.
-        noise: ``G``, standard Gumbel numbers, ``(..., K)``.
-        temperature: ``T > 0``; a tensor broadcasts.
-
-    Returns:
-        Points inside the simplex, ``(..., K)``; one-hot in the limit ``T -> 0``.
+        temperature: ``tau > 0``.
 
     Source: Jang, Gu and Poole (2017); Maddison, Mnih and Teh (2017).
     """
-    return ((logits + noise) / temperature).softmax(-1)
+    check_positive("temperature", temperature)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        y = relaxed_sample(logits, noise, temperature)
+        _, grad = value_and_gradient(loss, y, logits)
+        return relaxed_sample_vjp(y, grad, temperature)
+
+    return Estimator(
+        name="Gumbel-Softmax",
+        formula=formula,
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
 
 
-def gumbel_softmax_vjp(y: Tensor, grad: Tensor, temperature: float | Tensor) -> Tensor:
-    r"""Gradient for the logits through a relaxed sample, ``y * (g - <y, g>) / T``.
+def straight_through_gumbel(*, temperature: float) -> Estimator:
+    r"""Straight-through Gumbel-Softmax: ``y * (g(z) - <y, g(z)>) / tau``, ``z`` the hard ``y``.
 
-    *Approximates* the gradient of ``E[L(z)]``; it is the exact gradient of one relaxed sample's
-    loss ``L(y)``; **biased** for ``E[L(z)]``.
+    What :func:`torch.nn.functional.gumbel_softmax` does with ``hard=True``.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the
+    derivative of the relaxed sample; *requires* the derivative of the loss; **biased**.  One
+    evaluation an estimate.
 
     Args:
-        y: relaxed samples, ``(..., K)``.
-        grad: ``g = dL/dy``, ``(..., K)``.
-        temperature: ``T > 0``; a tensor broadcasts.
+        temperature: ``tau > 0``.
 
-    Returns:
-        ``(..., K)``, in the units of the loss.
-
-    Source: Jang, Gu and Poole (2017); Maddison, Mnih and Teh (2017).
+    Source: Jang, Gu and Poole (2017), section 2.2.
     """
-    return y * (grad - (y * grad).sum(-1, keepdim=True)) / temperature
+    check_positive("temperature", temperature)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        z = hardened(logits + noise)
+        _, grad = value_and_gradient(loss, z, logits)
+        return relaxed_sample_vjp(relaxed_sample(logits, noise, temperature), grad, temperature)
+
+    return Estimator(
+        name="straight-through Gumbel-Softmax",
+        formula=formula,
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

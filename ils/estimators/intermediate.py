@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ils.estimators._upstream import upstream_gradient
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+from ils.metric import euclidean
 from ils.simplex import sum_normalize
 from ils.target import intermediate_target, logits_gradient
 
@@ -17,10 +21,12 @@ def intermediate_loss_sampling(
     *,
     step_size: float,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
     gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = logits_gradient,
     keep_mass: bool = False,
-) -> Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]:
-    r"""Make the estimator ``pi - pi_D``, ``pi_D = h(z - alpha J_h(z)^T g)``.
+    per_step: bool = False,
+) -> Estimator:
+    r"""Intermediate Loss Sampling: ``pi - pi_D``, ``pi_D = h(z - alpha M J_h(z)^T g)``.
 
     *Approximates* no gradient of ``E[L]`` at a finite step: its expectation is ``pi - pi T`` for
     the transition matrix ``T`` whose rows are the targets.  *Requires* the derivative of the
@@ -29,24 +35,39 @@ def intermediate_loss_sampling(
     Args:
         step_size: ``alpha > 0``, in units of one over the gradient of the loss.
         normalizer: the map ``h``.
+        metric: ``M``, see :mod:`ils.metric`.
         gradient: one of :func:`ils.target.logits_gradient`, :func:`ils.target.centred_gradient`,
             :func:`ils.target.probs_gradient`.
         keep_mass: see :func:`ils.target.direction`.
-
-    Returns:
-        ``estimator(logits, z, loss)``.
+        per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
+            centred, a limit for ``alpha -> 0``.
 
     Source: Shliselberg (2019), Algorithm 1.
     """
+    check_positive("step_size", step_size)
 
-    def estimator(logits: Tensor, z: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        probs = logits.softmax(-1).expand_as(z)
+        mask = logits.isneginf().expand_as(z)
         target = intermediate_target(
             z,
-            upstream_gradient(z, loss),
+            grad,
             step_size=step_size,
             normalizer=normalizer,
+            metric=metric,
+            probs=probs,
             keep_mass=keep_mass,
+            mask=mask,
         )
-        return gradient(target, logits.softmax(-1).expand_as(z), z)
+        estimate = gradient(target, probs, z).masked_fill(mask, 0)
+        return estimate / step_size if per_step else estimate
 
-    return estimator
+    return Estimator(
+        name="ILS",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from ils.estimators._upstream import upstream_gradient
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+from ils.estimators.relaxation import softmax_vjp
 
 __all__ = ["straight_through"]
 
 
-def straight_through(logits: Tensor, z: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    r"""``J_softmax(theta) g = pi * (g - <pi, g>)``, with ``g = dL/dz`` at the draw.
+def straight_through(*, temperature: float = 1.0) -> Estimator:
+    r"""Straight-through: ``J g / tau``, ``J`` the softmax Jacobian at ``theta / tau``.
 
-    *Approximates* the gradient of ``E[L]`` by that of ``L`` linearised at the draw; *requires*
-    the derivative of the loss; **biased**, exact for a linear loss.  One evaluation an estimate.
+    ``p * (g - <p, g>) / tau`` with ``p = softmax(theta / tau)`` and ``g = dL/dz`` at the draw
+    ``z ~ softmax(theta)``.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
+    derivative of the loss; **biased**, exact for a linear loss at ``tau = 1``.  One evaluation an
+    estimate.
 
     Args:
-        logits: ``(n, K)`` or ``(K,)``.
-        z: one-hot draws, ``(D, n, K)`` or ``(D, K)``.
-        loss: maps draws to values ``(D,)``, differentiable.
+        temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
 
-    Returns:
-        Estimates, of the shape of ``z``, in the units of the loss.
-
-    Source: Bengio, Leonard and Courville (2013), here with the softmax Jacobian.
+    Source: Bengio, Leonard and Courville (2013), here with the softmax Jacobian; the temperature
+    as in Liu et al. (2023).
     """
-    probs = logits.softmax(-1)
-    grad = upstream_gradient(z, loss)
-    return probs * (grad - (probs * grad).sum(-1, keepdim=True))
+    check_positive("temperature", temperature)
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        return softmax_vjp((logits / temperature).softmax(-1), grad) / temperature
+
+    return Estimator(
+        name="straight-through",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from ils import exact, simplex, target
-from ils.estimators import (
-    gumbel_softmax,
-    gumbel_softmax_vjp,
-    intermediate_loss_sampling,
-    straight_through,
-)
+from ils.estimators import Estimator, intermediate_loss_sampling, straight_through
+from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
 from ils.lab.gumbel_limit import sobol_gumbel
 from ils.lab.toy import Toy, ils_limit
 
@@ -113,13 +109,13 @@ def scale(factors: list[float], seed: int = 0) -> pd.DataFrame:
     The step size is 1; straight-through is there for comparison.
     """
     loss, logits = quadratic(seed)
-    forms: dict[str, exact.Estimator] = {
+    forms: dict[str, Estimator] = {
         f"ILS, {form}": intermediate_loss_sampling(
             step_size=1.0, gradient=target.centred_gradient, **FORMS[form]
         )
         for form in ("sum-normalised, clamped", "mass-keeping", "Euclidean projection")
     }
-    forms["straight-through"] = straight_through
+    forms["straight-through"] = straight_through()
     rows = []
     for name, estimator in forms.items():
         unit = exact.moments(estimator, loss, logits).mean.norm()
@@ -142,9 +138,9 @@ def temperature(temperatures: list[float], points: int = 2**14, seed: int = 0) -
     gumbel = sobol_gumbel(points, logits.shape[-1])
     rows = []
     for value in temperatures:
-        y = gumbel_softmax(logits, gumbel, value).requires_grad_()
+        y = relaxed_sample(logits, gumbel, value).requires_grad_()
         (grad,) = torch.autograd.grad(loss(y).sum(), y)
-        estimates = gumbel_softmax_vjp(y.detach(), grad, value)
+        estimates = relaxed_sample_vjp(y.detach(), grad, value)
         mean = estimates.mean(0)
         spread = ((estimates - mean) ** 2).sum(-1).mean().sqrt()
         largest = y.detach().amax(-1).mean()

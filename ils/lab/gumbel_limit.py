@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators import gumbel_softmax, gumbel_softmax_vjp
+from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
 
 __all__ = ["gumbel_limit", "sobol_gumbel"]
 
@@ -61,7 +61,7 @@ def _minimize(
     identity = torch.eye(categories, dtype=p.dtype)
 
     def value(theta: Tensor) -> tuple[Tensor, Tensor]:
-        y = gumbel_softmax(theta.unsqueeze(1), noise, temperature)
+        y = relaxed_sample(theta.unsqueeze(1), noise, temperature)
         return -(p * (y + eps).log().mean(1)).sum(-1), y
 
     theta = p.log()
@@ -69,7 +69,7 @@ def _minimize(
     loss, y = value(theta)
     slope = torch.full_like(p, torch.inf)
     for _ in range(iterations):
-        slope = gumbel_softmax_vjp(y, -p.unsqueeze(1) / (y + eps), temperature).mean(1)
+        slope = relaxed_sample_vjp(y, -p.unsqueeze(1) / (y + eps), temperature).mean(1)
         if bool((slope.abs() < tolerance).all()):
             break
         curvature = torch.diag_embed(y.mean(1)) - y.mT @ y / y.shape[1]

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ils.draw import inverse_cdf, one_hot
-from ils.estimators import gumbel_softmax, gumbel_softmax_vjp
+from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
 from ils.lab.toy import Toy
 from ils.simplex import sum_normalize
 from ils.target import intermediate_target, logits_gradient
@@ -123,8 +123,8 @@ class Gumbel:
 
     def __call__(self, logits: Tensor, toy: Toy, noise: Noise) -> Tensor:
         temperature = _column(self.temperatures)
-        y = gumbel_softmax(logits, noise.gumbel, temperature)
-        return gumbel_softmax_vjp(y, toy.gradient(y), temperature)
+        y = relaxed_sample(logits, noise.gumbel, temperature)
+        return relaxed_sample_vjp(y, toy.gradient(y), temperature)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""REINFORCE with a running mean of the loss as baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_fraction
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss
+from ils.estimators.score_function import score_function
+
+__all__ = ["RunningBaseline", "score_function_running"]
+
+
+@dataclass
+class RunningBaseline:
+    """Exponential moving average of the losses seen so far, over draws and problems.
+
+    Attributes:
+        decay: weight of the past, in ``[0, 1)``.
+        value: the average, in the units of the loss; 0 before anything was seen, then the mean of
+            the first call.
+    """
+
+    decay: float = 0.9
+    value: float = 0.0
+    seen: bool = field(default=False, repr=False)
+
+    def update(self, losses: Tensor) -> None:
+        """Take in the losses of a call."""
+        mean = float(losses.detach().mean())
+        self.value = self.decay * self.value + (1 - self.decay) * mean if self.seen else mean
+        self.seen = True
+
+
+@dataclass(frozen=True)
+class _Running(Estimator):
+    baseline: RunningBaseline
+
+    def __call__(
+        self,
+        logits: Tensor,
+        loss: Loss,
+        *,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        seen: list[Tensor] = []
+
+        def watched(z: Tensor) -> Tensor:
+            values = loss(z)
+            seen.append(values)
+            return values
+
+        estimates = super().__call__(logits, watched, draws=draws, generator=generator)
+        self.baseline.update(seen[-1])
+        return estimates
+
+
+def score_function_running(*, decay: float = 0.9) -> Estimator:
+    r"""REINFORCE with a running baseline: ``(z - pi) (L(z) - b)``, then ``b`` moves towards ``L``.
+
+    ``b <- decay * b + (1 - decay) * mean(L)`` after the estimates of a call are made, so that
+    ``b`` does not depend on their draws.  The estimator object holds ``b`` in its attribute
+    ``baseline``; its formula reads it and does not change it.
+
+    *Approximates* the gradient of ``E[L]`` *with* draws of it; *requires* the value of the loss;
+    **unbiased** at every call.  One evaluation an estimate.
+
+    Args:
+        decay: weight of the past, in ``[0, 1)``.
+
+    Source: Williams (1992); the moving average as in Mnih and Gregor (2014).
+    """
+    check_fraction("decay", decay)
+    baseline = RunningBaseline(decay)
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        return score_function(baseline=baseline.value).formula(logits, z, loss)
+
+    plain = score_function()
+    return _Running(
+        name="REINFORCE, running baseline",
+        formula=formula,
+        randomness=plain.randomness,
+        evaluations=1,
+        biased=False,
+        differentiates=False,
+        baseline=baseline,
+    )

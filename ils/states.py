@@ -1,0 +1,51 @@
+"""All joint states of independent categorical variables, and their probabilities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_logits
+
+__all__ = ["probability", "states"]
+
+_MOST_STATES = 2**22
+
+
+def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
+    """All joint one-hot states, ``(K**n, *logits.shape)``.
+
+    ``n`` is the number of variables: the product of the axes between the batch and the categories.
+    Problems of a batch share their states; the result is a view that repeats them.
+
+    Args:
+        logits: ``(*batch, *variables, K)``; only shape, type and device are used.
+        batch_dims: how many leading axes of ``logits`` count problems and not variables.
+
+    Raises:
+        ValueError: there are more than 2**22 states.
+    """
+    check_logits(logits)
+    batch, variables = logits.shape[:batch_dims], logits.shape[batch_dims:-1]
+    categories, count = logits.shape[-1], variables.numel()
+    if categories**count > _MOST_STATES:
+        raise ValueError(
+            f"logits: expected at most {_MOST_STATES} joint states, got {categories}**{count}"
+        )
+    corners = torch.eye(categories, dtype=logits.dtype, device=logits.device)
+    index = torch.cartesian_prod(*[torch.arange(categories, device=logits.device)] * count)
+    joint = corners[index.reshape(categories**count, count)]
+    joint = joint.reshape(-1, *[1] * batch_dims, *variables, categories)
+    return joint.expand(-1, *batch, *variables, categories)
+
+
+def probability(logits: Tensor, z: Tensor, batch_dims: int = 0) -> Tensor:
+    """Probability of joint states, ``(D, *batch)``; differentiable in the logits.
+
+    Args:
+        logits: ``(*batch, *variables, K)``.
+        z: one-hot, ``(D, *logits.shape)``.
+        batch_dims: as in :func:`states`.
+    """
+    chosen = (logits.softmax(-1) * z).sum(-1)
+    return chosen.flatten(1 + batch_dims).prod(-1) if chosen.dim() > 1 + batch_dims else chosen

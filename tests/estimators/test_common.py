@@ -1,0 +1,1 @@
+"""What every estimator owes: shapes, batches, generators, masks, types, clear errors."""

@@ -1,0 +1,104 @@
+"""The relaxed sample against PyTorch's, and conditional Gumbels against their distribution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import close, draws, generator, normal
+from torch import Tensor
+
+from ils.estimators import gumbel_softmax, straight_through_gumbel
+from ils.estimators.relaxation import (
+    conditional_gumbel,
+    hardened,
+    relaxed_sample,
+    relaxed_sample_vjp,
+)
+
+
+def loss(z: Tensor) -> Tensor:
+    weights = normal(*z.shape[1:], seed=1)
+    return ((z * weights).flatten(1).sum(-1) - 0.4) ** 3
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("hard", [False, True])
+def test_estimators_are_pytorchs(
+    temperature: float, hard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given its noise, F.gumbel_softmax backpropagates what the formulas say."""
+    logits = normal(6, 4, seed=13)
+    exponential = torch.empty(6, 4, dtype=torch.float64).exponential_(generator=generator(14))
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self: self.copy_(exponential))
+    leaf = logits.clone().requires_grad_()
+    theirs = F.gumbel_softmax(leaf, tau=temperature, hard=hard)
+    (expected,) = torch.autograd.grad(loss(theirs[None]).sum(), leaf)
+    make = straight_through_gumbel if hard else gumbel_softmax
+    noise = -exponential.log()
+    found = make(temperature=temperature).formula(logits, noise[None], loss)[0]
+    assert close(found, expected, 1e-10)
+    assert expected.abs().max() > 1e-3 or temperature < 1
+    sample = hardened(logits + noise) if hard else relaxed_sample(logits, noise, temperature)
+    assert close(sample, theirs.detach())
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+def test_relaxed_sample_vjp(temperature: float) -> None:
+    """The stated product is autograd's through the relaxed sample; temperatures broadcast."""
+    logits = normal(6, 4, seed=10).requires_grad_()
+    noise, grad = normal(6, 4, seed=11), normal(6, 4, seed=12)
+    y = relaxed_sample(logits, noise, temperature)
+    (expected,) = torch.autograd.grad(y, logits, grad)
+    assert close(relaxed_sample_vjp(y.detach(), grad, temperature), expected, 1e-11)
+    assert expected.abs().max() > 1e-3
+    column = torch.tensor([1.0, temperature], dtype=torch.float64)[:, None, None]
+    both = relaxed_sample(logits.detach(), noise, column)
+    assert close(both[1], y.detach())
+    assert close(relaxed_sample_vjp(both, grad, column)[1], expected, 1e-11)
+
+
+def test_relaxed_sample_tends_to_the_hard_draw() -> None:
+    """The distance to the one-hot vector at the largest perturbed logit falls with T."""
+    logits, noise = normal(20, 5, seed=20), normal(20, 5, seed=21)
+    hard = hardened(logits + noise)
+    assert torch.equal(hard.argmax(-1), (logits + noise).argmax(-1))
+    assert torch.equal(hard.sum(-1), torch.ones(20, dtype=torch.float64))
+    far = [float((relaxed_sample(logits, noise, t) - hard).abs().max()) for t in (1.0, 0.1, 1e-4)]
+    assert far == sorted(far, reverse=True)
+    assert far[-1] < 1e-12
+
+
+def test_conditional_gumbel_is_the_conditional() -> None:
+    """Perturbed logits split into the drawn category and the rest have one joint density.
+
+    The map from the exponentials to the perturbed logits, at a fixed draw, has a Jacobian; the
+    density of the exponentials over it, times the probability of the draw, must be that of
+    independent Gumbels.
+    """
+    logits = normal(4, seed=3)
+    for drawn in range(4):
+        z = torch.eye(4, dtype=torch.float64)[drawn]
+        exponential = normal(4, seed=30 + drawn).exp()
+        scores = conditional_gumbel(logits, z, exponential)
+        assert int(scores.argmax()) == drawn
+        jacobian = torch.autograd.functional.jacobian(
+            lambda e, z=z: conditional_gumbel(logits, z, e), exponential
+        )
+        ours = logits.log_softmax(-1)[drawn] - exponential.sum() - jacobian.det().abs().log()
+        noise = scores - logits
+        assert close(ours, (-noise - (-noise).exp()).sum(), 1e-10)
+
+
+def test_conditional_gumbel_with_a_mask() -> None:
+    """A category of -inf stays there, and the derivative is finite."""
+    logits = normal(5, 4, seed=4)
+    logits[:, 2] = -torch.inf
+    leaf = logits.clone().requires_grad_()
+    z = draws(5, 2, seed=5)
+    z = torch.cat([z, torch.zeros_like(z)], -1)
+    scores = conditional_gumbel(leaf, z, normal(5, 4, seed=6).exp())
+    assert torch.isneginf(scores[:, 2]).all()
+    (grad,) = torch.autograd.grad(scores.softmax(-1).square().sum(), leaf)
+    assert grad.isfinite().all()
+    assert not grad[:, 2].any()
