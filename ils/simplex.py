@@ -94,7 +94,7 @@ def _relative_to_mean(z: Tensor, grad: Tensor) -> Tensor:
 
 
 def _clamp_and_normalize(x: Tensor) -> Tensor:
-    r"""Divide the positive part of each row by its sum: ``h(x) = max(x, 0) / sum(max(x, 0))``.
+    r"""Divide the positive part of each row by its sum, ``h(x) = max(x, 0) / sum(max(x, 0))``.
 
     The note's ``h(x) = x / sum(x)``, made to stay on the simplex.  An entry of ``-inf`` gets no
     mass.  The transposed Jacobian at a draw of category ``i`` is that of the unclamped form,

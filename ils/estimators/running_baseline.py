@@ -26,7 +26,7 @@ class RunningBaseline:
     """
 
     decay: float = 0.9
-    value: float = 0.0
+    value: float | Tensor = 0.0
     seen: bool = field(default=False, repr=False)
 
     def update(self, losses: Tensor) -> None:
@@ -73,7 +73,7 @@ def score_function_running(*, decay: float = 0.9) -> Estimator:
     Args:
         decay: weight of the past, in ``[0, 1)``.
 
-    Source: Williams (1992); the moving average as in Mnih and Gregor (2014).
+    Source: Williams (1992), there as reinforcement comparison.
     """
     check_fraction("decay", decay)
     baseline = RunningBaseline(decay)
