@@ -1,11 +1,11 @@
-"""Exact categorical draws and exponential numbers: the one place of the package that is random."""
+"""Draws, exponential and uniform numbers: the one place of the package that is random."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot"]
+__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot", "uniform"]
 
 
 def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
@@ -49,3 +49,8 @@ def exponential(shape: tuple[int, ...], like: Tensor, generator: torch.Generator
     numbers = torch.empty(shape, dtype=torch.float64, device=like.device)
     smallest = torch.finfo(like.dtype).tiny
     return numbers.exponential_(generator=generator).clamp(min=smallest).to(like.dtype)
+
+
+def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Numbers in ``[0, 1)``, in the type of ``like``."""
+    return torch.rand(shape, dtype=like.dtype, device=like.device, generator=generator)

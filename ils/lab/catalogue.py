@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from ils import estimators, simplex, target
 from ils.estimators import Estimator
+from ils.lab.learning import (
+    as_it_is,
+    with_baseline_at_rest,
+    with_step_adapted,
+    with_surrogate_fitted,
+)
+from ils.lab.problems import Problem
 from ils.metric import fisher
 
 __all__ = ["FAMILIES", "METHODS", "Method"]
@@ -31,6 +41,7 @@ class Method:
         source: citation keys of the bibliography.
         sampled: whether its moments are estimated from draws and not summed.
         binary: whether it needs two categories.
+        prepare: brings an estimator that learns into the state in which it is measured.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Method:
     default: float = 0.0
     sampled: bool = False
     binary: bool = False
+    prepare: Callable[[Estimator, Problem], Estimator] = as_it_is
 
     def serves(self, categories: int) -> bool:
         """Whether the method exists for variables with so many categories."""
@@ -60,97 +72,152 @@ FAMILIES = {
 _CENTRED = target.centred_gradient
 _TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _STEPS = (0.01, 0.1, 0.3, 1.0, 3.0)
+_LONG_STEPS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_SAMPLES = (2.0, 4.0, 8.0)
+_COEFFICIENTS = (0.25, 0.5, 1.0)
+
+
+def _ils(name: str, **options: Any) -> Method:
+    """A form of ILS, divided by its step so that it has the units of a gradient."""
+    return Method(
+        name,
+        "intermediate loss",
+        "intermediate_loss_sampling",
+        lambda a: estimators.intermediate_loss_sampling(step_size=a, per_step=True, **options),
+        ("shliselberg2019ils",),
+        "step size",
+        _STEPS,
+        0.1,
+    )
+
+
+def _spigot(name: str, factory: str, source: str) -> Method:
+    make = getattr(estimators, factory)
+    return Method(
+        name,
+        "intermediate loss",
+        factory,
+        lambda a: make(step_size=a, per_step=True),
+        (source,),
+        "step size",
+        _STEPS,
+        0.1,
+    )
+
+
+def _tempered(
+    name: str, factory: str, source: str, *, family: str = "straight-through", sampled: bool = False
+) -> Method:
+    make = getattr(estimators, factory)
+    return Method(
+        name,
+        family,
+        factory,
+        lambda t: make(temperature=t),
+        (source,),
+        "temperature",
+        _TEMPERATURES,
+        1.0,
+        sampled,
+    )
+
+
+def _several(name: str, factory: str, source: str, samples: tuple[float, ...] = _SAMPLES) -> Method:
+    make = getattr(estimators, factory)
+    return Method(
+        name,
+        "score function",
+        factory,
+        lambda count: make(samples=int(count)),
+        (source,),
+        "samples",
+        samples,
+        2.0,
+        sampled=True,
+    )
+
+
+def _plain(
+    name: str, factory: str, *source: str, family: str = "score function", binary: bool = False
+) -> Method:
+    make = getattr(estimators, factory)
+    return Method(name, family, factory, lambda _: make(), source, binary=binary)
+
+
+def _squares(y: Tensor) -> Tensor:
+    """A surrogate for RELAX before it is fitted."""
+    return (y**2).sum((-1, -2))
+
 
 METHODS: tuple[Method, ...] = (
-    # --- intermediate loss ------------------------------------------------------------------
+    # --- a draw forward, an invented derivative backward
+    _tempered("straight-through", "straight_through", "bengio2013straightthrough"),
+    _tempered("straight-through Gumbel", "straight_through_gumbel", "jang2017gumbel", sampled=True),
     Method(
-        "ILS",
-        "intermediate loss",
-        "intermediate_loss_sampling",
-        lambda a: estimators.intermediate_loss_sampling(step_size=a, per_step=True),
-        ("shliselberg2019ils",),
-        "step size",
-        _STEPS,
-        0.1,
-    ),
-    Method(
-        "ILS, centred",
-        "intermediate loss",
-        "intermediate_loss_sampling",
-        lambda a: estimators.intermediate_loss_sampling(
-            step_size=a, gradient=_CENTRED, per_step=True
-        ),
-        ("shliselberg2019ils",),
-        "step size",
-        _STEPS,
-        0.1,
-    ),
-    Method(
-        "ILS, centred, projected",
-        "intermediate loss",
-        "intermediate_loss_sampling",
-        lambda a: estimators.intermediate_loss_sampling(
-            step_size=a, gradient=_CENTRED, normalizer=simplex.project_simplex, per_step=True
-        ),
-        ("shliselberg2019ils",),
-        "step size",
-        _STEPS,
-        0.1,
-    ),
-    Method(
-        "ILS, centred, Fisher",
-        "intermediate loss",
-        "intermediate_loss_sampling",
-        lambda a: estimators.intermediate_loss_sampling(
-            step_size=a, gradient=_CENTRED, metric=fisher, keep_mass=True, per_step=True
-        ),
-        ("shliselberg2019ils",),
-        "step size",
-        _STEPS,
-        0.1,
-    ),
-    # --- straight-through --------------------------------------------------------------------
-    Method(
+        "decoupled straight-through Gumbel",
         "straight-through",
-        "straight-through",
-        "straight_through",
-        lambda t: estimators.straight_through(temperature=t),
-        ("bengio2013straightthrough",),
-        "temperature",
-        _TEMPERATURES,
-        1.0,
+        "decoupled_straight_through_gumbel",
+        lambda t: estimators.decoupled_straight_through_gumbel(forward_temperature=t),
+        ("shah2024decoupled",),
+        "forward temperature",
+        (0.25, 0.5, 2.0, 4.0),
+        0.5,
+        sampled=True,
     ),
-    # --- relaxation --------------------------------------------------------------------------
+    _tempered("Gumbel-Rao", "gumbel_rao", "paulus2021raoblackwell", sampled=True),
+    _tempered("gapped straight-through", "gapped_straight_through", "fan2022gapped"),
+    _tempered("ReinMax", "reinmax", "liu2023reinmax"),
+    _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through"),
+    _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
+    # --- a point inside the simplex in place of the draw
+    _tempered(
+        "Gumbel-Softmax", "gumbel_softmax", "jang2017gumbel", family="relaxation", sampled=True
+    ),
+    # --- a target that is better than the draw
+    _ils("ILS"),
+    _ils("ILS, centred", gradient=_CENTRED),
+    _ils("ILS, projected", gradient=_CENTRED, normalizer=simplex.project_simplex),
+    _ils("ILS, Fisher", gradient=_CENTRED, metric=fisher, keep_mass=True),
+    _spigot("SPIGOT", "spigot", "peng2018spigot"),
+    _spigot("SPIGOT-CE", "spigot_ce", "mihaylova2020understanding"),
+    _spigot("SPIGOT-EG", "spigot_eg", "mihaylova2020understanding"),
+    # --- a second most likely category, for changed logits
     Method(
-        "Gumbel-Softmax",
-        "relaxation",
-        "gumbel_softmax",
-        lambda t: estimators.gumbel_softmax(temperature=t),
-        ("jang2017gumbel", "maddison2017concrete"),
-        "temperature",
-        _TEMPERATURES,
+        "I-MLE",
+        "perturbation",
+        "implicit_mle",
+        lambda a: estimators.implicit_mle(step_size=a),
+        ("niepert2021imle",),
+        "step size",
+        _LONG_STEPS,
         1.0,
         sampled=True,
     ),
     Method(
-        "straight-through Gumbel",
-        "straight-through",
-        "straight_through_gumbel",
-        lambda t: estimators.straight_through_gumbel(temperature=t),
-        ("jang2017gumbel",),
-        "temperature",
-        _TEMPERATURES,
+        "adaptive I-MLE",
+        "perturbation",
+        "adaptive_implicit_mle",
+        lambda a: estimators.adaptive_implicit_mle(initial_step=a),
+        ("minervini2023aimle",),
+        "initial step",
+        (1.0,),
         1.0,
         sampled=True,
+        prepare=with_step_adapted,
     ),
-    # --- score function ----------------------------------------------------------------------
     Method(
-        "REINFORCE",
-        "score function",
-        "score_function",
-        lambda _: estimators.score_function(),
-        ("glynn1990likelihood", "williams1992reinforce"),
+        "blackbox",
+        "perturbation",
+        "blackbox",
+        lambda a: estimators.blackbox(step_size=a),
+        ("vlastelica2020blackbox",),
+        "step size",
+        _LONG_STEPS,
+        1.0,
     ),
+    _plain("identity", "identity", "sahoo2023identity", family="perturbation"),
+    # --- values of the loss, weighted by the score
+    _plain("REINFORCE", "score_function", "glynn1990likelihood", "williams1992reinforce"),
     Method(
         "REINFORCE, running baseline",
         "score function",
@@ -160,5 +227,54 @@ METHODS: tuple[Method, ...] = (
         "decay",
         (0.9,),
         0.9,
+        prepare=with_baseline_at_rest,
     ),
+    _several("leave-one-out", "leave_one_out", "kool2019buy4"),
+    Method(
+        "double control variates",
+        "score function",
+        "double_control_variate",
+        lambda c: estimators.double_control_variate(coefficient=c),
+        ("titsias2022double",),
+        "coefficient",
+        _COEFFICIENTS,
+        1.0,
+        sampled=True,
+    ),
+    _plain("MuProp", "muprop", "gu2016muprop"),
+    Method(
+        "REBAR",
+        "score function",
+        "rebar",
+        lambda c: estimators.rebar(coefficient=c),
+        ("tucker2017rebar",),
+        "coefficient",
+        _COEFFICIENTS,
+        1.0,
+        sampled=True,
+    ),
+    Method(
+        "RELAX",
+        "score function",
+        "relax",
+        lambda t: estimators.relax(_squares, temperature=t),
+        ("grathwohl2018relax",),
+        "temperature",
+        (1.0,),
+        1.0,
+        sampled=True,
+        prepare=with_surrogate_fitted,
+    ),
+    _plain("ARM", "arm", "yin2019arm", binary=True),
+    _plain("DisARM", "disarm", "dong2020disarm", "yin2020u2g", binary=True),
+    Method(
+        "DisARM, categorical",
+        "score function",
+        "disarm_categorical",
+        lambda _: estimators.disarm_categorical(),
+        ("dong2021coupled",),
+        sampled=True,
+    ),
+    _several("unordered set", "unordered_set", "kool2020unordered", (2.0, 4.0)),
+    _several("sum-and-sample", "sum_and_sample", "kool2020unordered", (2.0, 4.0)),
 )

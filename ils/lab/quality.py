@@ -109,7 +109,7 @@ def sampled(estimator: Estimator, problem: Problem, *, draws: int, seed: int) ->
 
 def measure(method: Method, setting: float, problem: Problem) -> dict[str, Tensor]:
     """The four measures of a method at a setting on a cell, ``(B,)`` each."""
-    estimator = method.make(setting)
+    estimator = method.prepare(method.make(setting), problem)
     if method.sampled:
         seed = sum(ord(letter) for letter in method.name + problem.kind + problem.scale)
         quality = sampled(estimator, problem, draws=DRAWS, seed=seed)

@@ -1,0 +1,115 @@
+"""Adaptive I-MLE: the step is found from how often it changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
+from ils.estimators.randomness import Gumbel
+from ils.estimators.relaxation import hardened
+
+__all__ = ["AdaptiveStep", "adaptive_implicit_mle"]
+
+
+@dataclass
+class AdaptiveStep:
+    """The relative step of adaptive I-MLE, raised while estimates change less than ``target``.
+
+    Attributes:
+        value: ``beta``, the length of the step over that of the logits.
+        update: by how much a call changes it.
+        target: wanted number of entries that are not zero, an estimate.
+        decay: weight of the past in the running number of such entries.
+        changes: that running number.
+    """
+
+    value: float = 1.0
+    update: float = 1e-3
+    target: float = 1.0
+    decay: float = 0.9
+    changes: float = 1.0
+
+    def observe(self, estimates: Tensor, count: int) -> None:
+        """Take in the estimates of a call, ``count`` of them."""
+        found = float(estimates.count_nonzero()) / count
+        self.changes = self.decay * self.changes + (1 - self.decay) * found
+        self.value += self.update if self.changes < self.target else -self.update
+        self.value = max(self.value, 0.0)
+
+
+@dataclass(frozen=True)
+class _Adaptive(Estimator):
+    step: AdaptiveStep
+
+    def __call__(
+        self,
+        logits: Tensor,
+        loss: Loss,
+        *,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        count = 0
+
+        def watched(z: Tensor) -> Tensor:
+            nonlocal count
+            values = loss(z)
+            count = values.numel()
+            return values
+
+        estimates = super().__call__(logits, watched, draws=draws, generator=generator)
+        self.step.observe(estimates, count)
+        return estimates
+
+
+def adaptive_implicit_mle(
+    *, initial_step: float = 1.0, update: float = 1e-3, symmetric: bool = True
+) -> Estimator:
+    r"""Adaptive I-MLE: ``[a(theta + lambda g) - a(theta - lambda g)] / (2 lambda)``.
+
+    ``a(x) = onehot argmax(x + G)`` with the Gumbel noise of the draw.  The step is relative:
+    ``lambda = beta |theta| / |g|``, here with the norms of one draw and problem, so that
+    draws do not interact.  After a call ``beta`` rises by ``update`` if its estimates had fewer
+    than one non-zero entry on (running) average, and falls else; the estimator holds it in
+    its attribute ``step``.
+
+    *Approximates* the gradient of ``E[L]`` *with* the difference between two models a step away to
+    either side; *requires* the derivative of the loss; **biased**.  One evaluation an estimate.
+
+    Args:
+        initial_step: ``beta > 0`` at first, without unit.
+        update: change of ``beta`` a call.
+        symmetric: step to both sides; else from the draw to one side, as in I-MLE.
+
+    Source: Minervini, Franceschi and Niepert (2023), and the authors' published code.
+    """
+    check_positive("initial_step", initial_step)
+    check_positive("update", update)
+    step = AdaptiveStep(value=initial_step, update=update)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        z = hardened(logits + noise)
+        losses, grad = value_and_gradient(loss, z, logits)
+        known = logits.masked_fill(logits.isneginf(), 0).expand_as(z)
+        length = event_sum(known**2, losses).sqrt() / event_sum(grad**2, losses).sqrt()
+        # A loss that is flat at the draw gives the estimate zero.
+        scale = like_draws(step.value * length.nan_to_num(0, 0, 0), z)
+        left = hardened(logits + scale * grad + noise) if symmetric else z
+        right = hardened(logits - scale * grad + noise)
+        divisor = 2 * scale if symmetric else scale
+        return torch.where(divisor > 0, (left - right) / divisor, torch.zeros_like(z))
+
+    return _Adaptive(
+        name="adaptive I-MLE",
+        formula=formula,
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+        step=step,
+    )

@@ -1,0 +1,45 @@
+"""Blackbox differentiation: the argmax of changed logits."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss
+from ils.estimators.randomness import Deterministic
+from ils.estimators.relaxation import hardened
+from ils.estimators.spigot import at_argmax
+
+__all__ = ["blackbox"]
+
+
+def blackbox(*, step_size: float) -> Estimator:
+    r"""Blackbox: ``[a(theta) - a(theta - lambda g)] / lambda`` with ``a(x) = onehot argmax(x)``.
+
+    ``g`` is the derivative of the loss at ``a(theta)``.  The estimate is the gradient of a
+    piecewise linear interpolation of the loss as a function of the logits.
+    I-MLE without noise.
+
+    *Approximates* the gradient of ``L`` at the most likely category, not of ``E[L]``; *requires*
+    the derivative of the loss; **biased**.  Nothing is random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``lambda > 0``, in units of one over the gradient of the loss.
+
+    Source: Vlastelica et al. (2020), there for a minimum in place of a maximum.
+    """
+    check_positive("step_size", step_size)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        top, grad = at_argmax(logits, noise, loss)
+        return (top - hardened(logits - step_size * grad)) / step_size
+
+    return Estimator(
+        name="blackbox",
+        formula=formula,
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

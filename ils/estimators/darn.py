@@ -1,0 +1,39 @@
+"""DARN: the score function with a first-order Taylor baseline."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+
+__all__ = ["darn"]
+
+
+def darn() -> Estimator:
+    r"""DARN: ``(z - pi) <g, z - pi>``, variable by variable, ``g = dL/dz`` at the draw.
+
+    The score function with the baseline ``L(z) - <g, z - pi>``, the loss at the mean as seen from
+    the draw.  The baseline depends on the draw, and so has a bias.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
+    derivative of the loss; **biased**, exact in expectation for a linear loss.  One evaluation an
+    estimate.
+
+    Source: Gregor et al. (2014); named so, and extended to categories, by Gu et al. (2016).
+    """
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        score = z - logits.softmax(-1)
+        return score * (score * grad).sum(-1, keepdim=True)
+
+    return Estimator(
+        name="DARN",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -1,0 +1,52 @@
+"""Straight-through Gumbel-Softmax with two temperatures."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Gumbel
+from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+
+__all__ = ["decoupled_straight_through_gumbel"]
+
+
+def decoupled_straight_through_gumbel(
+    *, forward_temperature: float = 1.0, backward_temperature: float = 1.0
+) -> Estimator:
+    r"""Decoupled straight-through Gumbel: ``y * (g(z) - <y, g(z)>) / tau_b``, ``z`` at ``tau_f``.
+
+    Forward, the hard sample ``z = onehot(argmax(theta / tau_f + G))``, a draw from
+    ``softmax(theta / tau_f)``; backward, ``y = softmax((theta + G) / tau_b)`` with the same noise.
+    At ``tau_f = 1`` this is straight-through Gumbel-Softmax at temperature ``tau_b``.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at a draw that is sharper or
+    flatter than the model; *requires* the derivative of the loss; **biased**.  One evaluation an
+    estimate.
+
+    Args:
+        forward_temperature: ``tau_f > 0``.
+        backward_temperature: ``tau_b > 0``.
+
+    Source: Shah et al. (2024), from their description of the two passes: with a hard forward pass
+    a temperature acts only if it divides the logits and not the noise.
+    """
+    check_positive("forward_temperature", forward_temperature)
+    check_positive("backward_temperature", backward_temperature)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        z = hardened(logits / forward_temperature + noise)
+        _, grad = value_and_gradient(loss, z, logits)
+        y = relaxed_sample(logits, noise, backward_temperature)
+        return relaxed_sample_vjp(y, grad, backward_temperature)
+
+    return Estimator(
+        name="decoupled straight-through Gumbel",
+        formula=formula,
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

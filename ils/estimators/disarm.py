@@ -1,0 +1,48 @@
+"""DisARM, also called U2G: ARM with the uniform number integrated out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ils.estimators.arm import as_draws, check_binary
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, like_draws, value
+from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
+
+__all__ = ["disarm", "disarm_factor"]
+
+
+def disarm_factor(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    r"""``(b - b') sigmoid(|logits|)``: zero where the pair agrees, and with the sign of ``b``."""
+    return (first - second) * logits.abs().sigmoid()
+
+
+def disarm() -> Estimator:
+    r"""DisARM / U2G: ``[L(b) - L(b')] (b - b') sigmoid(|alpha|) / 2`` for the log-odds ``alpha``.
+
+    ``b = 1{u > 1 - p}`` and ``b' = 1{u < p}`` are an antithetic pair; the estimate is the mean of
+    ARM given the pair.
+
+    *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
+    loss; **unbiased**.  Two categories only.  Two evaluations an estimate.
+
+    Source: Dong, Mnih and Tucker (2020); Yin et al. (2020).
+    """
+
+    def formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
+        check_binary(logits)
+        odds = stick_logits(logits)
+        first, second = antithetic_pair(odds, numbers)
+        difference = value(loss, as_draws(first), logits) - value(loss, as_draws(second), logits)
+        slope = like_draws(difference, numbers) * disarm_factor(odds, first, second) / 2
+        return torch.cat([slope, -slope], -1)
+
+    return Estimator(
+        name="DisARM",
+        formula=formula,
+        randomness=Uniform(),
+        evaluations=2,
+        biased=False,
+        differentiates=False,
+    )

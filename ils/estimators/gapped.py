@@ -1,0 +1,60 @@
+"""The gapped straight-through estimator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+from ils.estimators.relaxation import softmax_vjp
+
+__all__ = ["gapped_straight_through"]
+
+
+def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0) -> Estimator:
+    r"""Gapped straight-through: ``J_tau(theta + m_1 - m_2) g`` with a fixed shift of the logits.
+
+    ``m_1`` lifts the drawn category ``i`` to the largest logit, ``m_1,i = max theta - theta_i``;
+    ``m_2`` lowers every other one until it is at least ``gap`` below,
+    ``m_2,k = max(theta_k - max theta + gap, 0)``.  It stands in for the mean of the Gumbel noise
+    given the draw, without its variance.  The shifts are not differentiated.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the Jacobian
+    of the shifted softmax; *requires* the derivative of the loss; **biased**.  One evaluation an
+    estimate.
+
+    Args:
+        temperature: ``tau > 0`` of the backward pass.
+        gap: in units of the logits; ``None`` for ``-log(1 - pi_i) / pi_i``, which depends on how
+            likely the draw was.
+
+    Source: Fan et al. (2022), as in the authors' published code.
+    """
+    check_positive("temperature", temperature)
+    if gap is not None:
+        check_positive("gap", gap)
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        top = logits.amax(-1, keepdim=True)
+        distance = logits - top
+        if gap is None:
+            drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True)
+            largest = 1 - torch.finfo(logits.dtype).eps
+            room = -torch.log1p(-drawn.clamp(max=largest)) / drawn
+        else:
+            room = gap
+        shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))
+        return softmax_vjp((shifted / temperature).softmax(-1), grad) / temperature
+
+    return Estimator(
+        name="gapped straight-through",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -1,0 +1,41 @@
+"""The identity in place of the derivative of the argmax."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss
+from ils.estimators.randomness import Deterministic
+from ils.estimators.spigot import at_argmax
+
+__all__ = ["identity"]
+
+
+def identity() -> Estimator:
+    r"""Identity: ``g - mean(g)`` at the likeliest category.
+
+    Forward the argmax, backward its derivative replaced by the identity and projected onto the
+    changes of the logits that matter (a constant added to all does not).
+
+    *Approximates* the gradient of ``L`` at the most likely category, not of ``E[L]``; *requires*
+    the derivative of the loss; **biased**.  Nothing is random.  One evaluation an estimate.
+
+    Source: Sahoo et al. (2023), with the projection onto the mean-free cost vectors.
+    """
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        _, grad = at_argmax(logits, noise, loss)
+        mask = logits.isneginf().expand_as(grad)
+        kept = grad.masked_fill(mask, 0)
+        mean = kept.sum(-1, keepdim=True) / (~mask).sum(-1, keepdim=True)
+        return (kept - mean).masked_fill(mask, 0)
+
+    return Estimator(
+        name="identity",
+        formula=formula,
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

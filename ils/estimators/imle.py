@@ -1,0 +1,46 @@
+"""I-MLE: the difference of two perturbed most likely categories."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Gumbel
+from ils.estimators.relaxation import hardened
+
+__all__ = ["implicit_mle"]
+
+
+def implicit_mle(*, step_size: float) -> Estimator:
+    r"""I-MLE: ``[a(theta) - a(theta - lambda g)] / lambda``, ``a(x) = onehot argmax(x + G)``.
+
+    ``z = a(theta)`` is the draw.  The target has the logits ``theta - lambda g(z)``, with the
+    same Gumbel noise: for one categorical variable its perturb-and-MAP draw is exact.
+
+    *Approximates* the gradient of ``E[L]`` *with* the difference between the model and a target one
+    step away in the logits; *requires* the derivative of the loss; **biased**.  One evaluation an
+    estimate.
+
+    Args:
+        step_size: ``lambda > 0``, in units of one over the gradient of the loss.  The published
+            code does not divide by it.
+
+    Source: Niepert, Minervini and Franceschi (2021), and the authors' published code.
+    """
+    check_positive("step_size", step_size)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        z = hardened(logits + noise)
+        _, grad = value_and_gradient(loss, z, logits)
+        return (z - hardened(logits - step_size * grad + noise)) / step_size
+
+    return Estimator(
+        name="I-MLE",
+        formula=formula,
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

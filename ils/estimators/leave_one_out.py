@@ -1,0 +1,48 @@
+"""REINFORCE in which each draw's baseline is the mean loss of the others."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_count
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, like_draws, value
+from ils.estimators.randomness import Draws
+
+__all__ = ["check_samples", "leave_one_out"]
+
+
+def check_samples(samples: int, least: int = 2) -> None:
+    """Refuse a number of draws that leaves none for the baseline."""
+    check_count("samples", samples)
+    if samples < least:
+        raise ValueError(f"samples: expected at least {least}, got {samples}")
+
+
+def leave_one_out(*, samples: int = 2) -> Estimator:
+    r"""Leave-one-out: the mean over draws of ``(z_s - pi) (L(z_s) - mean of the other L)``.
+
+    *Approximates* the gradient of ``E[L]`` *with* ``samples`` draws; *requires* values of the loss;
+    **unbiased**: the baseline of a draw does not depend on it.  ``samples`` evaluations an
+    estimate.
+
+    Args:
+        samples: at least 2.
+
+    Source: Kool, van Hoof and Welling (2019).
+    """
+    check_samples(samples)
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        losses = value(loss, z, logits)
+        advantage = (losses - losses.mean(1, keepdim=True)) * samples / (samples - 1)
+        return ((z - logits.softmax(-1)) * like_draws(advantage, z)).mean(1)
+
+    return Estimator(
+        name="leave-one-out",
+        formula=formula,
+        randomness=Draws(samples),
+        evaluations=samples,
+        biased=False,
+        differentiates=False,
+    )

@@ -1,0 +1,46 @@
+"""ReinMax: straight-through of second order."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+from ils.estimators.relaxation import softmax_vjp
+
+__all__ = ["reinmax"]
+
+
+def reinmax(*, temperature: float = 1.0) -> Estimator:
+    r"""ReinMax: ``2 m (g - <m, g>) - pi (g - <pi, g>) / 2``, ``2 m = softmax(theta / tau) + z``.
+
+    At ``tau = 1`` this is ``[pi_k (g_k - g_i) + z_k (g_i - <pi, g>)] / 2`` after a draw of ``i``:
+    half of straight-through plus DARN, and half of the centred, mass-keeping ILS step in the
+    Fisher metric, for any step size.
+
+    *Approximates* the gradient of ``E[L]`` *with* Heun's rule (the trapezium) along the segments
+    between the categories; *requires* the derivative of the loss; **biased**, exact in
+    expectation for a quadratic loss of one variable at ``tau = 1``.  One evaluation an estimate.
+
+    Args:
+        temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
+
+    Source: Liu et al. (2023), as in the authors' published code.
+    """
+    check_positive("temperature", temperature)
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        middle = ((logits / temperature).softmax(-1) + z) / 2
+        return 2 * softmax_vjp(middle, grad) - softmax_vjp(logits.softmax(-1), grad) / 2
+
+    return Estimator(
+        name="ReinMax",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -1,0 +1,77 @@
+"""RELAX: the score function with any relaxed control variate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, like_draws, value
+from ils.estimators.randomness import Exponential, Noise
+from ils.estimators.relaxation import conditional_gumbel
+
+__all__ = ["relax", "relaxed_control_variate"]
+
+
+def relaxed_control_variate(
+    logits: Tensor, noise: Noise, loss: Loss, surrogate: Loss, temperature: float
+) -> Tensor:
+    r"""``(z - pi) [L(z) - c(y')] + d c(y) / d theta - d c(y') / d theta``.
+
+    ``y`` is the relaxed sample whose hard form is ``z``; ``y'`` one drawn anew given ``z``, and
+    differentiated through that draw.  Differentiable in what ``c`` depends on.
+    """
+    z, numbers = noise
+    with torch.enable_grad():
+        leaf = logits.detach().expand_as(z).clone().requires_grad_()
+        first = conditional_gumbel(logits, z, numbers[:, 0]).detach()
+        # Its Gumbel numbers stay fixed: d(theta + G) / d theta is the identity.  At a masked
+        # category both are infinite, and their difference is not a number.
+        gumbel = (first - logits).masked_fill(logits.isneginf(), 0)
+        free = ((leaf + gumbel) / temperature).softmax(-1)
+        given = (conditional_gumbel(leaf, z, numbers[:, 1]) / temperature).softmax(-1)
+        at_free, at_given = value(surrogate, free, logits), value(surrogate, given, logits)
+        (pathwise,) = torch.autograd.grad((at_free - at_given).sum(), leaf, create_graph=True)
+        # Independent of the leaf: the estimate must be differentiable in the surrogate alone.
+        control = value(surrogate, given.detach(), logits)
+    losses = value(loss, z, logits).detach()
+    score = z - logits.softmax(-1)
+    estimate = score * like_draws(losses - control, z) + pathwise
+    return estimate if control.requires_grad else estimate.detach()
+
+
+def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
+    r"""RELAX: ``(z - pi) [L(z) - c(y')] + d c(y) / d theta - d c(y') / d theta``.
+
+    ``y = softmax((theta + G) / tau)`` with the hard form ``z``, and ``y'`` the same with ``G``
+    drawn anew given ``z``.  ``c`` is any differentiable function of relaxed samples, such as a
+    network.
+
+    *Approximates* the gradient of ``E[L]`` *with* a draw of it; *requires* values of the loss
+    at draws alone; **unbiased** for every ``c``.  One evaluation an estimate, and three of
+    the surrogate.
+
+    The estimates are differentiable in the parameters of ``c``.  As the mean does not depend on
+    them, the gradient of ``(estimate ** 2).sum()`` is an unbiased one of the variance: lower it
+    by any optimiser to train ``c``.
+
+    Args:
+        surrogate: ``c``, of the same shapes as the loss.
+        temperature: ``tau > 0``.
+
+    Source: Grathwohl et al. (2018).
+    """
+    check_positive("temperature", temperature)
+
+    def formula(logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
+        return relaxed_control_variate(logits, noise, loss, surrogate, temperature)
+
+    return Estimator(
+        name="RELAX",
+        formula=formula,
+        randomness=Exponential(2),
+        evaluations=1,
+        biased=False,
+        differentiates=False,
+    )

@@ -1,0 +1,53 @@
+"""SPIGOT-CE: a projected step from the mean."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Deterministic
+from ils.simplex import project_simplex
+
+__all__ = ["at_mean", "spigot_ce"]
+
+
+def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The mean ``pi`` for each entry of the noise, and the derivative of the loss there."""
+    probs = logits.softmax(-1).expand(len(noise), *logits.shape)
+    return probs, value_and_gradient(loss, probs, logits)[1]
+
+
+def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
+    r"""SPIGOT-CE: ``pi - mu``, ``mu = project(pi - gamma g(pi))``.
+
+    The gradient for the logits of the cross-entropy between the target ``mu`` and ``pi``.
+
+    *Approximates* the gradient of ``E[L]`` *with* a target one projected step away from the mean;
+    *requires* the derivative of the loss at ``pi``, inside the simplex; **biased**.  Nothing is
+    random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``gamma > 0``, in units of one over the gradient of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+
+    Source: Mihaylova, Niculae and Martins (2020), and their published code, which takes the
+    derivative at ``pi``.
+    """
+    check_positive("step_size", step_size)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        probs, grad = at_mean(logits, noise, loss)
+        stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+        estimate = probs - project_simplex(stepped)
+        return estimate / step_size if per_step else estimate
+
+    return Estimator(
+        name="SPIGOT-CE",
+        formula=formula,
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -1,0 +1,46 @@
+"""SPIGOT-EG: a multiplicative step from the mean."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.checks import check_positive
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss
+from ils.estimators.randomness import Deterministic
+from ils.estimators.spigot_ce import at_mean
+
+__all__ = ["spigot_eg"]
+
+
+def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
+    r"""SPIGOT-EG: ``pi - mu``, ``mu = softmax(log pi - gamma g(pi))``.
+
+    An exponentiated-gradient step in place of SPIGOT-CE's projected one.  Divided by ``gamma`` it
+    tends to ``J g(pi)`` for ``gamma -> 0``: straight-through with the derivative at the mean.
+
+    *Approximates* the gradient of ``E[L]`` *with* a target one multiplicative step away from the
+    mean; *requires* the derivative of the loss at ``pi``, inside the simplex; **biased**.  Nothing
+    is random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``gamma > 0``, in units of one over the gradient of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+
+    Source: Mihaylova, Niculae and Martins (2020), and their published code.
+    """
+    check_positive("step_size", step_size)
+
+    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+        probs, grad = at_mean(logits, noise, loss)
+        estimate = probs - (logits - step_size * grad).softmax(-1)
+        return estimate / step_size if per_step else estimate
+
+    return Estimator(
+        name="SPIGOT-EG",
+        formula=formula,
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )

@@ -1,0 +1,41 @@
+"""ZGR: the zero-temperature limit of Gumbel-Rao."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ils.estimators.estimator import Estimator
+from ils.estimators.evaluation import Loss, value_and_gradient
+from ils.estimators.randomness import Draw
+from ils.estimators.relaxation import softmax_vjp
+
+__all__ = ["zgr"]
+
+
+def zgr() -> Estimator:
+    r"""ZGR: half of straight-through plus DARN, ``[J g + (z - pi) <g, z - pi>] / 2``.
+
+    The limit of Gumbel-Rao for infinitely many conditional samples and ``tau -> 0``.  Equal to
+    ReinMax at temperature 1, draw by draw.
+
+    *Approximates* the gradient of ``E[L]`` *with* the trapezium rule; *requires* the derivative of
+    the loss; **biased**, exact in expectation for a quadratic loss of one variable.  One
+    evaluation an estimate.
+
+    Source: Shekhovtsov (2023).
+    """
+
+    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+        _, grad = value_and_gradient(loss, z, logits)
+        probs = logits.softmax(-1)
+        taylor = (z - probs) * ((z - probs) * grad).sum(-1, keepdim=True)
+        return (softmax_vjp(probs, grad) + taylor) / 2
+
+    return Estimator(
+        name="ZGR",
+        formula=formula,
+        randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
