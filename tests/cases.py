@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -37,3 +39,27 @@ def close(left: Tensor, right: Tensor, tolerance: float = 1e-12) -> bool:
     assert left.shape == right.shape, (left.shape, right.shape)
     # Written so that NaN is no agreement.
     return bool(((left - right).abs() <= tolerance).all())
+
+
+def cubic_loss(weights: Tensor, events: int) -> Callable[[Tensor], Tensor]:
+    """A cubic loss over the last ``events`` axes, smooth inside the simplex too."""
+    axes = tuple(range(-events, 0))
+
+    def loss(z: Tensor) -> Tensor:
+        linear = (z * weights).sum(axes)
+        return (linear - 0.4) ** 3 + linear
+
+    return loss
+
+
+def logistic_nodes(half_width: float = 34.0, step: float = 0.25) -> tuple[Tensor, Tensor]:
+    """Nodes and weights for the standard logistic law: the trapezium rule, exponentially exact."""
+    nodes = torch.arange(-half_width, half_width + step, step, dtype=torch.float64)
+    weights = step * nodes.sigmoid() * (-nodes).sigmoid()
+    return nodes, weights / weights.sum()
+
+
+def exponential_nodes(half_width: float = 34.0, step: float = 0.25) -> tuple[Tensor, Tensor]:
+    """The same for the standard exponential law: minus the logarithm of a uniform number."""
+    nodes, weights = logistic_nodes(half_width, step)
+    return -torch.nn.functional.logsigmoid(nodes), weights

@@ -138,10 +138,15 @@ def _several(name: str, factory: str, source: str, samples: tuple[float, ...] = 
 
 
 def _plain(
-    name: str, factory: str, *source: str, family: str = "score function", binary: bool = False
+    name: str,
+    factory: str,
+    *source: str,
+    family: str = "score function",
+    binary: bool = False,
+    sampled: bool = False,
 ) -> Method:
     make = getattr(estimators, factory)
-    return Method(name, family, factory, lambda _: make(), source, binary=binary)
+    return Method(name, family, factory, lambda _: make(), source, binary=binary, sampled=sampled)
 
 
 def _squares(y: Tensor) -> Tensor:
@@ -265,8 +270,8 @@ METHODS: tuple[Method, ...] = (
         sampled=True,
         prepare=with_surrogate_fitted,
     ),
-    _plain("ARM", "arm", "yin2019arm", binary=True),
-    _plain("DisARM", "disarm", "dong2020disarm", "yin2020u2g", binary=True),
+    _plain("ARM", "arm", "yin2019arm", binary=True, sampled=True),
+    _plain("DisARM", "disarm", "dong2020disarm", "yin2020u2g", binary=True, sampled=True),
     Method(
         "DisARM, categorical",
         "score function",

@@ -24,8 +24,10 @@ from ils.lab.problems import SCALES, Problem, make_problem, suite
 
 __all__ = ["MEASURES", "Quality", "enumerated", "measure", "quality_table", "recompute", "sampled"]
 
-DRAWS = 512
+DRAWS = 256
 MEASURES = ("bias", "deviation", "cosine", "error")
+PATHWISE = tuple(method for method in METHODS if method.family != "score function")
+SCORE = tuple(method for method in METHODS if method.family == "score function")
 INDEX = ["method", "setting", "kind", "shape", "scale"]
 
 
@@ -131,9 +133,7 @@ def _summary(values: dict[str, Tensor]) -> dict[str, float]:
     return row
 
 
-def quality_table(
-    methods: Iterable[Method] = METHODS, *, progress: str | None = None
-) -> pd.DataFrame:
+def quality_table(methods: Iterable[Method], *, progress: str | None = None) -> pd.DataFrame:
     """The whole suite.
 
     Returns:

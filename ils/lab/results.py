@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ils.lab import experiment1, records
+from ils.lab import experiment1, problems, quality, records
 
-_COMMON = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
+_TOY = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
 
 
 def _configuration(**values: Any) -> dict[str, Any]:
-    return _COMMON | values
+    return _TOY | values
 
 
 _CONTROLLED = _configuration(
@@ -32,6 +32,14 @@ _TUNING = _configuration(
     steps=experiment1.STEPS,
     learning_rate=list(experiment1.SWEEP_RATES),
 )
+
+_SUITE = {
+    "seed": "of each cell, from its kind, shape and scale",
+    "instances": problems.INSTANCES,
+    "draws": quality.DRAWS,
+    "shapes": problems.SHAPES,
+    "scales": problems.SCALES,
+}
 
 PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
     "toy-note": (
@@ -52,6 +60,8 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
         experiment1.gumbel_limits,
         _configuration(seed=experiment1.SEEDS["controlled"], groups=experiment1.GROUPS),
     ),
+    "quality-pathwise": (partial(quality.quality_table, quality.PATHWISE), _SUITE),
+    "quality-score": (partial(quality.quality_table, quality.SCORE), _SUITE),
     "toy-tuning-ils": (partial(experiment1.tuning, experiment1.ILS_METHODS), _TUNING),
     "toy-tuning-gumbel": (partial(experiment1.tuning, experiment1.GUMBEL_METHODS), _TUNING),
 }
