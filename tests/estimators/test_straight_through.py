@@ -43,3 +43,13 @@ def test_linear_losses() -> None:
     assert quality.variance < 1e-24
     assert exact.moments(straight_through(temperature=2.0), linear, logits).bias.abs().max() > 0.01
     assert exact.moments(straight_through(), loss, logits).bias.abs().max() > 0.01
+
+
+def test_pytorchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OneHotCategoricalStraightThrough of torch.distributions does the same, draw by draw."""
+    logits = normal(3, 4, seed=7).requires_grad_()
+    z = draws(3, 4, seed=8)
+    law = torch.distributions.OneHotCategoricalStraightThrough(logits=logits)
+    monkeypatch.setattr(torch.distributions.OneHotCategorical, "sample", lambda self, shape=(): z)
+    (expected,) = torch.autograd.grad(loss(law.rsample()[None]).sum(), logits)
+    assert close(straight_through().formula(logits.detach(), z[None], loss)[0], expected)
