@@ -13,13 +13,22 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ils.lab import experiment1, problems, quality, records
+from ils.lab import experiment1, fixed_points, problems, quality, records
 
 _TOY = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
 
 
 def _configuration(**values: Any) -> dict[str, Any]:
     return _TOY | values
+
+
+def _toy_batch(seed: str, **values: Any) -> dict[str, Any]:
+    return {
+        "seed": fixed_points.SEEDS[seed],
+        "eps": fixed_points.EPS,
+        "problems": fixed_points.PROBLEMS,
+        "categories": 5,
+    } | values
 
 
 _CONTROLLED = _configuration(
@@ -62,6 +71,20 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
     ),
     "quality-pathwise": (partial(quality.quality_table, quality.PATHWISE), _SUITE),
     "quality-score": (partial(quality.quality_table, quality.SCORE), _SUITE),
+    "fixed-limits": (fixed_points.all_limits, _toy_batch("flows", steps=fixed_points.FLOW_STEPS)),
+    "fixed-simulated": (
+        fixed_points.simulate_flows,
+        _toy_batch("flows", steps=fixed_points.SGD_STEPS),
+    ),
+    "fixed-ladder": (
+        fixed_points.compare_on_ladder,
+        _toy_batch(
+            "ladder",
+            evaluations=fixed_points.LADDER_EVALUATIONS,
+            draws=fixed_points.LADDER_DRAWS,
+            rates=fixed_points.LADDER_RATES,
+        ),
+    ),
     "toy-tuning-ils": (partial(experiment1.tuning, experiment1.ILS_METHODS), _TUNING),
     "toy-tuning-gumbel": (partial(experiment1.tuning, experiment1.GUMBEL_METHODS), _TUNING),
 }
