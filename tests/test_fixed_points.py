@@ -56,7 +56,7 @@ def test_straight_through_limit() -> None:
 
 
 def test_reinmax_follows_the_exact_gradient_there() -> None:
-    """On the toy its mean is the exact gradient times a number, up to the guard; so it collapses."""
+    """Its mean is the exact gradient times a number, up to the guard; so it collapses."""
     p, start = case()
     loss = fp.toy_loss(p)
     mean = exact.moments(estimators.reinmax(), loss, start).mean

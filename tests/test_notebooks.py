@@ -300,7 +300,7 @@ STATEMENT = re.compile(
     rf"(?P<after>.*?)(?=^(?:`{{3,}}|:{{3,}})\{{prf:(?:{KINDS})\}}|^\#|\Z)",
     re.M | re.S,
 )
-TEST = re.compile(r"`(tests/\w+\.py)::(\w+)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 @cache

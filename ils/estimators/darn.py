@@ -18,8 +18,9 @@ def darn() -> Estimator:
     the draw.  The baseline depends on the draw, and so has a bias.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
-    derivative of the loss; **biased**, exact in expectation for a linear loss.  One evaluation an
-    estimate.
+    derivative of the loss; **biased**, exact in expectation for a loss that is linear in each
+    variable with the others held; for one that is quadratic, its bias is minus that of
+    straight-through.  One evaluation an estimate.
 
     Source: Gregor et al. (2014); named so, and extended to categories, by Gu et al. (2016).
     """

@@ -23,13 +23,13 @@ def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0
     given the draw, without its variance.  The shifts are not differentiated.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the Jacobian
-    of the shifted softmax; *requires* the derivative of the loss; **biased**.  One evaluation an
-    estimate.
+    of the shifted softmax; *requires* the derivative of the loss; **biased**, for a linear loss
+    too.  One evaluation an estimate.
 
     Args:
         temperature: ``tau > 0`` of the backward pass.
-        gap: in units of the logits; ``None`` for ``-log(1 - pi_i) / pi_i``, which depends on how
-            likely the draw was.
+        gap: in units of the logits; ``None`` for ``-log(1 - pi_i) / pi_i``, the mean distance
+            of the largest perturbed logit from the second largest, given the draw.
 
     Source: Fan et al. (2022), as in the authors' published code.
     """
@@ -42,9 +42,10 @@ def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0
         top = logits.amax(-1, keepdim=True)
         distance = logits - top
         if gap is None:
-            drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True)
-            largest = 1 - torch.finfo(logits.dtype).eps
-            room = -torch.log1p(-drawn.clamp(max=largest)) / drawn
+            kind = torch.finfo(logits.dtype)
+            # Off 0 too: an enumeration meets draws of probability zero, and 0 / 0 is not 0 there.
+            drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True).clamp(kind.tiny, 1 - kind.eps)
+            room = -torch.log1p(-drawn) / drawn
         else:
             room = gap
         shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))

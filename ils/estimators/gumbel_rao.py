@@ -21,14 +21,16 @@ def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     straight-through Gumbel-Softmax; the variance is smaller, at the same number of evaluations.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the mean
-    derivative of the relaxed sample; *requires* the derivative of the loss; **biased**.  One
-    evaluation an estimate.
+    derivative of the relaxed sample; *requires* the derivative of the loss; **biased**.  For
+    ``tau -> 0`` its mean given the draw tends to :func:`ils.estimators.zgr`, at the rate ``tau``;
+    the variance that remains grows like ``1 / (tau * samples)``.  One evaluation an estimate.
 
     Args:
         temperature: ``tau > 0``.
         samples: how many conditional samples are averaged.
 
-    Source: Paulus, Maddison and Krause (2021).
+    Source: Paulus, Maddison and Krause (2021), equations 9 and 10.  The noise is held when the
+    derivative is taken, as their equation 7 has it; through the noise it would have another mean.
     """
     check_positive("temperature", temperature)
     check_count("samples", samples)

@@ -22,10 +22,12 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
 
     *Approximates* the gradient of ``E[L]`` *with* Heun's rule (the trapezium) along the segments
     between the categories; *requires* the derivative of the loss; **biased**, exact in
-    expectation for a quadratic loss of one variable at ``tau = 1``.  One evaluation an estimate.
+    expectation at ``tau = 1`` for a loss that is quadratic in each variable with the others held.
+    One evaluation an estimate.
 
     Args:
-        temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
+        temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.  Other than 1,
+            there is a bias for a linear loss too; the authors' code refuses less than 1.
 
     Source: Liu et al. (2023), as in the authors' published code.
     """

@@ -19,10 +19,10 @@ def zgr() -> Estimator:
     ReinMax at temperature 1, draw by draw.
 
     *Approximates* the gradient of ``E[L]`` *with* the trapezium rule; *requires* the derivative of
-    the loss; **biased**, exact in expectation for a quadratic loss of one variable.  One
-    evaluation an estimate.
+    the loss; **biased**, exact in expectation for a loss that is quadratic in each variable with
+    the others held.  One evaluation an estimate.
 
-    Source: Shekhovtsov (2023).
+    Source: Shekhovtsov (2023), as in the author's published code.
     """
 
     def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
