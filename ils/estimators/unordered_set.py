@@ -53,9 +53,9 @@ def leave_out_ratios(probs: Tensor) -> tuple[Tensor, Tensor]:
 def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
     r"""Unordered set: ``sum_s p(s) R(S, s) (z_s - pi) (L(z_s) - B(S, s))``.
 
-    ``S`` holds different joint states drawn without replacement, ``R`` are the leave-one-out ratios
-    of :func:`leave_out_ratios`, and the baseline is the same estimator of the mean loss without
-    ``s``, ``B = sum_s' p(s') R(S, s, s') L(z_s')``.
+    ``S`` holds different joint states drawn without replacement, ``R`` are the ratios of
+    :func:`ils.estimators.unordered_set.leave_out_ratios`, and the baseline is the same estimator
+    of the mean loss without ``s``, ``B = sum_s' p(s') R(S, s, s') L(z_s')``.
 
     *Approximates* the gradient of ``E[L]`` *with* ``samples`` different states, in no order;
     *requires* values of the loss; **unbiased**; exact when ``S`` holds all states.  ``samples``

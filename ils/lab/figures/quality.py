@@ -142,11 +142,13 @@ def by_scale(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
             ax.scatter(rows["value"], height, s=14, color=color, marker=marker, label=scale)
         ax.set_yticks(range(len(names)), names)
         ax.set_xlabel(str(measure))
-        ax.set_xscale("symlog", linthresh=0.1)
-        ticks = [0, 0.1, 0.3, 1, 3, 10]
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
         ax.grid(axis="x", color="0.9")
+    axes[0].set_xscale("symlog", linthresh=0.1, linscale=0.4)
+    ticks = [0, 0.1, 0.3, 1, 3, 10, 30]
+    axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0].minorticks_off()
+    axes[1].set_xlim(0, 1.02)
     axes[0].invert_yaxis()
-    axes[1].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+    handles, labels = axes[1].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return axes
