@@ -19,8 +19,9 @@ def decoupled_straight_through_gumbel(
     r"""Decoupled straight-through Gumbel: ``y * (g(z) - <y, g(z)>) / tau_b``, ``z`` at ``tau_f``.
 
     Forward, the hard sample ``z = onehot(argmax(theta / tau_f + G))``, a draw from
-    ``softmax(theta / tau_f)``; backward, ``y = softmax((theta + G) / tau_b)`` with the same noise.
-    At ``tau_f = 1`` this is straight-through Gumbel-Softmax at temperature ``tau_b``.
+    ``softmax(theta / tau_f)``; backward, ``y = softmax(theta / tau_b + G)`` with the same noise:
+    both temperatures divide the logits alone.  At ``tau_f = tau_b = 1`` this is straight-through
+    Gumbel-Softmax at temperature 1.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at a draw that is sharper or
     flatter than the model; *requires* the derivative of the loss; **biased**.  One evaluation an
@@ -31,7 +32,8 @@ def decoupled_straight_through_gumbel(
         backward_temperature: ``tau_b > 0``.
 
     Source: Shah et al. (2024), from their description of the two passes: with a hard forward pass
-    a temperature acts only if it divides the logits and not the noise.
+    a temperature acts only if it divides the logits and not the noise.  Their second version
+    leaves the noise out of the backward pass.
     """
     check_positive("forward_temperature", forward_temperature)
     check_positive("backward_temperature", backward_temperature)
@@ -39,7 +41,7 @@ def decoupled_straight_through_gumbel(
     def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
         z = hardened(logits / forward_temperature + noise)
         _, grad = value_and_gradient(loss, z, logits)
-        y = relaxed_sample(logits, noise, backward_temperature)
+        y = relaxed_sample(logits / backward_temperature, noise, 1.0)
         return relaxed_sample_vjp(y, grad, backward_temperature)
 
     return Estimator(

@@ -50,7 +50,8 @@ def front(found: pd.DataFrame) -> pd.DataFrame:
     """The rows that no other beats in both bias and noise, by growing bias."""
     ordered = found.sort_values(["bias", "noise"])
     lowest = ordered["noise"].cummin()
-    return ordered[ordered["noise"] == lowest].drop_duplicates("noise")
+    kept = ordered[ordered["noise"] == lowest]
+    return kept[~kept["noise"].duplicated()]
 
 
 def budget(found: pd.DataFrame, evaluations: list[int]) -> pd.DataFrame:

@@ -173,17 +173,20 @@ def test_gumbel_rao_averages_noise_away() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_decoupled(temperature: float) -> None:
-    """At the forward temperature 1 it is straight-through Gumbel; else the draw alone differs."""
+    """At equal temperatures: straight-through Gumbel of logits / tau; else the draw alone differs."""
     logits, loss = normal(3, 4, seed=19), cubic_loss(normal(3, 4, seed=20), 2)
     noise = -torch.empty(500, 3, 4, dtype=torch.float64).exponential_(generator=generator(21)).log()
-    plain = straight_through_gumbel(temperature=temperature).formula(logits, noise, loss)
-    same = decoupled_straight_through_gumbel(backward_temperature=temperature)
+    plain = straight_through_gumbel(temperature=1.0).formula(logits / temperature, noise, loss)
+    plain = plain / temperature
+    same = decoupled_straight_through_gumbel(
+        forward_temperature=temperature, backward_temperature=temperature
+    )
     assert close(same.formula(logits, noise, loss), plain)
     other = decoupled_straight_through_gumbel(
         forward_temperature=0.25, backward_temperature=temperature
     ).formula(logits, noise, loss)
     drawn = (logits / 0.25 + noise).argmax(-1)
-    unchanged = (drawn == (logits + noise).argmax(-1)).all(-1)
+    unchanged = (drawn == (logits / temperature + noise).argmax(-1)).all(-1)
     assert 0 < int(unchanged.sum()) < 500
     assert close(other[unchanged], plain[unchanged])
     assert ((other - plain)[~unchanged].abs().amax((-1, -2)) > 1e-6).all()

@@ -59,7 +59,6 @@ def _name_all(shown: pd.DataFrame, ax: Axes) -> None:
     if legend is not None:
         taken.append(legend.get_window_extent())
     frame = ax.get_window_extent()
-    places = [(r, turn) for r in range(11, 130, 8) for turn in np.arange(0, 2 * np.pi, np.pi / 8)]
     rows = list(zip(shown.index, shown["bias"], pixels, shown["family"].map(_COLORS), strict=True))
     _name_unbiased([row for row in rows if row[1] == 0], ax, taken)
     for name, bias, (x, y), color in rows:
@@ -68,20 +67,29 @@ def _name_all(shown: pd.DataFrame, ax: Axes) -> None:
         text = ax.text(0, 0, str(name), fontsize=7.5, transform=None)
         size = text.get_window_extent()
         text.remove()
-        for radius, turn in places:
-            left = x + radius * np.cos(turn) - (size.width if np.cos(turn) < -0.1 else 0)
-            bottom = y + radius * np.sin(turn) - size.height / 2
-            box = Bbox.from_bounds(left, bottom, size.width, size.height)
-            if not (frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0):
-                continue
-            if box.y1 < frame.y1 and not any(box.overlaps(other) for other in taken):
-                break
+        box, leftward = _free_place((x, y), size, taken, frame)
         taken.append(box)
-        anchor = (box.x1 if np.cos(turn) < -0.1 else box.x0, box.y0 + size.height / 2)
+        anchor = (box.x1 if leftward else box.x0, box.y0 + size.height / 2)
         ends = ax.transData.inverted().transform([(x, y), anchor])
         ax.plot(ends[:, 0], ends[:, 1], color=color, linewidth=0.5, zorder=1)
         at = ax.transAxes.inverted().transform((box.x0, box.y0 + size.height / 2))
         ax.text(at[0], at[1], str(name), fontsize=7.5, transform=ax.transAxes, va="center")
+
+
+def _free_place(point: Any, size: Bbox, taken: list[Bbox], frame: Bbox) -> tuple[Bbox, bool]:
+    """The nearest place for a name within the frame that covers nothing, and if it is leftward."""
+    found, leftward = size, False
+    for radius in range(11, 130, 8):
+        for turn in np.arange(0, 2 * np.pi, np.pi / 8):
+            leftward = bool(np.cos(turn) < -0.1)
+            left = point[0] + radius * np.cos(turn) - (size.width if leftward else 0)
+            bottom = point[1] + radius * np.sin(turn) - size.height / 2
+            found = Bbox.from_bounds(left, bottom, size.width, size.height)
+            inside = frame.x0 < found.x0 and found.x1 < frame.x1
+            inside = inside and frame.y0 < found.y0 and found.y1 < frame.y1
+            if inside and not any(found.overlaps(other) for other in taken):
+                return found, leftward
+    return found, leftward
 
 
 def _name_unbiased(rows: list[Any], ax: Axes, taken: list[Bbox]) -> None:
