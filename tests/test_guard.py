@@ -39,6 +39,9 @@ class Mutation:
 CONSTRUCTION, SQUEEZE, TOY = (
     f"{name}.ipynb" for name in ("construction-evidence", "squeeze-evidence", "experiment-1")
 )
+QUALITY, RELATIVES, FIXED = (
+    f"{name}.ipynb" for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence")
+)
 
 MUTATIONS = [
     # The step, its sign, and its direction.
@@ -63,6 +66,14 @@ MUTATIONS = [
         TOY,
     ),
     Mutation("draw.py", "cumulative <= point", "cumulative <= 0.99 * point", TOY),
+    # The peers: their identities, their measures, their front, their fixed points.
+    Mutation("metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
+    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 3", RELATIVES),
+    Mutation(
+        "lab/quality.py", "1 - self.product_squared", "1 - 0.99 * self.product_squared", QUALITY
+    ),
+    Mutation("lab/plane.py", 'np.sqrt(found["evaluations"])', 'found["evaluations"]', QUALITY),
+    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.9)", FIXED),
 ]
 
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)

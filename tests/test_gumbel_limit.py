@@ -11,7 +11,7 @@ from cases import close, distribution, generator, normal
 from scipy import integrate, stats
 from scipy.special import expit
 
-from ils.estimators import gumbel_softmax, gumbel_softmax_vjp
+from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
 from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
 from ils.lab.toy import Toy
 
@@ -39,11 +39,11 @@ def test_gradient_of_the_relaxed_toy(temperature: float) -> None:
     noise = normal(2, 3, 5, seed=3)
     for eps in (0.0, 1e-12):
         toy = Toy(p=p, start=theta.detach(), eps=eps)
-        y = gumbel_softmax(theta, noise, temperature)
+        y = relaxed_sample(theta, noise, temperature)
         loss = (-p * ((y + eps).log() - (p + eps).log())).mean((-1, -2)).sum()
         (expected,) = torch.autograd.grad(loss, theta)
         y = y.detach()
-        assert close(gumbel_softmax_vjp(y, toy.gradient(y), temperature), expected, 1e-13)
+        assert close(relaxed_sample_vjp(y, toy.gradient(y), temperature), expected, 1e-13)
         slack = 1e-13 + 2 * eps / float(y.min()) / (temperature * 15)
         assert slack < 1e-3
         assert close(expected, (y - p) / (temperature * 15), slack)
@@ -82,10 +82,10 @@ def test_three_categories(temperature: float) -> None:
     noise = sobol_gumbel(2**12, 3)
     model, slope = gumbel_limit(p, temperature, eps=0.0, noise=noise)
     assert slope.max() < 1e-8
-    y = gumbel_softmax(model.log().unsqueeze(1), noise, temperature)
+    y = relaxed_sample(model.log().unsqueeze(1), noise, temperature)
     assert close(y.mean(1), p, 1e-8 * max(temperature, 1.0))
     fresh = -torch.empty(100_000, 3, dtype=torch.float64).exponential_(generator=generator(5)).log()
-    samples = gumbel_softmax(model.log().unsqueeze(1), fresh, temperature)
+    samples = relaxed_sample(model.log().unsqueeze(1), fresh, temperature)
     error = samples.std(1) / 100_000**0.5
     # Five standard errors on 18 means: a false alarm in 1e5 seeds.  A shift of .02 shows.
     assert ((samples.mean(1) - p).abs() < 5 * error + 5e-4).all()
@@ -102,7 +102,7 @@ def test_minimum_with_a_guard() -> None:
     theta = model.log().requires_grad_()
 
     def loss(logits: torch.Tensor) -> torch.Tensor:
-        y = gumbel_softmax(logits.unsqueeze(1), noise, temperature)
+        y = relaxed_sample(logits.unsqueeze(1), noise, temperature)
         return -(p * (y + eps).log().mean(1)).sum(-1)
 
     (grad,) = torch.autograd.grad(loss(theta).sum(), theta)

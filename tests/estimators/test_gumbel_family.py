@@ -173,7 +173,7 @@ def test_gumbel_rao_averages_noise_away() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_decoupled(temperature: float) -> None:
-    """At equal temperatures: straight-through Gumbel of logits / tau; else the draw alone differs."""
+    """At equal temperatures: straight-through Gumbel of logits / tau; else the draw differs."""
     logits, loss = normal(3, 4, seed=19), cubic_loss(normal(3, 4, seed=20), 2)
     noise = -torch.empty(500, 3, 4, dtype=torch.float64).exponential_(generator=generator(21)).log()
     plain = straight_through_gumbel(temperature=1.0).formula(logits / temperature, noise, loss)
