@@ -43,7 +43,7 @@ _TUNING = _configuration(
 )
 
 _SUITE = {
-    "seed": "of each cell, from its kind, shape and scale",
+    "seed": "by cell",
     "instances": problems.INSTANCES,
     "draws": quality.DRAWS,
     "shapes": problems.SHAPES,
