@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 __all__ = ["flows", "ladder"]
 
-_DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3)]
+_DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
+_DASHES.append((10, 2, 2, 2))
 
 
 def flows(curves: pd.DataFrame, rests: Mapping[str, float], ax: Axes) -> Axes:
