@@ -1,20 +1,41 @@
 """What the public functions refuse, and how they say so.
 
 Each check names the argument, what was expected and what came.  Checks that must look at values
-(and so wait for an accelerator) are left out while a program is being compiled.
+are left out while a program is being compiled or transformed (``vmap``, ``grad``), where there
+are none to look at.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 
+def eager() -> bool:
+    """Whether tensors hold values: no compiler and no transform of ``torch.func`` is at work."""
+    return not (torch.compiler.is_compiling() or _transforms_active())
+
+
+# PyTorch has no public name for the question; without an answer, take the careful way.
+_transforms_active: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: True
+)
+
+
 def check_logits(logits: Tensor, dim: int = -1) -> None:
     """Refuse what is not a batch of logits with at least one category that can be drawn."""
+    check_logits_shape(logits, dim)
+    if not eager() or logits.numel() == 0:
+        return
+    check_logits_values(logits, dim)
+
+
+def check_logits_shape(logits: Tensor, dim: int = -1) -> None:
+    """Refuse what is not a floating-point tensor with a category along an axis it has."""
     check_floating("logits", logits)
     if logits.dim() == 0:
         raise ValueError("logits: expected at least one dimension (the categories), got a scalar")
@@ -25,8 +46,10 @@ def check_logits(logits: Tensor, dim: int = -1) -> None:
             f"logits: expected at least one category along dim {dim}, got shape "
             f"{tuple(logits.shape)}"
         )
-    if torch.compiler.is_compiling() or logits.numel() == 0:
-        return
+
+
+def check_logits_values(logits: Tensor, dim: int = -1) -> None:
+    """Refuse NaN, +inf and rows of -inf."""
     # One pass decides all: the maximum of a row is NaN if any entry is, +inf if any entry is,
     # and -inf if all entries are.
     top = logits.detach().amax(dim)
@@ -36,6 +59,34 @@ def check_logits(logits: Tensor, dim: int = -1) -> None:
         if bool(top.isposinf().any()):
             raise ValueError("logits: expected numbers or -inf, got +inf")
         raise ValueError("logits: expected a category to draw in every row, got a row of -inf")
+
+
+def check_mask(mask: Tensor, logits: Tensor) -> None:
+    """Refuse a mask that is not boolean or does not broadcast to the logits."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask: expected a torch.Tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask: expected a boolean tensor, got {mask.dtype}")
+    shape, wanted = tuple(mask.shape), tuple(logits.shape)
+    tail = wanted[len(wanted) - len(shape) :]
+    if len(shape) > len(wanted) or any(
+        size not in (1, full) for size, full in zip(shape, tail, strict=True)
+    ):
+        raise ValueError(f"mask: expected a shape that broadcasts to {wanted}, got {shape}")
+
+
+def check_draws(draws: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of the draws as a tuple; refuse what is not a count or a shape."""
+    if draws == ():
+        return ()
+    shape = (draws,) if isinstance(draws, Integral) else draws
+    if not isinstance(shape, Sequence) or not all(
+        isinstance(size, Integral) and not isinstance(size, bool) for size in shape
+    ):
+        raise TypeError(f"draws: expected an integer or a sequence of them, got {draws!r}")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"draws: expected sizes of at least 0, got {tuple(shape)}")
+    return tuple(int(size) for size in shape)
 
 
 def check_floating(name: str, value: Tensor) -> None:
@@ -86,7 +137,7 @@ def check_distribution(name: str, probs: Tensor) -> None:
             f"{name}: expected at least one category along the last axis, got shape "
             f"{tuple(probs.shape)}"
         )
-    if torch.compiler.is_compiling():
+    if not eager():
         return
     tolerance = probs.shape[-1] * 8 * torch.finfo(probs.dtype).eps
     sums = probs.detach().sum(-1)

@@ -5,7 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot", "uniform"]
+__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot", "probabilities", "uniform"]
+
+# Up to this many categories one scan of the row finds the draw; above, blocks come first.
+_ONE_SCAN = 64
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax of the last axis, in float32 for the half types: the law of the draw."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        return logits.softmax(-1, dtype=torch.float32)
+    if logits.shape[-1] < 16 and logits.numel() > 2048 and logits.device.type == "cpu":
+        # PyTorch's softmax works row by row, which does not pay for many short rows.
+        weights = (logits - logits.amax(-1, keepdim=True)).exp_()
+        return weights.div_(weights.sum(-1, keepdim=True))
+    return logits.softmax(-1)
 
 
 def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
@@ -21,22 +35,69 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         int64, ``(...)``.  A category of weight zero is never returned.
     """
-    cumulative = probs.double().cumsum(-1)
+    return _search(probs, uniform.double().unsqueeze(-1).contiguous()).squeeze(-1)
+
+
+def draw_index(
+    probs: Tensor, generator: torch.Generator | None = None, points: int = 1
+) -> Tensor:
+    r"""Draw categories from each row of distributions, exactly.
+
+    Up to 64 categories by :func:`inverse_cdf` of one uniform number in float64.  Above, in two
+    levels: a block of neighbours by its sum, then a category within the block by a second uniform
+    number.  The first level rounds a block's sum to the precision of ``probs``, as softmax rounded
+    each entry; no category becomes unreachable, as in a long scan in float32.
+
+    Args:
+        probs: distributions, ``(..., K)``.
+        generator: source of the uniform numbers.
+        points: how many draws a row.
+
+    Returns:
+        int64, ``(..., points)``.  A category of probability zero is never drawn; for a row that
+        holds NaN the index is ``K`` or more.
+    """
+    shape = (*probs.shape[:-1], points)
+    if probs.shape[-1] <= _ONE_SCAN:
+        return _search(probs, _uniform64(shape, probs, generator))
+    return _draw_in_blocks(probs, _uniform64((*shape, 2), probs, generator))
+
+
+def _uniform64(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64, device=like.device, generator=generator)
+
+
+def _search(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Category of each of the points ``(..., n)`` in rows of weights ``(..., K)``; K if NaN."""
+    if weights.numel() < 4096:
+        cumulative = weights.cumsum(-1, dtype=torch.float64)
+    else:
+        # In place: the memory of a second array of doubles would cost more than the sums.
+        cumulative = weights.to(torch.float64, copy=True).cumsum_(-1)
     total = cumulative[..., -1:]
-    # For subnormal sums u * total can round up to total, whose interval is empty; one step below
-    # is the last category that has weight.
-    point = torch.minimum(
-        uniform.double().unsqueeze(-1) * total, total.nextafter(torch.zeros_like(total))
-    )
-    return (cumulative <= point).sum(-1)
+    point = uniform * total
+    if weights.dtype == torch.float64:
+        # For subnormal sums u * total can round up to total, whose interval is empty; one step
+        # below is the last category that has weight.  A sum of shorter numbers is never subnormal.
+        point = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, point, right=True)
 
 
-def draw_index(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw an index from each row of ``probs``; see :func:`inverse_cdf`."""
-    uniform = torch.rand(
-        probs.shape[:-1], dtype=torch.float64, device=probs.device, generator=generator
-    )
-    return inverse_cdf(probs, uniform)
+def _draw_in_blocks(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Draw ``(..., n)`` by a block, then within it, from uniform numbers ``(..., n, 2)``."""
+    categories = probs.shape[-1]
+    width = 32 if categories < 512 else 128 if categories <= 65536 else 1024
+    full = categories // width
+    sums = probs[..., : full * width].unflatten(-1, (full, width)).sum(-1)
+    if full * width < categories:
+        sums = torch.cat([sums, probs[..., full * width :].sum(-1, keepdim=True)], -1)
+    first = (_search(sums, uniform[..., 0]) * width).unsqueeze(-1)
+    place = first + torch.arange(width, device=probs.device)
+    rows = probs.unsqueeze(-2).expand(*first.shape[:-1], categories)
+    inside = rows.gather(-1, place.clamp(max=categories - 1))
+    if full * width < categories:
+        inside = inside.masked_fill_(place >= categories, 0)
+    return (first + _search(inside, uniform[..., 1:])).squeeze(-1)
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:

@@ -2,82 +2,167 @@ r"""``ils.sample``: the exact draw forward, the gradient of the intermediate los
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ils.checks import check_floating, check_logits, check_positive, check_same_shape
-from ils.draw import draw_index, one_hot
-from ils.metric import euclidean
-from ils.simplex import Normalizer, sum_normalize
-from ils.target import centred_gradient, intermediate_target, logits_gradient
+from ils.checks import (
+    check_draws,
+    check_floating,
+    check_logits,
+    check_logits_shape,
+    check_logits_values,
+    check_mask,
+    check_same_shape,
+    eager,
+)
+from ils.draw import draw_index, probabilities
+from ils.metric import fisher
+from ils.rule import Rule, check_rule, estimate
+from ils.simplex import sum_normalize
 
 __all__ = ["differentiable_draw", "sample"]
 
 
-class _IntermediateLoss(torch.autograd.Function):
-    """Identity on the draw; backward, the gradient of the intermediate loss for the logits."""
+def sample(
+    logits: Tensor,
+    *,
+    step_size: float | None = None,
+    metric: Callable[[Tensor, Tensor], Tensor] = fisher,
+    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    centred: bool = True,
+    relative: bool = True,
+    keep_mass: bool = False,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    draws: int | Sequence[int] = (),
+) -> Tensor:
+    r"""Draw one-hot samples of ``Categorical(softmax(logits))`` that carry a gradient.
 
-    @staticmethod
-    def forward(
-        logits: Tensor,
-        z: Tensor,
-        step_size: float,
-        normalizer: Callable[[Tensor], Tensor],
-        metric: Callable[[Tensor, Tensor], Tensor],
-        centred: bool,
-        keep_mass: bool,
-    ) -> Tensor:
-        return z.clone()
+    Forward: ``z ~ pi = softmax(theta)``, exactly 0 and 1.  Backward, for ``g = dL/dz`` after a
+    draw of category ``i``, by default the limit of small steps in the Fisher metric,
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, z, ctx.step_size, ctx.normalizer, ctx.metric, ctx.centred, ctx.keep_mass = inputs
-        ctx.save_for_backward(logits, z)
+    .. math::
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        logits, z = ctx.saved_tensors
-        mask = logits.isneginf()
-        probs = logits.softmax(-1)
-        target = intermediate_target(
-            z,
-            grads[0],
-            step_size=ctx.step_size,
-            normalizer=ctx.normalizer,
-            metric=ctx.metric,
-            probs=probs,
-            keep_mass=ctx.keep_mass,
-            mask=mask,
-        )
-        gradient = centred_gradient if ctx.centred else logits_gradient
-        update = gradient(target, probs, z)
-        return update.masked_fill(mask, 0), None, None, None, None, None, None
+        \frac{\partial L}{\partial \theta_k} \leftarrow \tfrac12 \pi_k (g_k - g_i)
+        \quad (k \ne i), \qquad
+        \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) ,
+
+    which is ReinMax at temperature 1.  With a ``step_size``, ``Delta = M J_h(z)^T g`` and the
+    target ``pi_D = h(z - alpha Delta / s)``, it is
+
+    .. math::
+
+        \frac{s}{\alpha} (z - \pi_D), \quad s = \max_k |\Delta_k| ,
+        \qquad \text{or, with } \mathtt{relative=False}, \quad z - \pi_D, \quad s = 1 .
+
+    Algorithm 1 of the note is ``step_size=alpha, metric=ils.metric.euclidean, centred=False,
+    relative=False``.
+
+    Every estimate is *biased*; the default is exact in expectation for losses that are quadratic
+    in each variable with the others held.  The default is linear in ``g``, and a relative step
+    homogeneous of degree one in the ``g`` of each draw: the update of an example depends neither
+    on the batch it came in nor on a factor of the loss, apart from that factor.  With
+    ``relative=False`` a factor on the loss, and so the mean over a batch, changes the direction.
+
+    Args:
+        logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
+            drawn, and its gradient is exactly zero.
+        step_size: ``alpha > 0``; None for the limit of small steps.  Without unit if ``relative``,
+            else in units of one over the gradient of the loss.
+        metric: of the step: ``ils.metric.fisher``, which weights it by ``pi``,
+            ``ils.metric.euclidean``, or a function of the same arguments.
+        normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
+            on the last axis that keeps shapes and one-hot vectors.  The limit of small steps is
+            that of ``ils.sum_normalize_unclamped``; other maps need a ``step_size``.
+        centred: hand on ``z - pi_D``; ``False``, only with ``relative=False``, ``pi - pi_D``: the
+            same expectation with the noise ``pi - z``, which has mean zero.
+        relative: measure the step in units of the largest entry of ``Delta``, row by row.
+        keep_mass: step within the plane ``sum(x) = 1``; see :func:`ils.target.direction`.
+        dim: the axis of the categories.
+        mask: boolean, broadcasting to ``logits``; true where a category cannot be drawn, as if
+            its logit were ``-inf``.
+        generator: source of the draw; the default is PyTorch's own, which activation
+            checkpointing restores, as it does no other.
+        draws: shape, or number, of independent draws for each row; their gradients are added.
+
+    Returns:
+        One-hot draws of the type of ``logits`` and the shape ``(*draws, *logits.shape)``.
+
+    Raises:
+        TypeError: ``logits`` is not a floating-point tensor, ``mask`` not a boolean one,
+            ``step_size`` not a number, ``metric`` or ``normalizer`` not a function, ``draws`` not
+            integers.
+        ValueError: ``logits`` has no category, NaN, +inf or a row of -inf; ``mask`` does not
+            broadcast; ``step_size`` is not positive and finite, or missing where the normaliser
+            needs one; ``centred=False`` without ``relative=False`` and a ``step_size``;
+            ``normalizer`` changes the shape or moves a one-hot vector; ``draws`` has a negative
+            entry.  Values are looked at in eager code on a CPU; elsewhere (an accelerator,
+            ``torch.compile``, ``torch.func``) a row with NaN, +inf or only -inf gives NaN.
+        RuntimeError: the gradient is differentiated again.
+
+    Example:
+        >>> import torch, ils
+        >>> logits = torch.zeros(2, 3, requires_grad=True)
+        >>> z = ils.sample(logits, generator=torch.Generator().manual_seed(0))
+        >>> z.sum(-1)
+        tensor([1., 1.], grad_fn=<SumBackward1>)
+        >>> (z @ torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+        >>> logits.grad.shape
+        torch.Size([2, 3])
+
+    Source: Shliselberg (2019), Algorithm 1; the default is Liu et al. (2023), reached from the
+    note's construction; the other options are this report's.
+    """
+    rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    check_logits_shape(logits, dim)
+    check_rule(rule, logits.shape[dim], logits)
+    shape = check_draws(draws)
+    if mask is not None:
+        check_mask(mask, logits)
+        logits = logits.masked_fill(mask, -torch.inf)
+    last = dim in (-1, logits.dim() - 1)
+    z = _sample(logits if last else logits.movedim(dim, -1), rule, generator, shape)
+    return z if last else z.movedim(-1, dim if dim < 0 else dim - logits.dim())
+
+
+def _sample(
+    logits: Tensor, rule: Rule, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> Tensor:
+    """Draw, with the gradient of a rule, along the last axis."""
+    plain = eager()
+    if plain and torch.is_grad_enabled() and logits.requires_grad:
+        return _Draw.apply(logits, rule, generator, draws)
+    with torch.no_grad():
+        z, at, probs = draw(logits, generator, draws)
+    if plain:
+        return z
+    return _Attach.apply(logits, z, at, probs, rule)
 
 
 def differentiable_draw(
     logits: Tensor,
     z: Tensor,
     *,
-    step_size: float,
+    step_size: float | None = None,
+    metric: Callable[[Tensor, Tensor], Tensor] = fisher,
     normalizer: Callable[[Tensor], Tensor] = sum_normalize,
-    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
-    centred: bool = False,
+    centred: bool = True,
+    relative: bool = True,
     keep_mass: bool = False,
 ) -> Tensor:
-    r"""Attach the gradient of Algorithm 1 to a draw that is already there.
+    r"""Attach the gradient of :func:`sample` to a draw that is already there.
 
-    Forward: ``z``.  Backward: ``pi - pi_D`` (or ``z - pi_D``), see :func:`sample`.  Nothing is
-    random here.
+    Forward: ``z``.  Backward: the estimate of :func:`sample`.  Nothing is random here.
 
     Args:
         logits: ``theta``, floating point, ``(..., K)``, categories last.
         z: one-hot draws of the shape of ``logits``.
-        step_size, normalizer, metric, centred, keep_mass: as in :func:`sample`.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`sample`.
 
     Returns:
         ``z``, with a gradient for ``logits``.
@@ -87,97 +172,147 @@ def differentiable_draw(
 
     Source: Shliselberg (2019), Algorithm 1.
     """
+    rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
     check_logits(logits)
     check_floating("z", z)
     check_same_shape("z", z, logits)
-    _check_options(logits, step_size, normalizer)
-    return _IntermediateLoss.apply(logits, z, step_size, normalizer, metric, centred, keep_mass)
-
-
-def sample(
-    logits: Tensor,
-    *,
-    step_size: float,
-    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
-    metric: Callable[[Tensor, Tensor], Tensor] = euclidean,
-    centred: bool = False,
-    keep_mass: bool = False,
-    generator: torch.Generator | None = None,
-    dim: int = -1,
-) -> Tensor:
-    r"""Draw one-hot samples of ``Categorical(softmax(logits))`` that carry a gradient.
-
-    Forward: ``z ~ pi = softmax(theta)``, exactly 0 and 1.  Backward, for ``g = dL/dz``:
-
-    .. math::
-
-        \Delta = J_h(z)^\top g, \qquad \pi_D = h(z - \alpha \Delta), \qquad
-        \frac{\partial L}{\partial \theta} \leftarrow
-        \nabla_\theta \mathrm{KL}(\pi_D \,\|\, \pi) = \pi - \pi_D .
-
-    The estimate is *biased* and nonlinear in ``g``: doubling the loss is doubling
-    ``step_size``, not the gradient.
-
-    Args:
-        logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
-            drawn, and its gradient is exactly zero.
-        step_size: ``alpha > 0``, in units of one over the gradient of the loss.
-        normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
-            on the last axis that keeps shapes and one-hot vectors.
-        metric: of the step: ``ils.metric.euclidean``, or ``ils.metric.fisher``, which weights the
-            step by ``pi``.
-        centred: hand on ``z - pi_D`` instead of ``pi - pi_D``: the same expectation without the
-            term ``pi - z``, which has mean zero.
-        keep_mass: step within the plane ``sum(x) = 1``; see :func:`ils.target.direction`.
-        generator: source of the draw; the default is PyTorch's own.
-        dim: the axis of the categories.
-
-    Returns:
-        One-hot draws, of the shape and type of ``logits``.
-
-    Raises:
-        TypeError: ``logits`` is not a floating-point tensor, ``step_size`` not a number,
-            ``normalizer`` not a function.
-        ValueError: ``logits`` has no category, NaN, +inf or a row of -inf; ``step_size`` is not
-            positive and finite; ``normalizer`` changes the shape or moves a one-hot vector.
-
-    Example:
-        >>> import torch, ils
-        >>> logits = torch.zeros(2, 3, requires_grad=True)
-        >>> z = ils.sample(logits, step_size=0.1, generator=torch.Generator().manual_seed(0))
-        >>> z.sum(-1)
-        tensor([1., 1.], grad_fn=<SumBackward1>)
-        >>> (z @ torch.tensor([1.0, 2.0, 3.0])).sum().backward()
-        >>> logits.grad.shape
-        torch.Size([2, 3])
-
-    Source: Shliselberg (2019), Algorithm 1; the other options are this report's.
-    """
-    check_logits(logits, dim)
-    last = logits.movedim(dim, -1)
-    _check_options(last, step_size, normalizer)
+    check_rule(rule, logits.shape[-1], logits)
     with torch.no_grad():
-        z = one_hot(draw_index(last.softmax(-1), generator), last)
-    draw = _IntermediateLoss.apply(last, z, step_size, normalizer, metric, centred, keep_mass)
-    return draw.movedim(-1, dim)
+        at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
+    return _Attach.apply(logits, z, at, probs, rule)
 
 
-def _check_options(
-    logits: Tensor, step_size: float, normalizer: Callable[[Tensor], Tensor]
-) -> None:
-    """Refuse a step that is no step, and an ``h`` that is no normaliser, before anything runs."""
-    check_positive("step_size", step_size)
-    if isinstance(normalizer, Normalizer):
-        return
-    if not callable(normalizer):
-        raise TypeError(f"normalizer: expected a function, got {type(normalizer).__name__}")
-    # The first and the last corner stand for all: a full identity would be K x K.
-    corners = torch.zeros(2, logits.shape[-1], dtype=logits.dtype, device=logits.device)
-    corners[0, 0] = corners[1, -1] = 1
-    mapped = normalizer(corners)
-    check_same_shape("normalizer: its output", mapped, corners)
-    if not torch.compiler.is_compiling() and not torch.allclose(mapped, corners, atol=1e-3):
-        raise ValueError(
-            "normalizer: expected h(z) = z for every one-hot z, got a largest difference of "
-            f"{(mapped - corners).abs().max():.3g}"
+def draw(
+    logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One-hot draws ``(*draws, ..., K)``, their indices ``(*draws, ..., 1)``, and ``pi``."""
+    probs = probabilities(logits)
+    at = draw_index(probs, generator, math.prod(draws))
+    if draws:
+        at = at.movedim(-1, 0).reshape(*draws, *probs.shape[:-1], 1)
+    z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
+    if may_look(logits):
+        try:
+            return z.scatter_(-1, at, 1), at, probs
+        except RuntimeError:
+            check_logits_values(logits)
+            raise
+    at = at.clamp(max=logits.shape[-1] - 1)
+    one = (1 + 0 * probs[..., :1]).to(z.dtype)  # exactly one, or NaN
+    return z.scatter(-1, at, one.expand(at.shape)), at, probs
+
+
+def may_look(logits: Tensor) -> bool:
+    """Whether looking at values is allowed and makes nothing wait."""
+    return logits.device.type == "cpu" and eager()
+
+
+class _Draw(torch.autograd.Function):
+    """The draw and its gradient in one: the short way, for eager code."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        rule: Rule,
+        generator: torch.Generator | None,
+        draws: tuple[int, ...],
+    ) -> Tensor:
+        z, at, probs = draw(logits, generator, draws)
+        kept, mask = what_to_keep(rule, logits, probs)
+        ctx.save_for_backward(at, kept, mask)
+        ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        at, probs, mask = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            update = back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
+            return update, None, None, None
+        with torch.no_grad():
+            update = back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
+        update = refuse_derivative(update, torch.zeros((), requires_grad=True))
+        return update, None, None, None
+
+
+class _Attach(torch.autograd.Function):
+    """Identity on a draw, with its gradient: for compilers and transforms, and for given draws."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, z: Tensor, at: Tensor, probs: Tensor, rule: Rule) -> Tensor:
+        return z.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        logits, _, at, probs, ctx.rule = inputs
+        ctx.save_for_backward(logits, at, probs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        logits, at, probs = ctx.saved_tensors
+        with torch.no_grad():
+            kept, mask = what_to_keep(ctx.rule, logits, probs)
+            update = back(ctx.rule, grads[0], at, kept, mask, logits.shape, False)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            update = refuse_derivative(update, grads[0], logits)
+        return update, None, None, None, None
+
+
+def what_to_keep(
+    rule: Rule, logits: Tensor, probs: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The probabilities and the mask, each None where the rule does without."""
+    mask = None
+    if rule.needs_mask() and (not may_look(logits) or float(logits.amin()) == -math.inf):
+        mask = logits == -torch.inf
+    if not rule.needs_probs():
+        return None, mask
+    # Of the half types float16 is too coarse for probabilities: its smallest is 6e-8.
+    return (probs.bfloat16() if logits.dtype == torch.bfloat16 else probs), mask
+
+
+def back(
+    rule: Rule,
+    grad: Tensor,
+    at: Tensor,
+    probs: Tensor | None,
+    mask: Tensor | None,
+    shape: torch.Size,
+    look: bool,
+) -> Tensor:
+    """The estimate, added up over the draws, in the type of the gradient."""
+    update = estimate(rule, grad, at, probs, mask, look=look)
+    extra = update.dim() - len(shape)
+    if extra:
+        update = update.sum(tuple(range(extra)))
+    return update.to(grad.dtype)
+
+
+class _Refused(torch.autograd.Function):
+    """The identity, which refuses to be differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(update: Tensor, *sources: Tensor) -> Tensor:
+        return update.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "ils: expected to be differentiated once; the gradient of a draw is an estimate, and "
+            "the derivative of no function"
         )
+
+
+def refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
+    """Let an update pass, and raise when a derivative for it, or for its sources, is asked for."""
+    return _Refused.apply(update, *sources)

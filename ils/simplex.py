@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ils.checks import check_same_shape
+from ils.checks import check_same_shape, eager
 
 __all__ = [
     "Normalizer",
@@ -132,7 +132,8 @@ def _project(x: Tensor) -> Tensor:
     r"""Nearest distribution in the Euclidean norm, ``argmin_{q in simplex} |q - x|^2``.
 
     ``q = max(x - tau, 0)`` with the threshold ``tau`` for which the row sums to 1, found by
-    sorting (Held, Wolfe and Crowder 1974; Duchi et al. 2008).  An entry of ``-inf`` gets no mass.
+    sorting (Held, Wolfe and Crowder 1974; Duchi et al. 2008) or, for long rows in eager code, by
+    Newton's method (Michelot 1986).  An entry of ``-inf`` gets no mass.
     Not differentiable at a corner; the transposed Jacobian used there is that of the projection
     onto the plane ``sum(x) = 1``, ``Delta = g - mean(g)``.  The projection ignores what is added
     to all entries, so the target is the projection of ``z - step_size * g``.
@@ -146,12 +147,67 @@ def _project(x: Tensor) -> Tensor:
     # Half precision cannot hold the cumulative sums of a long row.
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     work = work - work.amax(-1, keepdim=True)
-    ordered = work.sort(-1, descending=True).values
-    count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=work.dtype)
+    if x.shape[-1] < _SORTED or not eager():
+        threshold = _threshold_by_sorting(work)
+    else:
+        threshold = _threshold_by_newton(work)
+    return work.sub_(threshold).clamp_(min=0).to(x.dtype)
+
+
+# From this many categories on a few passes over the row cost less than sorting it.
+_SORTED = 16
+# From this many on it pays to look at the largest entry of each block first.
+_IN_BLOCKS = 256
+
+
+def _threshold_by_sorting(x: Tensor) -> Tensor:
+    """``tau`` of each row with ``sum(max(x - tau, 0)) = 1``, ``(..., 1)``."""
+    ordered = x.sort(-1, descending=True).values
+    count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
     threshold = (ordered.cumsum(-1) - 1) / count
     support = (ordered > threshold).sum(-1, keepdim=True)
-    tau = threshold.gather(-1, support - 1)
-    return (work - tau).clamp(min=0).to(x.dtype)
+    return threshold.gather(-1, support - 1)
+
+
+def _threshold_by_newton(x: Tensor) -> Tensor:
+    """The same for rows whose largest entry is zero.
+
+    The threshold of some entries bounds that of all from below, and Newton's method on the convex
+    ``sum(max(x - tau, 0)) - 1`` climbs from there to the root in finitely many passes (Michelot
+    1986).
+    """
+    categories = x.shape[-1]
+    rows = x.reshape(-1, categories)
+    if rows.shape[0] == 0:
+        return x[..., :1]
+    if categories < _IN_BLOCKS:
+        return _climb(rows, torch.full_like(rows[:, :1], -1)).view(*x.shape[:-1], 1)
+    width = max((w for w in range(32, 129) if categories % w == 0), default=64)
+    if categories % width:
+        short = width - categories % width
+        rows = torch.nn.functional.pad(rows, (0, short), value=-torch.inf)
+    blocks = rows.unflatten(-1, (-1, width))
+    top = blocks.amax(-1)
+    bound = _threshold_by_newton(top)
+    # Only blocks with an entry above the bound can hold part of the support.
+    row, block = (top > bound).nonzero(as_tuple=True)
+    return _climb(blocks[row, block], bound, row).view(*x.shape[:-1], 1)
+
+
+def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
+    """Newton's method from a lower bound ``(R, 1)``; ``x`` is rows, or blocks of the given rows."""
+    support = None
+    while True:
+        above = (x - (threshold if row is None else threshold[row])).clamp_(min=0)
+        mass = above.sum(-1, keepdim=True)
+        count = above.count_nonzero(-1).unsqueeze(-1)
+        if row is not None:
+            mass = torch.zeros_like(threshold).index_add_(0, row, mass)
+            count = torch.zeros_like(threshold, dtype=count.dtype).index_add_(0, row, count)
+        threshold = threshold + (mass - 1) / count
+        if support is not None and not bool((count < support).any()):
+            return threshold
+        support = count
 
 
 sum_normalize = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)

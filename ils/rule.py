@@ -1,0 +1,205 @@
+r"""How the gradient at a draw becomes a gradient for the logits: the backward pass, as formulas.
+
+A :class:`Rule` is a choice of options; :func:`estimate` applies it to a gradient ``g`` at a draw
+of category ``i``.  With ``Delta = M J_h(z)^T g`` (:func:`ils.target.direction`) it is one of
+
+.. math::
+
+    \tfrac12 J_h(z) \Delta, \qquad
+    \frac{s}{\alpha} \bigl(z - h(z - \tfrac{\alpha}{s} \Delta)\bigr),\; s = \max_k |\Delta_k|,
+    \qquad \pi - h(z - \alpha \Delta) \;\text{ or }\; z - h(z - \alpha \Delta):
+
+the limit of small steps, a step relative to the gradient, and the note's.  The first two are
+homogeneous in ``g``: a loss twice as large gives an update twice as large.  Nothing here draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_positive, check_same_shape, eager
+from ils.metric import euclidean, fisher
+from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
+from ils.target import centred_gradient, direction, intermediate_target, logits_gradient
+
+__all__ = ["Rule", "check_rule", "estimate"]
+
+
+class Rule(NamedTuple):
+    """The options of :func:`ils.sample` that choose the gradient."""
+
+    step_size: float | None
+    metric: Callable[[Tensor, Tensor], Tensor]
+    normalizer: Callable[[Tensor], Tensor]
+    centred: bool
+    relative: bool
+    keep_mass: bool
+
+    def needs_probs(self) -> bool:
+        """Whether the estimate depends on the distribution, or on the draw alone."""
+        return not self.centred or self.metric is not euclidean
+
+    def needs_mask(self) -> bool:
+        """Whether a probability of zero does not by itself mean an update of zero."""
+        return self.metric is not fisher or not _divides_by_sum(self.normalizer)
+
+
+def _divides_by_sum(normalizer: Callable[[Tensor], Tensor]) -> bool:
+    return normalizer is sum_normalize or normalizer is sum_normalize_unclamped
+
+
+def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
+    """Refuse options that name no gradient: see the errors of :func:`ils.sample`."""
+    step_size, metric, normalizer = rule[:3]
+    if step_size is not None:
+        check_positive("step_size", step_size)
+    if not callable(metric):
+        raise TypeError(f"metric: expected a function, got {type(metric).__name__}")
+    if not rule.centred and (step_size is None or rule.relative):
+        raise ValueError(
+            "centred=False: expected relative=False and a step_size; the term pi - z that it "
+            "keeps does not shrink with the gradient"
+        )
+    if isinstance(normalizer, Normalizer):
+        if step_size is None and not _divides_by_sum(normalizer):
+            raise ValueError(f"step_size: expected a number for normalizer={normalizer}, got None")
+        return
+    if not callable(normalizer):
+        raise TypeError(f"normalizer: expected a function, got {type(normalizer).__name__}")
+    if step_size is None:
+        raise ValueError("step_size: expected a number for a normalizer of one's own, got None")
+    # The first and the last corner stand for all: a full identity would be K x K.
+    corners = torch.zeros(2, categories, dtype=like.dtype, device=like.device)
+    corners[0, 0] = corners[1, -1] = 1
+    mapped = normalizer(corners)
+    check_same_shape("normalizer: its output", mapped, corners)
+    if eager() and not torch.allclose(mapped, corners, atol=1e-3):
+        raise ValueError(
+            "normalizer: expected h(z) = z for every one-hot z, got a largest difference of "
+            f"{(mapped - corners).abs().max():.3g}"
+        )
+
+
+def estimate(
+    rule: Rule,
+    grad: Tensor,
+    at: Tensor,
+    probs: Tensor | None,
+    mask: Tensor | None,
+    *,
+    look: bool = False,
+) -> Tensor:
+    r"""The gradient for the logits.
+
+    Args:
+        rule: the options, as :func:`check_rule` accepts them.
+        grad: ``g``, the gradient at the draws, ``(..., K)``.
+        at: the drawn categories, ``(..., 1)``.
+        probs: ``pi``, broadcasting to ``(..., K)``; None where :meth:`Rule.needs_probs` is false.
+        mask: true where a category cannot be drawn, broadcasting to ``(..., K)``; None if there
+            is none, or where :meth:`Rule.needs_mask` is false.
+        look: whether values may be looked at to spare a pass: in eager code, on a CPU.
+
+    Returns:
+        ``(..., K)``, in the units of ``g``, or without unit for the note's form.
+    """
+    if grad.dtype in (torch.float16, torch.bfloat16):
+        grad = grad.float()
+    if probs is not None and probs.dtype != grad.dtype:
+        probs = probs.to(grad.dtype)
+    if rule.step_size is None and rule.metric is fisher:
+        return _fisher_limit(grad, at, probs, look)
+    if not rule.needs_mask():
+        mask = probs == 0
+    if rule.step_size is None:
+        z = _one_hot(at, grad)
+        return direction(z, grad, metric=rule.metric, probs=probs, keep_mass=True, mask=mask) / 2
+    if rule.normalizer is sum_normalize and rule.metric in (euclidean, fisher):
+        if not rule.keep_mass:
+            return _sum_normalized(rule, grad, at, probs, mask)
+    elif rule.normalizer is project_simplex and rule.metric is euclidean and not rule.relative:
+        return _projected(rule, grad, at, probs, mask)
+    return _general(rule, grad, at, probs, mask)
+
+
+def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
+    """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
+    if not look:
+        grad = torch.where(probs == 0, 0, grad)
+    half = grad.gather(-1, at).mul_(-0.5)
+    moved = torch.add(half, grad, alpha=0.5).mul_(probs)
+    total = moved.sum(-1, keepdim=True)
+    # A gradient that is not finite must not reach a category that cannot be drawn.
+    if look and not math.isfinite(float(total.sum())):
+        return _fisher_limit(grad, at, probs, look=False)
+    return moved.scatter_(-1, at, total.neg_())
+
+
+def _sum_normalized(
+    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The target is in proportion to 1 for the draw, and to ``alpha (-Delta_k)_+`` elsewhere."""
+    drawn = grad.gather(-1, at)
+    if mask is not None:
+        grad = torch.where(mask, drawn, grad)
+    gain, step, scale = drawn - grad, rule.step_size, None
+    if rule.metric is fisher:
+        gain = gain * probs
+    if rule.relative:
+        scale = gain.abs().amax(-1, keepdim=True)
+        gain = gain.div_(torch.where(scale == 0, 1, scale))
+    gain = gain.clamp_(min=0)
+    gained = gain.sum(-1, keepdim=True).mul_(-step)
+    share = (gained - 1).reciprocal_()  # minus the target at the draw
+    if not rule.centred:
+        # In place: fresh memory would cost more than the sum.
+        update = gain.mul_(share * step).add_(probs)
+        return update.scatter_add_(-1, at, share)
+    update = gain.mul_(share * step).scatter_(-1, at, gained.mul_(share))
+    return update if scale is None else update.mul_(scale.div_(step))
+
+
+def _one_hot(at: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros_like(like).scatter(-1, at, 1)
+
+
+def _projected(
+    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The note's step and the projection, which ignores what is added to all entries."""
+    one = torch.ones((), dtype=grad.dtype, device=grad.device).expand(at.shape)
+    stepped = grad.mul(-rule.step_size).scatter_add_(-1, at, one)
+    if mask is not None:
+        stepped.masked_fill_(mask, -torch.inf)
+    target = project_simplex(stepped)
+    return target.neg_().scatter_add_(-1, at, one) if rule.centred else probs - target
+
+
+def _general(
+    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The formulas of :mod:`ils.target`, for any normaliser and metric."""
+    z = _one_hot(at, grad)
+    step = rule.step_size
+    options = {
+        "normalizer": rule.normalizer,
+        "metric": rule.metric,
+        "probs": probs if probs is None else probs.expand_as(grad),
+        "keep_mass": rule.keep_mass,
+        "mask": mask if mask is None else mask.expand_as(grad),
+    }
+    scale = None
+    if rule.relative:
+        scale = direction(z, grad, **options).abs().amax(-1, keepdim=True)
+        step = step / torch.where(scale == 0, 1, scale)
+    target = intermediate_target(z, grad, step_size=step, **options)
+    gradient = centred_gradient if rule.centred else logits_gradient
+    update = gradient(target, probs, z)
+    if mask is not None:
+        update = update.masked_fill(mask, 0)
+    return update if scale is None else update * (scale / rule.step_size)
