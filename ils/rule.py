@@ -143,25 +143,27 @@ def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor
 def _sum_normalized(
     rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The target is in proportion to 1 for the draw, and to ``alpha (-Delta_k)_+`` elsewhere."""
+    """The target is in proportion to ``c = s / alpha`` for the draw, ``(-Delta_k)_+`` elsewhere."""
     drawn = grad.gather(-1, at)
     if mask is not None:
         grad = torch.where(mask, drawn, grad)
-    gain, step, scale = drawn - grad, rule.step_size, None
+    delta = grad - drawn
     if rule.metric is fisher:
-        gain = gain * probs
+        delta.mul_(probs)
+    scale = 1.0
     if rule.relative:
-        scale = gain.abs().amax(-1, keepdim=True)
-        gain = gain.div_(torch.where(scale == 0, 1, scale))
-    gain = gain.clamp_(min=0)
-    gained = gain.sum(-1, keepdim=True).mul_(-step)
-    share = (gained - 1).reciprocal_()  # minus the target at the draw
+        scale = torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
+        scale.clamp_(min=torch.finfo(scale.dtype).tiny)
+    lost = delta.clamp_(max=0)  # minus what the others gain; in place, as fresh memory is dear
+    total = lost.sum(-1, keepdim=True)
     if not rule.centred:
-        # In place: fresh memory would cost more than the sum.
-        update = gain.mul_(share * step).add_(probs)
-        return update.scatter_add_(-1, at, share)
-    update = gain.mul_(share * step).scatter_(-1, at, gained.mul_(share))
-    return update if scale is None else update.mul_(scale.div_(step))
+        # pi - pi_D: the drawn category, whose gain is zero, takes c.
+        share = (1 / rule.step_size - total).reciprocal_()
+        return lost.mul_(share).add_(probs).scatter_add_(-1, at, share.mul_(-1 / rule.step_size))
+    share = scale / (scale / rule.step_size - total)
+    if rule.relative:
+        share.div_(rule.step_size)
+    return lost.mul_(share).scatter_(-1, at, total.mul_(share).neg_())
 
 
 def _one_hot(at: Tensor, like: Tensor) -> Tensor:

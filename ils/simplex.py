@@ -196,7 +196,6 @@ def _threshold_by_newton(x: Tensor) -> Tensor:
 
 def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
     """Newton's method from a lower bound ``(R, 1)``; ``x`` is rows, or blocks of the given rows."""
-    support = None
     while True:
         above = (x - (threshold if row is None else threshold[row])).clamp_(min=0)
         mass = above.sum(-1, keepdim=True)
@@ -204,10 +203,11 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
         if row is not None:
             mass = torch.zeros_like(threshold).index_add_(0, row, mass)
             count = torch.zeros_like(threshold, dtype=count.dtype).index_add_(0, row, count)
-        threshold = threshold + (mass - 1) / count
-        if support is not None and not bool((count < support).any()):
+        higher = threshold + (mass - 1) / count
+        # Rounding can turn the last step back: a threshold that only climbs comes to rest.
+        if not bool((higher > threshold).any()):
             return threshold
-        support = count
+        threshold = torch.maximum(threshold, higher)
 
 
 sum_normalize = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)
