@@ -5,13 +5,16 @@ A draw from ``Categorical(softmax(logits))`` has no derivative.  Intermediate Lo
 gradient step, brings it back to the simplex as a target ``pi_D``, and hands on the gradient of
 ``KL(pi_D || pi)``::
 
-    z = ils.sample(logits, step_size=0.1)      # in place of F.gumbel_softmax(logits, hard=True)
+    z = ils.sample(logits)      # in place of F.gumbel_softmax(logits, hard=True)
     loss(z).backward()
 
 The tour:
 
-- :func:`ils.sample` draws and carries the gradient; :func:`ils.differentiable_draw` attaches it
-  to a draw that is already there.
+- :func:`ils.sample` draws and carries the gradient; :class:`ils.Sampler` is its module,
+  :class:`ils.distributions.OneHotCategorical` its distribution; :func:`ils.differentiable_draw`
+  attaches the gradient to a draw that is already there.
+- :func:`ils.sample_index` draws integers, and :func:`ils.embedding` looks rows up by them with
+  the same gradient.
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
   bring the stepped sample back to the simplex (:mod:`ils.simplex`).
 - :mod:`ils.metric` holds the metrics of the step, :mod:`ils.target` the formulas, of a given draw.
@@ -22,20 +25,26 @@ The tour:
 ``ils[lab]``.
 """
 
-from ils import estimators, exact, metric, squeeze, target
+from ils import distributions, estimators, exact, metric, squeeze, target
+from ils.lookup import embedding, sample_index
 from ils.operator import differentiable_draw, sample
+from ils.sampler import Sampler
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Normalizer",
+    "Sampler",
     "differentiable_draw",
+    "distributions",
+    "embedding",
     "estimators",
     "exact",
     "metric",
     "project_simplex",
     "sample",
+    "sample_index",
     "squeeze",
     "sum_normalize",
     "sum_normalize_unclamped",

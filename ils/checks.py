@@ -105,6 +105,36 @@ def check_same_shape(name: str, value: Tensor, expected: Tensor) -> None:
         )
 
 
+def check_one_hot(name: str, value: Tensor, logits: Tensor) -> None:
+    """Refuse what is not one-hot rows of the shape of the logits, or a stack of such."""
+    check_floating(name, value)
+    shape, wanted = tuple(value.shape), tuple(logits.shape)
+    if shape[max(len(shape) - len(wanted), 0) :] != wanted:
+        raise ValueError(f"{name}: expected shape (*draws, *{wanted}), got {shape}")
+    if eager() and value.numel() > 0:
+        plain = value.detach()
+        zero_or_one = bool(((plain == 0) | (plain == 1)).all())
+        if not (zero_or_one and bool((plain.count_nonzero(-1) == 1).all())):
+            raise ValueError(f"{name}: expected one-hot rows along the last axis, got others")
+
+
+def check_index(name: str, value: Tensor, logits: Tensor) -> None:
+    """Refuse what is not a category for each row of the logits, or a stack of such."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.dtype != torch.int64:
+        raise TypeError(f"{name}: expected int64, got {value.dtype}")
+    shape, wanted = tuple(value.shape), tuple(logits.shape[:-1])
+    if shape[max(len(shape) - len(wanted), 0) :] != wanted:
+        raise ValueError(f"{name}: expected shape (*draws, *{wanted}), got {shape}")
+    if eager() and value.numel() > 0:
+        low, high = (int(end) for end in value.aminmax())
+        if low < 0 or high >= logits.shape[-1]:
+            raise ValueError(
+                f"{name}: expected categories from 0 to {logits.shape[-1] - 1}, got {low} to {high}"
+            )
+
+
 def check_positive(name: str, value: float) -> None:
     """Refuse what is not a positive finite real number."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["draw_index", "exponential", "inverse_cdf", "one_hot", "probabilities", "uniform"]
+__all__ = [
+    "draw_index",
+    "draw_indices",
+    "exponential",
+    "inverse_cdf",
+    "one_hot",
+    "probabilities",
+    "uniform",
+]
 
 # Up to this many categories one scan of the row finds the draw; above, blocks come first.
 _ONE_SCAN = 64
@@ -38,9 +46,12 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
     return _search(probs, uniform.double().unsqueeze(-1).contiguous()).squeeze(-1)
 
 
-def draw_index(
-    probs: Tensor, generator: torch.Generator | None = None, points: int = 1
-) -> Tensor:
+def draw_index(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a category from each row ``(..., K)`` of distributions: :func:`draw_indices`, once."""
+    return draw_indices(probs, generator, 1).squeeze(-1)
+
+
+def draw_indices(probs: Tensor, generator: torch.Generator | None, points: int) -> Tensor:
     r"""Draw categories from each row of distributions, exactly.
 
     Up to 64 categories by :func:`inverse_cdf` of one uniform number in float64.  Above, in two

@@ -2,26 +2,21 @@ r"""``ils.sample``: the exact draw forward, the gradient of the intermediate los
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ils.autograd import attach, sample_with_rule
 from ils.checks import (
     check_draws,
-    check_floating,
     check_logits,
     check_logits_shape,
-    check_logits_values,
     check_mask,
-    check_same_shape,
-    eager,
+    check_one_hot,
 )
-from ils.draw import draw_index, probabilities
 from ils.metric import fisher
-from ils.rule import Rule, check_rule, estimate
+from ils.rule import Rule, check_rule
 from ils.simplex import sum_normalize
 
 __all__ = ["differentiable_draw", "sample"]
@@ -126,22 +121,8 @@ def sample(
         check_mask(mask, logits)
         logits = logits.masked_fill(mask, -torch.inf)
     last = dim in (-1, logits.dim() - 1)
-    z = _sample(logits if last else logits.movedim(dim, -1), rule, generator, shape)
+    z = sample_with_rule(logits if last else logits.movedim(dim, -1), rule, generator, shape)
     return z if last else z.movedim(-1, dim if dim < 0 else dim - logits.dim())
-
-
-def _sample(
-    logits: Tensor, rule: Rule, generator: torch.Generator | None, draws: tuple[int, ...]
-) -> Tensor:
-    """Draw, with the gradient of a rule, along the last axis."""
-    plain = eager()
-    if plain and torch.is_grad_enabled() and logits.requires_grad:
-        return _Draw.apply(logits, rule, generator, draws)
-    with torch.no_grad():
-        z, at, probs = draw(logits, generator, draws)
-    if plain:
-        return z
-    return _Attach.apply(logits, z, at, probs, rule)
 
 
 def differentiable_draw(
@@ -161,158 +142,21 @@ def differentiable_draw(
 
     Args:
         logits: ``theta``, floating point, ``(..., K)``, categories last.
-        z: one-hot draws of the shape of ``logits``.
+        z: one-hot draws of the shape ``(*draws, *logits.shape)``; the gradients of several draws
+            are added.
         step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`sample`.
 
     Returns:
         ``z``, with a gradient for ``logits``.
 
     Raises:
-        TypeError, ValueError: as :func:`sample`, and where ``z`` has another shape.
+        TypeError, ValueError: as :func:`sample`, and where ``z`` has another shape or rows that
+            are not one-hot.
 
     Source: Shliselberg (2019), Algorithm 1.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
     check_logits(logits)
-    check_floating("z", z)
-    check_same_shape("z", z, logits)
+    check_one_hot("z", z, logits)
     check_rule(rule, logits.shape[-1], logits)
-    with torch.no_grad():
-        at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
-    return _Attach.apply(logits, z, at, probs, rule)
-
-
-def draw(
-    logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One-hot draws ``(*draws, ..., K)``, their indices ``(*draws, ..., 1)``, and ``pi``."""
-    probs = probabilities(logits)
-    at = draw_index(probs, generator, math.prod(draws))
-    if draws:
-        at = at.movedim(-1, 0).reshape(*draws, *probs.shape[:-1], 1)
-    z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
-    # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
-    if may_look(logits):
-        try:
-            return z.scatter_(-1, at, 1), at, probs
-        except RuntimeError:
-            check_logits_values(logits)
-            raise
-    at = at.clamp(max=logits.shape[-1] - 1)
-    one = (1 + 0 * probs[..., :1]).to(z.dtype)  # exactly one, or NaN
-    return z.scatter(-1, at, one.expand(at.shape)), at, probs
-
-
-def may_look(logits: Tensor) -> bool:
-    """Whether looking at values is allowed and makes nothing wait."""
-    return logits.device.type == "cpu" and eager()
-
-
-class _Draw(torch.autograd.Function):
-    """The draw and its gradient in one: the short way, for eager code."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        rule: Rule,
-        generator: torch.Generator | None,
-        draws: tuple[int, ...],
-    ) -> Tensor:
-        z, at, probs = draw(logits, generator, draws)
-        kept, mask = what_to_keep(rule, logits, probs)
-        ctx.save_for_backward(at, kept, mask)
-        ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
-        return z
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        at, probs, mask = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            update = back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-            return update, None, None, None
-        with torch.no_grad():
-            update = back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-        update = refuse_derivative(update, torch.zeros((), requires_grad=True))
-        return update, None, None, None
-
-
-class _Attach(torch.autograd.Function):
-    """Identity on a draw, with its gradient: for compilers and transforms, and for given draws."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, z: Tensor, at: Tensor, probs: Tensor, rule: Rule) -> Tensor:
-        return z.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, _, at, probs, ctx.rule = inputs
-        ctx.save_for_backward(logits, at, probs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        logits, at, probs = ctx.saved_tensors
-        with torch.no_grad():
-            kept, mask = what_to_keep(ctx.rule, logits, probs)
-            update = back(ctx.rule, grads[0], at, kept, mask, logits.shape, False)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            update = refuse_derivative(update, grads[0], logits)
-        return update, None, None, None, None
-
-
-def what_to_keep(
-    rule: Rule, logits: Tensor, probs: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """The probabilities and the mask, each None where the rule does without."""
-    mask = None
-    if rule.needs_mask() and (not may_look(logits) or float(logits.amin()) == -math.inf):
-        mask = logits == -torch.inf
-    if not rule.needs_probs():
-        return None, mask
-    # Of the half types float16 is too coarse for probabilities: its smallest is 6e-8.
-    return (probs.bfloat16() if logits.dtype == torch.bfloat16 else probs), mask
-
-
-def back(
-    rule: Rule,
-    grad: Tensor,
-    at: Tensor,
-    probs: Tensor | None,
-    mask: Tensor | None,
-    shape: torch.Size,
-    look: bool,
-) -> Tensor:
-    """The estimate, added up over the draws, in the type of the gradient."""
-    update = estimate(rule, grad, at, probs, mask, look=look)
-    extra = update.dim() - len(shape)
-    if extra:
-        update = update.sum(tuple(range(extra)))
-    return update.to(grad.dtype)
-
-
-class _Refused(torch.autograd.Function):
-    """The identity, which refuses to be differentiated."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(update: Tensor, *sources: Tensor) -> Tensor:
-        return update.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "ils: expected to be differentiated once; the gradient of a draw is an estimate, and "
-            "the derivative of no function"
-        )
-
-
-def refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
-    """Let an update pass, and raise when a derivative for it, or for its sources, is asked for."""
-    return _Refused.apply(update, *sources)
+    return attach(logits, z, rule)

@@ -25,7 +25,7 @@ from torch import Tensor
 from ils.checks import check_positive, check_same_shape, eager
 from ils.metric import euclidean, fisher
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
-from ils.target import centred_gradient, direction, intermediate_target, logits_gradient
+from ils.target import direction, intermediate_target, logits_gradient
 
 __all__ = ["Rule", "check_rule", "estimate"]
 
@@ -112,19 +112,20 @@ def estimate(
         grad = grad.float()
     if probs is not None and probs.dtype != grad.dtype:
         probs = probs.to(grad.dtype)
-    if rule.step_size is None and rule.metric is fisher:
+    step = rule.step_size
+    if step is None and rule.metric is fisher and probs is not None:
         return _fisher_limit(grad, at, probs, look)
-    if not rule.needs_mask():
+    if probs is not None and not rule.needs_mask():
         mask = probs == 0
-    if rule.step_size is None:
+    if step is None:
         z = _one_hot(at, grad)
         return direction(z, grad, metric=rule.metric, probs=probs, keep_mass=True, mask=mask) / 2
     if rule.normalizer is sum_normalize and rule.metric in (euclidean, fisher):
         if not rule.keep_mass:
-            return _sum_normalized(rule, grad, at, probs, mask)
+            return _sum_normalized(rule, step, grad, at, probs, mask)
     elif rule.normalizer is project_simplex and rule.metric is euclidean and not rule.relative:
-        return _projected(rule, grad, at, probs, mask)
-    return _general(rule, grad, at, probs, mask)
+        return _projected(step, grad, at, None if rule.centred else probs, mask)
+    return _general(rule, step, grad, at, probs, mask)
 
 
 def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
@@ -141,28 +142,31 @@ def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor
 
 
 def _sum_normalized(
-    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+    rule: Rule, step: float, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The target is in proportion to ``c = s / alpha`` for the draw, ``(-Delta_k)_+`` elsewhere."""
     drawn = grad.gather(-1, at)
     if mask is not None:
         grad = torch.where(mask, drawn, grad)
     delta = grad - drawn
-    if rule.metric is fisher:
+    if probs is not None and rule.metric is fisher:
         delta.mul_(probs)
-    scale = 1.0
+    # Everything below is in place: fresh memory would cost more than the arithmetic.
+    if probs is not None and not rule.centred:
+        # pi - pi_D: the drawn category, whose gain is zero, takes c = 1 / alpha.
+        lost = delta.clamp_(max=0)
+        share = (1 / step - lost.sum(-1, keepdim=True)).reciprocal_()
+        return lost.mul_(share).add_(probs).scatter_add_(-1, at, share.mul_(-1 / step))
     if rule.relative:
         scale = torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
-        scale.clamp_(min=torch.finfo(scale.dtype).tiny)
-    lost = delta.clamp_(max=0)  # minus what the others gain; in place, as fresh memory is dear
-    total = lost.sum(-1, keepdim=True)
-    if not rule.centred:
-        # pi - pi_D: the drawn category, whose gain is zero, takes c.
-        share = (1 / rule.step_size - total).reciprocal_()
-        return lost.mul_(share).add_(probs).scatter_add_(-1, at, share.mul_(-1 / rule.step_size))
-    share = scale / (scale / rule.step_size - total)
-    if rule.relative:
-        share.div_(rule.step_size)
+        top = scale.div_(step).clamp_(min=torch.finfo(scale.dtype).tiny)
+        lost = delta.clamp_(max=0)
+        total = lost.sum(-1, keepdim=True)
+        share = top / (top - total)
+    else:
+        lost = delta.clamp_(max=0)
+        total = lost.sum(-1, keepdim=True)
+        share = (1 / step - total).reciprocal_()
     return lost.mul_(share).scatter_(-1, at, total.mul_(share).neg_())
 
 
@@ -171,23 +175,22 @@ def _one_hot(at: Tensor, like: Tensor) -> Tensor:
 
 
 def _projected(
-    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+    step: float, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The note's step and the projection, which ignores what is added to all entries."""
     one = torch.ones((), dtype=grad.dtype, device=grad.device).expand(at.shape)
-    stepped = grad.mul(-rule.step_size).scatter_add_(-1, at, one)
+    stepped = grad.mul(-step).scatter_add_(-1, at, one)
     if mask is not None:
         stepped.masked_fill_(mask, -torch.inf)
     target = project_simplex(stepped)
-    return target.neg_().scatter_add_(-1, at, one) if rule.centred else probs - target
+    return target.neg_().scatter_add_(-1, at, one) if probs is None else probs - target
 
 
 def _general(
-    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+    rule: Rule, step: float, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The formulas of :mod:`ils.target`, for any normaliser and metric."""
     z = _one_hot(at, grad)
-    step = rule.step_size
     options = {
         "normalizer": rule.normalizer,
         "metric": rule.metric,
@@ -195,13 +198,14 @@ def _general(
         "keep_mass": rule.keep_mass,
         "mask": mask if mask is None else mask.expand_as(grad),
     }
-    scale = None
+    size: float | Tensor = step
     if rule.relative:
         scale = direction(z, grad, **options).abs().amax(-1, keepdim=True)
-        step = step / torch.where(scale == 0, 1, scale)
-    target = intermediate_target(z, grad, step_size=step, **options)
-    gradient = centred_gradient if rule.centred else logits_gradient
-    update = gradient(target, probs, z)
+        size = step / torch.where(scale == 0, 1, scale)
+    target = intermediate_target(z, grad, step_size=size, **options)
+    update = z - target
+    if probs is not None and not rule.centred:
+        update = logits_gradient(target, probs, z)
     if mask is not None:
         update = update.masked_fill(mask, 0)
-    return update if scale is None else update * (scale / rule.step_size)
+    return update / size if rule.relative else update

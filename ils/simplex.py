@@ -12,6 +12,7 @@ Any plain function can serve; then the Jacobian is the one that autograd gives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +60,12 @@ class Normalizer:
 
     def __repr__(self) -> str:
         return f"ils.{self.__name__}"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # The given ones are known by identity: a copy or a pickle of one is that one.
+        if globals().get(self.__name__) is self:
+            return self.__name__
+        return type(self), (self.__name__, self.h, self.vjp)
 
 
 def pullback(normalizer: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) -> Tensor:

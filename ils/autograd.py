@@ -1,0 +1,221 @@
+"""The operator as PyTorch sees it: functions with a draw forward and a rule's estimate backward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_logits_values, eager
+from ils.draw import draw_indices, probabilities
+from ils.rule import Rule, estimate
+
+__all__ = ["attach", "draw", "draw_at", "embed", "sample_with_rule"]
+
+
+def sample_with_rule(
+    logits: Tensor, rule: Rule, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> Tensor:
+    """One-hot draws ``(*draws, ..., K)`` with the gradient of a rule, along the last axis."""
+    if not eager():
+        with torch.no_grad():
+            z, at, probs = draw(logits, generator, draws)
+        return _Attach.apply(logits, z, at, probs, rule)
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _Draw.apply(logits, rule, generator, draws)
+    return draw(logits.detach(), generator, draws)[0]
+
+
+def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
+    """The gradient of a rule attached to draws ``(*draws, ..., K)`` that are already there."""
+    with torch.no_grad():
+        at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
+    return _Attach.apply(logits, z, at, probs, rule)
+
+
+def embed(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
+    """Rows ``weight[index]``, ``(*draws, ..., D)``, with the gradient of a rule for the logits."""
+    return _Embed.apply(index, weight, logits, rule)
+
+
+def draw_at(
+    logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Indices of draws ``(*draws, ..., 1)``, and ``pi``; for a bad row the index is K or more."""
+    probs = probabilities(logits)
+    at = draw_indices(probs, generator, math.prod(draws))
+    if draws:
+        at = at.movedim(-1, 0).reshape(*draws, *probs.shape[:-1], 1)
+    return at, probs
+
+
+def draw(
+    logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One-hot draws ``(*draws, ..., K)``, their indices ``(*draws, ..., 1)``, and ``pi``."""
+    at, probs = draw_at(logits, generator, draws)
+    z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
+    if may_look(logits):
+        try:
+            return z.scatter_(-1, at, 1), at, probs
+        except RuntimeError:
+            check_logits_values(logits)
+            raise
+    at = at.clamp(max=logits.shape[-1] - 1)
+    one = (1 + 0 * probs[..., :1]).to(z.dtype)  # exactly one, or NaN
+    return z.scatter(-1, at, one.expand(at.shape)), at, probs
+
+
+def may_look(logits: Tensor) -> bool:
+    """Whether looking at values is allowed and makes nothing wait."""
+    return logits.device.type == "cpu" and eager()
+
+
+class _Draw(torch.autograd.Function):
+    """The draw and its gradient in one: the short way, for eager code."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        rule: Rule,
+        generator: torch.Generator | None,
+        draws: tuple[int, ...],
+    ) -> Tensor:
+        z, at, probs = draw(logits, generator, draws)
+        kept, mask = _what_to_keep(rule, logits, probs)
+        ctx.save_for_backward(at, kept, mask)
+        ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        at, probs, mask = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
+            return update, None, None, None
+        with torch.no_grad():
+            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
+        update = _refuse_derivative(update, torch.zeros((), requires_grad=True))
+        return update, None, None, None
+
+
+class _Attach(torch.autograd.Function):
+    """Identity on a draw, with its gradient: for compilers and transforms, and for given draws."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, z: Tensor, at: Tensor, probs: Tensor, rule: Rule) -> Tensor:
+        return z.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        logits, _, at, probs, ctx.rule = inputs
+        ctx.save_for_backward(logits, at, probs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        logits, at, probs = ctx.saved_tensors
+        with torch.no_grad():
+            kept, mask = _what_to_keep(ctx.rule, logits, probs)
+            update = _back(ctx.rule, grads[0], at, kept, mask, logits.shape, False)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            update = _refuse_derivative(update, grads[0], logits)
+        return update, None, None, None, None
+
+
+class _Embed(torch.autograd.Function):
+    """A look-up whose gradient for the logits is that of the one-hot product ``z @ weight``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
+        return torch.nn.functional.embedding(index, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # Of the logits' size nothing is kept but the logits: the softmax is made anew.
+        index, weight, logits, ctx.rule = inputs
+        ctx.save_for_backward(index, weight, logits)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        index, weight, logits = ctx.saved_tensors
+        grad, for_weight, for_logits = grads[0], None, None
+        with torch.no_grad():
+            if ctx.needs_input_grad[1]:
+                for_weight = torch.ops.aten.embedding_dense_backward(
+                    grad, index, weight.shape[0], -1, False
+                ).to(weight.dtype)
+            if ctx.needs_input_grad[2]:
+                at, probs = index.unsqueeze(-1), probabilities(logits)
+                kept, mask = _what_to_keep(ctx.rule, logits, probs)
+                upstream = grad @ weight.to(grad.dtype).mT
+                for_logits = _back(
+                    ctx.rule, upstream, at, kept, mask, logits.shape, may_look(logits)
+                ).to(logits.dtype)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if for_weight is not None:
+                for_weight = _refuse_derivative(for_weight, grad, weight, logits)
+            if for_logits is not None:
+                for_logits = _refuse_derivative(for_logits, grad, weight, logits)
+        return None, for_weight, for_logits, None
+
+
+def _what_to_keep(rule: Rule, logits: Tensor, probs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The probabilities and the mask, each None where the rule does without."""
+    mask = None
+    if rule.needs_mask() and (not may_look(logits) or float(logits.amin()) == -math.inf):
+        mask = logits == -torch.inf
+    if not rule.needs_probs():
+        return None, mask
+    # Of the half types float16 is too coarse for probabilities: its smallest is 6e-8.
+    return (probs.bfloat16() if logits.dtype == torch.bfloat16 else probs), mask
+
+
+def _back(
+    rule: Rule,
+    grad: Tensor,
+    at: Tensor,
+    probs: Tensor | None,
+    mask: Tensor | None,
+    shape: torch.Size,
+    look: bool,
+) -> Tensor:
+    """The estimate, added up over the draws, in the type of the gradient."""
+    update = estimate(rule, grad, at, probs, mask, look=look)
+    extra = update.dim() - len(shape)
+    if extra:
+        update = update.sum(tuple(range(extra)))
+    return update.to(grad.dtype)
+
+
+class _Refused(torch.autograd.Function):
+    """The identity, which refuses to be differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(update: Tensor, *sources: Tensor) -> Tensor:
+        return update.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "ils: expected to be differentiated once; the gradient of a draw is an estimate, and "
+            "the derivative of no function"
+        )
+
+
+def _refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
+    """Let an update pass, and raise when a derivative for it, or for its sources, is asked for."""
+    return _Refused.apply(update, *sources)

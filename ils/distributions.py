@@ -1,0 +1,93 @@
+"""Distributions of ``torch.distributions`` whose ``rsample`` is the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import OneHotCategorical as _OneHotCategorical
+
+from ils.checks import check_floating
+from ils.metric import fisher
+from ils.operator import sample
+from ils.rule import Rule, check_rule
+from ils.simplex import sum_normalize
+
+__all__ = ["OneHotCategorical"]
+
+
+class OneHotCategorical(_OneHotCategorical):
+    r"""``torch.distributions.OneHotCategorical`` with a reparameterised sample.
+
+    ``rsample`` draws exactly, as ``sample`` does, and carries the *biased* gradient of
+    :func:`ils.sample` for the parameters.  Everything else (``log_prob``, ``entropy``,
+    ``kl_divergence``, ``expand``, the constraints) is the parent's.
+
+    Args:
+        probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
+        logits: or event log-probabilities, ``(..., K)``, normalised or not; ``-inf`` masks.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`.
+        validate_args: as in ``torch.distributions``.
+
+    Raises:
+        TypeError, ValueError: as the parent, and options as in :func:`ils.sample`.
+
+    Example:
+        >>> import torch
+        >>> from ils.distributions import OneHotCategorical
+        >>> q = OneHotCategorical(logits=torch.zeros(2, 3, requires_grad=True))
+        >>> q.rsample((5,)).shape
+        torch.Size([5, 2, 3])
+
+    Source: Shliselberg (2019), Algorithm 1; see :func:`ils.sample`.
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        step_size: float | None = None,
+        metric: Callable[[Tensor, Tensor], Tensor] = fisher,
+        normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+        centred: bool = True,
+        relative: bool = True,
+        keep_mass: bool = False,
+        validate_args: bool | None = None,
+    ) -> None:
+        for name, value in (("probs", probs), ("logits", logits)):
+            if value is not None:
+                check_floating(name, value)
+        self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+        check_rule(self._rule, 2, torch.empty(0))
+        super().__init__(probs, logits, validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> OneHotCategorical:
+        """As the parent's; the options go along."""
+        new: Any = self._get_checked_instance(OneHotCategorical, _instance)
+        new._rule = self._rule
+        return super().expand(torch.Size(batch_shape), new)
+
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Exact draws ``(*sample_shape, *batch_shape, K)`` that carry a gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        return sample(
+            self.logits, **self._rule._asdict(), generator=generator, draws=tuple(sample_shape)
+        )
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same draws without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator)

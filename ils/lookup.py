@@ -1,0 +1,133 @@
+r"""Draws as indices: for look-ups in a table, where the one-hot vector is never built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ils.autograd import draw_at, embed, may_look
+from ils.checks import (
+    check_draws,
+    check_floating,
+    check_index,
+    check_logits,
+    check_logits_shape,
+    check_logits_values,
+    check_mask,
+)
+from ils.metric import fisher
+from ils.rule import Rule, check_rule
+from ils.simplex import sum_normalize
+
+__all__ = ["embedding", "sample_index"]
+
+
+def sample_index(
+    logits: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    draws: int | Sequence[int] = (),
+) -> Tensor:
+    r"""Draw categories of ``Categorical(softmax(logits))``, as integers.
+
+    The same draws as :func:`ils.sample` with the same generator: ``z = one_hot(index)``.  An
+    integer carries no gradient; :func:`embedding` attaches it to what is looked up.
+
+    Args:
+        logits: ``theta``, floating point, any shape; ``-inf`` masks a category.
+        dim: the axis of the categories.
+        mask: boolean, broadcasting to ``logits``; true where a category cannot be drawn.
+        generator: source of the draw; the default is PyTorch's own.
+        draws: shape, or number, of independent draws for each row.
+
+    Returns:
+        int64, ``(*draws, ...)``: the shape of ``logits`` without ``dim``.
+
+    Raises:
+        TypeError, ValueError: as :func:`ils.sample`.  Where values cannot be looked at
+            (an accelerator, ``torch.compile``, ``torch.func``), a row with NaN, +inf or only -inf
+            gives the last category.
+
+    Example:
+        >>> import torch, ils
+        >>> logits = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
+        >>> ils.sample_index(logits)
+        tensor([0, 1])
+
+    Source: the inversion method, as in Devroye (1986), chapter III.2.
+    """
+    check_logits_shape(logits, dim)
+    shape = check_draws(draws)
+    with torch.no_grad():
+        if mask is not None:
+            check_mask(mask, logits)
+            logits = logits.masked_fill(mask, -torch.inf)
+        last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
+        index = draw_at(last, generator, shape)[0].squeeze(-1)
+        if may_look(logits):
+            if index.numel() and int(index.amax()) >= last.shape[-1]:
+                check_logits_values(last)
+            return index
+        return index.clamp(max=last.shape[-1] - 1)
+
+
+def embedding(
+    index: Tensor,
+    weight: Tensor,
+    logits: Tensor,
+    *,
+    step_size: float | None = None,
+    metric: Callable[[Tensor, Tensor], Tensor] = fisher,
+    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+    centred: bool = True,
+    relative: bool = True,
+    keep_mass: bool = False,
+) -> Tensor:
+    r"""Look up rows of a table by drawn indices, with a gradient for the logits of the draw.
+
+    Forward: ``weight[index]``, as ``torch.nn.functional.embedding``.  Backward: that of
+    ``ils.sample(logits) @ weight`` after the same draw, that is ``g = weight @ u`` for the
+    upstream gradient ``u``.  Neither ``z`` nor ``g`` is kept between the passes: beyond the
+    arguments themselves one integer a draw.
+
+    Args:
+        index: drawn categories, int64, ``(*draws, *batch)``; see :func:`sample_index`.
+        weight: the table, floating point, ``(K, D)``.
+        logits: ``theta``, floating point, ``(*batch, K)``, which the indices were drawn from.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
+            the gradients of several draws are added.
+
+    Returns:
+        ``(*draws, *batch, D)``, with gradients for ``weight`` (unbiased, as the look-up's) and
+        for ``logits`` (*biased*, as :func:`ils.sample`'s).
+
+    Raises:
+        TypeError: ``index`` is not int64; ``weight`` or ``logits`` is not floating point.
+        ValueError: shapes do not fit; an index is not a category; options as in
+            :func:`ils.sample`.
+        RuntimeError: a gradient is differentiated again.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, table = torch.zeros(4, 3, requires_grad=True), torch.randn(3, 8)
+        >>> index = ils.sample_index(logits)
+        >>> ils.embedding(index, table, logits).sum().backward()
+        >>> logits.grad.shape
+        torch.Size([4, 3])
+
+    Source: Shliselberg (2019), Algorithm 1, through the chain rule.
+    """
+    rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    check_logits(logits)
+    check_rule(rule, logits.shape[-1], logits)
+    check_floating("weight", weight)
+    if weight.dim() != 2 or weight.shape[0] != logits.shape[-1]:
+        raise ValueError(
+            f"weight: expected shape ({logits.shape[-1]}, D), got {tuple(weight.shape)}"
+        )
+    check_index("index", index, logits)
+    return embed(index, weight, logits, rule)
