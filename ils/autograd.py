@@ -170,7 +170,9 @@ class _Embed(torch.autograd.Function):
 def _what_to_keep(rule: Rule, logits: Tensor, probs: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The probabilities and the mask, each None where the rule does without."""
     mask = None
-    if rule.needs_mask() and (not may_look(logits) or float(logits.amin()) == -math.inf):
+    if rule.needs_mask() and not (
+        may_look(logits) and (logits.numel() == 0 or float(logits.amin()) > -math.inf)
+    ):
         mask = logits == -torch.inf
     if not rule.needs_probs():
         return None, mask
