@@ -164,7 +164,7 @@ def _project(x: Tensor) -> Tensor:
 # From this many categories on a few passes over the row cost less than sorting it.
 _SORTED = 16
 # From this many on it pays to look at the largest entry of each block first.
-_IN_BLOCKS = 256
+_IN_BLOCKS = 1000
 
 
 def _threshold_by_sorting(x: Tensor) -> Tensor:
@@ -189,7 +189,8 @@ def _threshold_by_newton(x: Tensor) -> Tensor:
         return x[..., :1]
     if categories < _IN_BLOCKS:
         return _climb(rows, torch.full_like(rows[:, :1], -1)).view(*x.shape[:-1], 1)
-    width = max((w for w in range(32, 129) if categories % w == 0), default=64)
+    # Blocks of whole vector registers, without padding where the number of categories allows.
+    width = max((w for w in range(32, 129, 4) if categories % w == 0), default=64)
     if categories % width:
         short = width - categories % width
         rows = torch.nn.functional.pad(rows, (0, short), value=-torch.inf)
@@ -206,11 +207,11 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
     while True:
         above = (x - (threshold if row is None else threshold[row])).clamp_(min=0)
         mass = above.sum(-1, keepdim=True)
-        count = above.count_nonzero(-1).unsqueeze(-1)
+        count = above.sign_().sum(-1, keepdim=True)  # several times faster than count_nonzero
         if row is not None:
             mass = torch.zeros_like(threshold).index_add_(0, row, mass)
-            count = torch.zeros_like(threshold, dtype=count.dtype).index_add_(0, row, count)
-        higher = threshold + (mass - 1) / count
+            count = torch.zeros_like(threshold).index_add_(0, row, count)
+        higher = mass.sub_(1).div_(count).add_(threshold)
         # Rounding can turn the last step back: a threshold that only climbs comes to rest.
         if not bool((higher > threshold).any()):
             return threshold
