@@ -138,7 +138,7 @@ def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor
     # A gradient that is not finite must not reach a category that cannot be drawn.
     if look and not math.isfinite(float(total.sum())):
         return _fisher_limit(grad, at, probs, look=False)
-    return moved.scatter_(-1, at, total.neg_())
+    return _put(moved, at, total.neg_())
 
 
 def _sum_normalized(
@@ -154,20 +154,30 @@ def _sum_normalized(
     # Everything below is in place: fresh memory would cost more than the arithmetic.
     if probs is not None and not rule.centred:
         # pi - pi_D: the drawn category, whose gain is zero, takes c = 1 / alpha.
-        lost = delta.clamp_(max=0)
+        lost = _negative_part(delta)
         share = (1 / step - lost.sum(-1, keepdim=True)).reciprocal_()
         return lost.mul_(share).add_(probs).scatter_add_(-1, at, share.mul_(-1 / step))
     if rule.relative:
         scale = torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
-        top = scale.div_(step).clamp_(min=torch.finfo(scale.dtype).tiny)
-        lost = delta.clamp_(max=0)
+        top = scale.div_(step).clamp(min=torch.finfo(scale.dtype).tiny)
+        lost = _negative_part(delta)
         total = lost.sum(-1, keepdim=True)
         share = top / (top - total)
     else:
-        lost = delta.clamp_(max=0)
+        lost = _negative_part(delta)
         total = lost.sum(-1, keepdim=True)
         share = (1 / step - total).reciprocal_()
-    return lost.mul_(share).scatter_(-1, at, total.mul_(share).neg_())
+    return _put(lost.mul_(share), at, total.mul_(share).neg_())
+
+
+def _negative_part(delta: Tensor) -> Tensor:
+    """``min(delta, 0)``; the transforms of ``torch.func`` loop over what is done in place."""
+    return delta.clamp_(max=0) if eager() else delta.clamp(max=0)
+
+
+def _put(update: Tensor, at: Tensor, value: Tensor) -> Tensor:
+    """The update with a value for the drawn category."""
+    return update.scatter_(-1, at, value) if eager() else update.scatter(-1, at, value)
 
 
 def _one_hot(at: Tensor, like: Tensor) -> Tensor:
@@ -201,7 +211,8 @@ def _general(
     size: float | Tensor = step
     if rule.relative:
         scale = direction(z, grad, **options).abs().amax(-1, keepdim=True)
-        size = step / torch.where(scale == 0, 1, scale)
+        # Of this least size, so that its inverse is finite: a gradient can be zero or subnormal.
+        size = (scale / step).clamp(min=torch.finfo(scale.dtype).tiny).reciprocal()
     target = intermediate_target(z, grad, step_size=size, **options)
     update = z - target
     if probs is not None and not rule.centred:

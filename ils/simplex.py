@@ -154,10 +154,10 @@ def _project(x: Tensor) -> Tensor:
     # Half precision cannot hold the cumulative sums of a long row.
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     work = work - work.amax(-1, keepdim=True)
-    if x.shape[-1] < _SORTED or not eager():
-        threshold = _threshold_by_sorting(work)
-    else:
-        threshold = _threshold_by_newton(work)
+    if not eager():
+        return (work - _threshold_by_sorting(work)).clamp(min=0).to(x.dtype)
+    few = x.shape[-1] < _SORTED
+    threshold = _threshold_by_sorting(work) if few else _threshold_by_newton(work)
     return work.sub_(threshold).clamp_(min=0).to(x.dtype)
 
 
