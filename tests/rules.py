@@ -1,0 +1,127 @@
+"""The rules of the gradient: every combination of options, and plain formulas of them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from cases import eye
+from torch import Tensor
+
+import ils
+from ils.metric import euclidean, fisher
+from ils.rule import Rule
+
+# Algorithm 1 of the note; a step size comes in addition.
+NOTE: dict[str, Any] = {"metric": euclidean, "centred": False, "relative": False}
+
+NORMALIZERS = [ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simplex]
+
+
+def leaky(x: Tensor) -> Tensor:
+    """A normaliser of one's own: neither smooth nor one of the given ones."""
+    weights = torch.where(x > 0, x, -0.125 * x)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def root(delta: Tensor, probs: Tensor) -> Tensor:
+    """A metric of one's own, between the given ones."""
+    return probs.sqrt() * delta
+
+
+def name_of(options: dict[str, Any]) -> str:
+    """A readable name of a choice of options."""
+    parts = [f"{options['step_size']}", options["metric"].__name__, options["normalizer"].__name__]
+    parts += ["" if options["centred"] else "noisy", "relative" if options["relative"] else ""]
+    return "-".join(part for part in [*parts, "mass" if options["keep_mass"] else ""] if part)
+
+
+def _combinations() -> dict[str, dict[str, Any]]:
+    """Every combination of options that :func:`ils.sample` accepts, by name."""
+    found = {}
+    for step_size, metric, normalizer, centred, relative, keep_mass in itertools.product(
+        (None, 0.4), (fisher, euclidean, root), (*NORMALIZERS, leaky), *[(True, False)] * 3
+    ):
+        if not centred and (relative or step_size is None):
+            continue
+        if step_size is None and (
+            # The limit keeps the mass, is relative to nothing, and exists for these alone.
+            normalizer not in NORMALIZERS[:2] or keep_mass or not relative
+        ):
+            continue
+        options = {
+            "step_size": step_size,
+            "metric": metric,
+            "normalizer": normalizer,
+            "centred": centred,
+            "relative": relative,
+            "keep_mass": keep_mass,
+        }
+        found[name_of(options)] = options
+    return found
+
+
+COMBINATIONS = _combinations()
+# One of each way through the code.
+RULES = {
+    name: options
+    for name, options in COMBINATIONS.items()
+    if options["metric"] is not root and options["normalizer"] is not leaky
+}
+
+
+def rule_of(options: dict[str, Any]) -> Rule:
+    """The rule that :func:`ils.sample` makes of its options."""
+    return Rule(**options)
+
+
+def update_by_hand(
+    options: dict[str, Any], grad: Tensor, drawn: int, probs: Tensor, allowed: Tensor
+) -> Tensor:
+    """The update after one draw: with a matrix for each map, on the allowed categories alone."""
+    places = allowed.nonzero().squeeze(-1)
+    g, pi = grad[places], probs[places]
+    size = len(places)
+    z = (places == drawn).double()
+    jacobian = _jacobian(options["normalizer"], z)
+    weights = options["metric"](torch.ones_like(pi), pi)
+    delta = weights * (jacobian.T @ g)
+    if options["step_size"] is None:
+        change = jacobian @ delta / 2
+    else:
+        if options["keep_mass"]:
+            delta = (eye(size) - torch.outer(z, torch.ones_like(z))) @ delta
+        scale = float(delta.abs().max()) if options["relative"] else 1.0
+        alpha = options["step_size"] / (scale or 1.0)
+        target = _mapped(options["normalizer"], z - alpha * delta)
+        change = z - target if options["centred"] else pi * target.sum() - target
+        change = change / alpha if options["relative"] else change
+    update = torch.zeros_like(grad)
+    update[places] = change
+    return update
+
+
+def _jacobian(normalizer: Any, z: Tensor) -> Tensor:
+    """The Jacobian at a corner that stands in for none: entry by entry."""
+    ones = torch.ones_like(z)
+    if normalizer is ils.project_simplex:
+        return eye(len(z)) - torch.outer(ones, ones) / len(z)
+    if normalizer in NORMALIZERS:
+        return eye(len(z)) - torch.outer(z, ones)
+    return torch.autograd.functional.jacobian(normalizer, z)
+
+
+def _mapped(normalizer: Any, x: Tensor) -> Tensor:
+    """The map of one row; the projection by bisection for its threshold."""
+    if normalizer is ils.sum_normalize:
+        return x.clamp(min=0) / x.clamp(min=0).sum()
+    if normalizer is ils.sum_normalize_unclamped:
+        return x / x.sum()
+    if normalizer is not ils.project_simplex:
+        return normalizer(x)
+    low, high = float(x.max()) - 1, float(x.max())
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (x - middle).clamp(min=0).sum() > 1 else (low, middle)
+    return (x - low).clamp(min=0)

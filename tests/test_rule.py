@@ -1,0 +1,285 @@
+"""ils.rule.estimate: the formulas of the backward pass, for every combination of options."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from cases import close, distribution, draws, eye, normal
+from rules import COMBINATIONS, NORMALIZERS, RULES, leaky, root, rule_of, update_by_hand
+from torch import Tensor
+
+import ils
+from ils.estimators import reinmax
+from ils.metric import euclidean, fisher
+from ils.rule import estimate
+from ils.target import centred_gradient, direction, intermediate_target, logits_gradient
+
+K = 5
+
+every_combination = pytest.mark.parametrize("name", COMBINATIONS)
+each_rule = pytest.mark.parametrize("name", RULES)
+each_relative = pytest.mark.parametrize(
+    "name", [name for name, options in COMBINATIONS.items() if options["relative"]]
+)
+each_absolute = pytest.mark.parametrize(
+    "name", [name for name, options in COMBINATIONS.items() if not options["relative"]]
+)
+
+
+def corners(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Every draw for each of some rows: drawn categories, gradients, and distributions."""
+    at = torch.arange(K).repeat(rows).unsqueeze(-1)
+    probs = distribution(rows, K, seed=seed).repeat_interleave(K, 0)
+    return at, normal(rows * K, K, seed=seed + 1), probs
+
+
+def alike(found: Tensor, wanted: Tensor) -> bool:
+    """Whether two updates agree to 1e-12 of their size: unclamped ones can be large."""
+    size = max(1.0, float(wanted.abs().max()))
+    return close(found, wanted, 1e-12 * size)
+
+
+def run(name: str, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None, **how: Any) -> Tensor:
+    """The estimate; what it changes of its arguments is not the caller's."""
+    return estimate(rule_of(COMBINATIONS[name]), grad.clone(), at, probs, mask, **how)
+
+
+@every_combination
+def test_formula_by_hand(name: str) -> None:
+    """Each estimate is the formula with a matrix for each map, row by row."""
+    at, grad, probs = corners(2, seed=1)
+    found = run(name, grad, at, probs)
+    everywhere = torch.ones(K, dtype=torch.bool)
+    for i in range(len(at)):
+        wanted = update_by_hand(COMBINATIONS[name], grad[i], int(at[i]), probs[i], everywhere)
+        assert close(found[i], wanted), i
+    assert found.abs().max() > 0.03
+
+
+@every_combination
+def test_formula_of_the_target(name: str) -> None:
+    """Each estimate is made of the functions of ils.target."""
+    options = COMBINATIONS[name]
+    at, grad, probs = corners(8, seed=3)
+    z = eye(K)[at.squeeze(-1)]
+    step = {"normalizer": options["normalizer"], "metric": options["metric"], "probs": probs}
+    if options["step_size"] is None:
+        wanted = direction(z, grad, keep_mass=True, **step) / 2
+    else:
+        step["keep_mass"] = options["keep_mass"]
+        scale: Any = 1.0
+        if options["relative"]:
+            scale = direction(z, grad, **step).abs().amax(-1, keepdim=True)
+        alpha = options["step_size"] / scale
+        target = intermediate_target(z, grad, step_size=alpha, **step)
+        wanted = (centred_gradient if options["centred"] else logits_gradient)(target, probs, z)
+        wanted = wanted / alpha if options["relative"] else wanted
+    assert close(run(name, grad, at, probs), wanted)
+
+
+@every_combination
+def test_looking_at_values_changes_nothing(name: str) -> None:
+    """The shorter way of eager code gives what the careful one gives."""
+    at, grad, probs = corners(8, seed=5)
+    assert torch.equal(
+        run(name, grad, at, probs, look=True), run(name, grad, at, probs, look=False)
+    )
+
+
+@every_combination
+def test_probabilities_and_masks_that_are_not_needed(name: str) -> None:
+    """A rule that says it does without probabilities or a mask gives the same without them."""
+    rule = rule_of(COMBINATIONS[name])
+    at, grad, probs = corners(8, seed=7)
+    wanted = run(name, grad, at, probs)
+    if rule.needs_probs():
+        other = run(name, grad, at, distribution(len(at), K, seed=9))
+        assert (other - wanted).abs().max() > 1e-3
+    else:
+        assert close(estimate(rule, grad.clone(), at, None, None), wanted)
+    if not rule.needs_mask():
+        mask = torch.zeros_like(probs, dtype=torch.bool)
+        mask[:, 2] = at.squeeze(-1) != 2
+        absent = probs.masked_fill(mask, 0)
+        absent = absent / absent.sum(-1, keepdim=True)
+        assert close(run(name, grad, at, absent), run(name, grad, at, absent, mask))
+
+
+@each_rule
+def test_masked_categories(name: str) -> None:
+    """Whatever arrives at a masked category, its update is zero, and the others do without it."""
+    options, rule = COMBINATIONS[name], rule_of(COMBINATIONS[name])
+    kept = torch.tensor([True, False, True, True, False])
+    places = kept.nonzero().squeeze(-1)
+    at = places.repeat(4).unsqueeze(-1)
+    probs = distribution(len(at), K, seed=11).masked_fill(~kept, 0)
+    probs = probs / probs.sum(-1, keepdim=True)
+    grad = normal(len(at), K, seed=12)
+    wanted = torch.stack(
+        [update_by_hand(options, grad[i], int(at[i]), probs[i], kept) for i in range(len(at))]
+    )
+    mask = (~kept).expand(len(at), K) if rule.needs_mask() else None
+    for poison in (0.0, 1e300, torch.inf, -torch.inf, torch.nan):
+        grad[:, ~kept] = poison
+        for look in (False, True):
+            found = run(name, grad, at, probs, mask, look=look)
+            assert torch.equal(found[:, ~kept], torch.zeros(len(at), 2, dtype=torch.float64))
+            assert close(found, wanted), (poison, look)
+
+
+@pytest.mark.parametrize("name", [n for n, o in COMBINATIONS.items() if o["normalizer"] != leaky])
+def test_sums_to_zero_and_ignores_a_constant(name: str) -> None:
+    """No mass is made, and a number added to the gradient of all categories changes nothing."""
+    at, grad, probs = corners(8, seed=13)
+    found = run(name, grad, at, probs)
+    size = 1 + float(found.abs().max())
+    assert close(found.sum(-1), torch.zeros(len(at)), 1e-12 * size)
+    # A sum near zero, which the unclamped map divides by, magnifies the rounding of the constant.
+    assert close(run(name, grad + 17.5, at, probs), found, 1e-12 * size**2)
+
+
+@each_relative
+def test_homogeneous_in_the_gradient(name: str) -> None:
+    """A factor on the gradient is a factor on the update: to the bit for a power of two."""
+    at, grad, probs = corners(8, seed=15)
+    one = run(name, grad, at, probs)
+    for factor in (2.0**-300, 0.25, 2.0, 2.0**16, 2.0**300):
+        assert torch.equal(run(name, factor * grad, at, probs), factor * one), factor
+    for factor in (1e-6, 3.0, 1e6, 1e100):
+        assert alike(run(name, factor * grad, at, probs) / factor, one), factor
+    rows = normal(len(at), 1, seed=17).exp()
+    assert alike(run(name, rows * grad, at, probs), rows * one)
+
+
+@each_absolute
+def test_absolute_steps_are_not_homogeneous(name: str) -> None:
+    """With relative=False a factor on the gradient is another step, in another direction."""
+    at, grad, probs = corners(8, seed=15)
+    one, ten = run(name, grad, at, probs), run(name, 10 * grad, at, probs)
+    options = COMBINATIONS[name]
+    unclamped = options["normalizer"] is ils.sum_normalize_unclamped
+    if unclamped and options["keep_mass"] and options["centred"]:
+        # The sum of the stepped draw is always one: the target is linear in the step.
+        assert alike(ten, 10 * one)
+        return
+    assert (ten - 10 * one).abs().max() > 0.2
+    if options["normalizer"] is not leaky:
+        cosine = torch.nn.functional.cosine_similarity(ten, one)
+        assert cosine.min() < 0.99
+
+
+@each_relative
+def test_no_gradient_no_update(name: str) -> None:
+    """A gradient that prefers no category gives exactly zero, and no division by zero."""
+    at, grad, probs = corners(2, seed=19)
+    for value in (0.0, -3.0):
+        found = run(name, torch.full_like(grad, value), at, probs)
+        assert close(found, torch.zeros_like(found), 0.0 if value == 0 else 1e-15)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 8])
+def test_default_is_reinmax(categories: int) -> None:
+    """The default is ReinMax at temperature 1, draw by draw; so is the formula of the docstring."""
+    logits, weights = normal(4, categories, seed=21), normal(4, categories, seed=22)
+    hard = draws(30, 4, categories, seed=23)
+
+    def loss(z: Tensor) -> Tensor:
+        return ((z * weights).sum((-1, -2)) - 0.4) ** 3
+
+    wanted = reinmax(temperature=1.0).formula(logits, hard, loss)
+    probs = logits.softmax(-1)
+    for one, estimated in zip(hard, wanted, strict=True):
+        leaf = logits.clone().requires_grad_()
+        z = ils.differentiable_draw(leaf, one)
+        (found,) = torch.autograd.grad(loss(z), leaf)
+        assert close(found, estimated)
+        (grad,) = torch.autograd.grad(loss(z), z)
+        at = one.argmax(-1, keepdim=True)
+        moved = probs * (grad - grad.gather(-1, at)) / 2
+        assert close(found, moved.scatter(-1, at, -moved.sum(-1, keepdim=True)))
+    assert wanted.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("metric", [fisher, euclidean, root])
+def test_limit_of_small_steps(metric: Any) -> None:
+    """step_size=None is half of what a small step tends to, relative or divided by its size."""
+    at, grad, probs = corners(8, seed=25)
+    for normalizer in NORMALIZERS[:2]:
+        rule = {"metric": metric, "normalizer": normalizer, "centred": True, "keep_mass": False}
+        limit = estimate(
+            rule_of({"step_size": None, "relative": True} | rule), grad.clone(), at, probs, None
+        )
+        # The unclamped map, whose Jacobian the limit has: of first order in the step.
+        rule["normalizer"] = ils.sum_normalize_unclamped
+        for relative in (True, False):
+            errors = []
+            for step in (1e-3, 1e-4, 1e-5):
+                options = rule_of({"step_size": step, "relative": relative} | rule)
+                found = estimate(options, grad.clone(), at, probs, None)
+                found = found if relative else found / step
+                errors.append(float((found / 2 - limit).abs().max()))
+            assert errors[2] < 1e-3 * float(limit.abs().max())
+            assert 9 < errors[0] / errors[1] < 11
+            assert 9 < errors[1] / errors[2] < 11
+    # The clamped map keeps of it what moves to better categories.
+    better = (-direction(eye(K)[at.squeeze(-1)], grad, metric=metric, probs=probs)).clamp(min=0)
+    clamped = rule | {"normalizer": ils.sum_normalize, "step_size": 1e-7, "relative": True}
+    found = estimate(rule_of(clamped), grad.clone(), at, probs, None)
+    wanted = (-better).scatter_add(-1, at, better.sum(-1, keepdim=True))
+    assert close(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n, o in RULES.items() if o["relative"] and o["step_size"]])
+def test_largest_move_is_the_step_size(name: str) -> None:
+    """A relative step moves the draw by alpha in the coordinate that it moves most."""
+    options = COMBINATIONS[name]
+    at, grad, probs = corners(8, seed=27)
+    z = eye(K)[at.squeeze(-1)]
+    step = {
+        "normalizer": options["normalizer"],
+        "metric": options["metric"],
+        "probs": probs,
+        "keep_mass": options["keep_mass"],
+    }
+    delta = direction(z, grad, **step)
+    scale = delta.abs().amax(-1, keepdim=True)
+    update = run(name, grad, at, probs)
+    stepped = options["normalizer"](z - options["step_size"] * delta / scale)
+    assert close(z - update * options["step_size"] / scale, stepped)
+
+
+@each_rule
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_extremes_of_the_gradient(name: str, dtype: torch.dtype) -> None:
+    """Subnormal and huge gradients give finite updates, not larger than themselves."""
+    at, grad, probs = corners(8, seed=29)
+    grad, probs = grad.to(dtype), probs.to(dtype)
+    info = torch.finfo(dtype)
+    sizes = [info.smallest_normal * 2**-10, info.smallest_normal, info.max * 2**-8]
+    unclamped = COMBINATIONS[name]["normalizer"] is ils.sum_normalize_unclamped
+    if unclamped and not COMBINATIONS[name]["relative"]:
+        sizes.pop()  # a huge step can have the sum zero, which the note's own form divides by
+    for size in sizes:
+        found = run(name, grad * size, at, probs)
+        assert found.isfinite().all(), size
+        if COMBINATIONS[name]["relative"]:
+            most = 2 * K * (grad * size).abs().max()
+            assert unclamped or found.abs().max() <= most
+
+
+def test_options_matter() -> None:
+    """No two combinations of options give the same update, so none is ignored."""
+    at, grad, probs = corners(6, seed=31)
+    found = {}
+    for name, options in COMBINATIONS.items():
+        projected = options["normalizer"] is ils.project_simplex
+        if projected and options["metric"] is euclidean and options["keep_mass"]:
+            continue  # its step keeps the mass anyway
+        if options["step_size"] is None and options["normalizer"] is not ils.sum_normalize:
+            continue  # the limit is that of one Jacobian
+        found[name] = run(name, grad, at, probs)
+    for one, other in itertools.combinations(found, 2):
+        assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
