@@ -39,7 +39,7 @@ def sample(
     r"""Draw one-hot samples of ``Categorical(softmax(logits))`` that carry a gradient.
 
     Forward: ``z ~ pi = softmax(theta)``, exactly 0 and 1.  Backward, for ``g = dL/dz`` after a
-    draw of category ``i``, by default the limit of small steps in the Fisher metric,
+    draw of category ``i``, by default half the limit of small steps in the Fisher metric,
 
     .. math::
 
@@ -47,7 +47,9 @@ def sample(
         \quad (k \ne i), \qquad
         \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) ,
 
-    which is ReinMax at temperature 1.  With a ``step_size``, ``Delta = M J_h(z)^T g`` and the
+    which is ReinMax at temperature 1.  (Half, because each pair of categories counts twice, after
+    a draw of the one and of the other; clamped, a step moves mass only to the better one.)  With a
+    ``step_size``, ``Delta = M J_h(z)^T g`` and the
     target ``pi_D = h(z - alpha Delta / s)``, it is
 
     .. math::
@@ -67,13 +69,13 @@ def sample(
     Args:
         logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
             drawn, and its gradient is exactly zero.
-        step_size: ``alpha > 0``; None for the limit of small steps.  Without unit if ``relative``,
-            else in units of one over the gradient of the loss.
+        step_size: ``alpha > 0``; None for half the limit of small steps.  Without unit if
+            ``relative``, else in units of one over the gradient of the loss.
         metric: of the step: ``ils.metric.fisher``, which weights it by ``pi``,
             ``ils.metric.euclidean``, or a function of the same arguments.
         normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
-            on the last axis that keeps shapes and one-hot vectors.  The limit of small steps is
-            that of ``ils.sum_normalize_unclamped``; other maps need a ``step_size``.
+            on the last axis that keeps shapes and one-hot vectors.  ``step_size=None``
+            is that of ``ils.sum_normalize_unclamped``; other maps need a ``step_size``.
         centred: hand on ``z - pi_D``; ``False``, only with ``relative=False``, ``pi - pi_D``: the
             same expectation with the noise ``pi - z``, which has mean zero.
         relative: measure the step in units of the largest entry of ``Delta``, row by row.
