@@ -47,6 +47,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+.PHONY: kernel
+kernel: $(VENV)/.installed ## build the optional fused kernel for this CPU, and verify it
+	$(BIN)/python -m ils.kernel
+
 .PHONY: lock
 lock: ## resolve the extras of pyproject.toml anew into requirements.lock
 	$(PYTHON) tools/lock.py $(TORCH)

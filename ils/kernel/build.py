@@ -1,0 +1,129 @@
+"""Compile the kernel into PyTorch's folder of extensions, and hold it against the pure form."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ils import kernel
+from ils.draw import draw_indices
+from ils.metric import euclidean, fisher
+from ils.rule import Rule, estimate
+from ils.simplex import project_simplex, sum_normalize
+
+__all__ = ["build", "missing", "verify"]
+
+
+def missing() -> str | None:
+    """What is needed to build and is not there, in words; None if nothing is."""
+    if sys.platform == "win32":
+        return "gcc or clang: the kernel is not written for the compiler of Windows"
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler.split()[0]) is None:
+        return f"a C++ compiler: there is no `{compiler}` (the variable CXX names another one)"
+    if shutil.which("ninja") is None:
+        return "ninja: `pip install ninja` brings it"
+    return None
+
+
+def build() -> Path:
+    """Compile, unless it has been done.
+
+    Returns:
+        The library; :func:`ils.kernel.load` finds it from the next start of Python on.
+
+    Raises:
+        RuntimeError: something is missing, or the compiler fails.
+    """
+    path = kernel.library()
+    if path.is_file():
+        return path
+    lacking = missing()
+    if lacking is not None:
+        raise RuntimeError(f"ils.kernel: expected {lacking}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Compiled aside and then moved: nobody meets half a library.  In a process of its own, because
+    # cpp_extension loads what it builds, and a process can load one such library only.
+    with tempfile.TemporaryDirectory(dir=path.parent) as aside:
+        arguments = [sys.executable, "-c", _COMPILE, aside, str(kernel.SOURCE), *_flags()]
+        ran = subprocess.run(arguments, capture_output=True, text=True)
+        built = Path(aside) / path.name
+        if ran.returncode != 0 or not built.is_file():
+            raise RuntimeError(f"ils.kernel: the compiler failed\n{ran.stdout}{ran.stderr}")
+        built.replace(path)
+    return path
+
+
+_COMPILE = """
+import sys
+from torch.utils.cpp_extension import load
+folder, source, *flags = sys.argv[1:]
+load("ils_kernel", [source], flags, build_directory=folder, is_python_module=False)
+"""
+
+
+def _flags() -> list[str]:
+    compiler = os.environ.get("CXX", "c++").split()
+    check = ["-fsyntax-only", "-x", "c++", os.devnull]
+    known = [
+        flag
+        for flag in kernel.FLAGS_IF_KNOWN
+        if subprocess.run([*compiler, flag, *check], capture_output=True).returncode == 0
+    ]
+    return [*kernel.FLAGS, *known]
+
+
+def verify() -> int:
+    """Compare the kernel with the pure form on random rows.
+
+    Returns:
+        The number of comparisons.
+
+    Raises:
+        RuntimeError: the kernel is not there, or a result differs.
+    """
+    count = 0
+    for rows, categories in ((40, 10), (20, 64), (20, 65), (10, 1000), (2, 70_001)):
+        source = torch.Generator().manual_seed(categories)
+        logits = torch.randn(rows, categories, generator=source)
+        logits[:, 3] = -torch.inf
+        grad = torch.randn(rows, categories, generator=source)
+        state = source.get_state()
+        levels = () if categories <= 64 else (2,)
+        uniform = torch.rand(rows, 1, *levels, dtype=torch.float64, generator=source)
+        _, at, probs = kernel.draw(logits, uniform)
+        assert probs is not None
+        law = logits.softmax(-1)
+        _compare("pi", probs, law, 1e-6)
+        with kernel.disabled():
+            _compare("draw", at, draw_indices(law, source.set_state(state), 1), 0)
+        mask = law == 0
+        for rule, found in (
+            (Rule(None, fisher, sum_normalize, True, True, False),
+             kernel.fisher_limit(grad, at, law)),
+            (Rule(0.5, fisher, sum_normalize, True, True, False),
+             kernel.sum_normalized(grad, at, law, None, 0.5, True, True, True)),
+            (Rule(0.5, euclidean, sum_normalize, False, False, False),
+             kernel.sum_normalized(grad, at, law, mask, 0.5, False, False, False)),
+            (Rule(0.5, euclidean, project_simplex, True, False, False),
+             kernel.projected(grad, at, None, mask, 0.5, True)),
+        ):  # fmt: skip
+            with kernel.disabled():
+                wanted = estimate(rule, grad.double(), at, law.double(), mask)
+            _compare(repr(rule), found, wanted, 1e-5)
+            count += 1
+        count += 2
+    return count
+
+
+def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
+    # Written so that NaN is no agreement.
+    if not bool(((found - wanted).abs() <= tolerance).all()):
+        raise RuntimeError(f"ils.kernel: differs from the pure form in {name}")
