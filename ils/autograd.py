@@ -24,7 +24,9 @@ def sample_with_rule(
             z, at, probs = draw(logits, generator, draws)
         return _Attach.apply(logits, z, at, probs, rule)
     if torch.is_grad_enabled() and logits.requires_grad:
-        return _Draw.apply(logits, rule, generator, draws)
+        # Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
+        anchor = logits.narrow(-1, 0, 0).clone()
+        return _Draw.apply(logits, anchor, rule, generator, draws)
     return draw(logits.detach(), generator, draws)[0]
 
 
@@ -81,26 +83,27 @@ class _Draw(torch.autograd.Function):
     def forward(
         ctx: Any,
         logits: Tensor,
+        anchor: Tensor,
         rule: Rule,
         generator: torch.Generator | None,
         draws: tuple[int, ...],
     ) -> Tensor:
         z, at, probs = draw(logits, generator, draws)
         kept, mask = _what_to_keep(rule, logits, probs)
-        ctx.save_for_backward(at, kept, mask)
+        ctx.save_for_backward(at, kept, mask, anchor)
         ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
         return z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        at, probs, mask = ctx.saved_tensors
+        at, probs, mask, anchor = ctx.saved_tensors
         if not torch.is_grad_enabled():
             update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-            return update, None, None, None
+            return update, None, None, None, None
         with torch.no_grad():
             update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-        update = _refuse_derivative(update, torch.zeros((), requires_grad=True))
-        return update, None, None, None
+        update = _refuse_derivative(update, grads[0], anchor)
+        return update, None, None, None, None
 
 
 class _Attach(torch.autograd.Function):
