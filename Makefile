@@ -98,6 +98,10 @@ lint: $(VENV)/.installed ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+.PHONY: mutants
+mutants: $(VENV)/.installed ## plant small errors into ils, and count those that no test notices
+	$(BIN)/python tools/mutants.py --fresh --jobs $(JOBS)
+
 # --- results --------------------------------------------------------------------------
 
 .PHONY: run

@@ -218,6 +218,8 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
         threshold = torch.maximum(threshold, higher)
 
 
-sum_normalize = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)
-sum_normalize_unclamped = Normalizer("sum_normalize_unclamped", _normalize, _relative_to_draw)
-project_simplex = Normalizer("project_simplex", _project, _relative_to_mean)
+sum_normalize: Normalizer = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)
+sum_normalize_unclamped: Normalizer = Normalizer(
+    "sum_normalize_unclamped", _normalize, _relative_to_draw
+)
+project_simplex: Normalizer = Normalizer("project_simplex", _project, _relative_to_mean)

@@ -1,0 +1,238 @@
+"""Mutation testing: small errors planted in ``ils/``, each of which some test must notice.
+
+Usage: ``python tools/mutants.py [--fresh] [--jobs N] [GROUP ...]``, or ``make mutants``.
+
+mutmut plants the errors, in a copy of the package under ``_build/mutants``, one folder a group, so
+that a change of the sources meanwhile does no harm.  A group is a few modules with the tests that
+hold them; mutmut finds out by itself which of these tests reach a function, and stops at the first
+that fails.  What was killed before is not run again unless its function changed; ``--fresh``
+forgets everything.
+
+The outcome is ``tests/mutants.md``: the score of each module, and every survivor with the reason
+that ``tests/mutants.toml`` gives for it.  A reason is found by the function, the line that was and
+the line that is, so that it survives a change elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "_build" / "mutants"
+REPORT = ROOT / "tests" / "mutants.md"
+REASONS = ROOT / "tests" / "mutants.toml"
+
+# The modules of a group, and the tests that should notice an error in them.
+GROUPS: dict[str, tuple[list[str], list[str]]] = {
+    "core": (
+        ["simplex", "target", "metric", "exact", "squeeze", "states", "checks"],
+        [
+            "tests/test_core_details.py",
+            "tests/test_simplex.py",
+            "tests/test_target.py",
+            "tests/test_exact.py",
+            "tests/test_squeeze.py",
+            "tests/test_docstrings.py::test_examples",
+        ],
+    ),
+    "operator": (
+        ["rule", "draw", "autograd", "operator", "lookup", "sampler", "distributions"],
+        [
+            "tests/test_operator_details.py",
+            "tests/test_draw.py",
+            "tests/test_rule.py",
+            "tests/test_operator.py",
+            "tests/test_exactness.py",
+            "tests/test_invariance.py",
+            "tests/test_everywhere.py",
+            "tests/test_docstrings.py::test_examples",
+        ],
+    ),
+    "estimators": (
+        ["estimators/*"],
+        ["tests/estimators", "tests/test_docstrings.py::test_examples"],
+    ),
+}
+
+# Exit codes by which mutmut records that a test failed, or that the tests ran out of time.
+KILLED = {1, 3}
+TIMEOUT = {-24, 24, 36, 152, 255}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted error: where, the line that was, the line that is, and what became of it."""
+
+    module: str
+    function: str
+    was: str
+    now: str
+    killed: bool
+
+
+def prepare(group: str, fresh: bool, deselect: list[str]) -> Path:
+    """A copy of package and tests, with mutmut told which modules and tests the group has."""
+    folder = WORK / group
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.ipynb")
+    for name in ("ils", "tests"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)  # with the dates of the files
+    shutil.rmtree(folder / "mutants" / "tests", ignore_errors=True)
+
+    modules, tests = GROUPS[group]
+    tests = [test for test in tests if (folder / test.split("::")[0]).exists()]
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    mine = (
+        f"only_mutate = {json.dumps([f'ils/{module}.py' for module in modules])}\n"
+        f"pytest_add_cli_args_test_selection = {json.dumps(tests)}\n"
+    )
+    settings = settings.replace("[tool.mutmut]\n", f"[tool.mutmut]\n{mine}")
+    for test in deselect:
+        settings = settings.replace("add_cli_args = [", f'add_cli_args = ["--deselect", "{test}", ')
+    (folder / "pyproject.toml").write_text(settings, encoding="utf-8")
+
+    # Tests may have changed: find anew which reach what, and give survivors another chance.
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for record in folder.glob("mutants/ils/**/*.meta"):
+        data = json.loads(record.read_text())
+        codes = data["exit_code_by_key"]
+        kept = {key: code if code in KILLED | TIMEOUT else None for key, code in codes.items()}
+        record.write_text(json.dumps({**data, "exit_code_by_key": kept}))
+    return folder
+
+
+def run(folder: Path, jobs: int) -> None:
+    """Let mutmut loose; its exit status does not depend on survivors."""
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)]
+    subprocess.run(command, cwd=folder, env={**os.environ, **threads}, check=True)
+
+
+def plain(line: str) -> str:
+    """A line without the blanks that differ, and without what is the same in most lines."""
+    return re.sub(r"\s+", " ", line.strip())
+
+
+def read(folder: Path) -> list[Mutant]:
+    """Every mutant of a group with its fate, from the files that mutmut leaves."""
+    from mutmut.configuration import reset_config
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    here, found = Path.cwd(), []
+    os.chdir(folder)  # mutmut knows no other way
+    try:
+        reset_config()
+        for record in sorted(folder.glob("mutants/ils/**/*.meta")):
+            path = record.relative_to(folder / "mutants").with_suffix("")
+            module = ".".join(path.with_suffix("").parts)
+            for name, code in json.loads(record.read_text())["exit_code_by_key"].items():
+                if code is None:
+                    continue  # not run yet
+                function = re.sub(r"__mutmut_\d+$", "", name).removeprefix(f"{module}.")
+                function = re.sub(r"^x_|^xǁ", "", function).replace("ǁ", ".")
+                if code in KILLED | TIMEOUT:
+                    found.append(Mutant(module, function, "", "", True))
+                    continue
+                lines = get_diff_for_mutant(name, path=str(path)).splitlines()[3:]
+                was, now = (
+                    " ".join(plain(line[1:]) for line in lines if line.startswith(sign))
+                    for sign in "-+"
+                )
+                found.append(Mutant(module, function, was, now, False))
+    finally:
+        os.chdir(here)
+    return found
+
+
+def reason(mutant: Mutant, reasons: list[dict[str, str]]) -> str:
+    """The first reason whose function and lines fit, or nothing."""
+    where = f"{mutant.module}.{mutant.function}"
+    for entry in reasons:
+        fits = re.fullmatch(entry["where"], where)
+        if fits and entry.get("was", "") in mutant.was and entry.get("now", "") in mutant.now:
+            return entry["why"]
+    return ""
+
+
+def escaped(text: str) -> str:
+    """Code within a table."""
+    return f"`` {text.replace('|', chr(92) + '|')} ``"
+
+
+def report(mutants: list[Mutant], reasons: list[dict[str, str]]) -> str:
+    """The page: a table of scores, then the survivors of each module with their reasons."""
+    total = Counter(mutant.module for mutant in mutants)
+    killed = Counter(mutant.module for mutant in mutants if mutant.killed)
+    every, caught = sum(total.values()), sum(killed.values())
+    lines = [
+        "# Mutation testing",
+        "",
+        "<!-- made by `make mutants`; the reasons are kept in tests/mutants.toml -->",
+        "",
+        "mutmut plants one small error at a time into a function of `ils`: another operator, a",
+        "number that is one too large, an argument left out or replaced by `None`. A mutant is",
+        "killed if a test fails or does not end; the score is killed / (killed + survived).",
+        "The wording of error messages is not mutated (the tests match it in part); whether an",
+        "error is raised is. The laboratory `ils.lab` is held by notebooks and by",
+        "`tests/test_guard.py`, the compiled kernel by comparison with the Python path.",
+        "",
+        f"**{caught} of {every} killed: {100 * caught / max(every, 1):.1f} %.**",
+        "",
+        "| module | mutants | killed | score |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {total[name]} | {killed[name]} | {100 * killed[name] / total[name]:.1f} % |"
+        for name in sorted(total)
+    ]
+    lines += ["", "## Survivors", ""]
+    for name in sorted(total):
+        survivors = [mutant for mutant in mutants if mutant.module == name and not mutant.killed]
+        if not survivors:
+            continue
+        lines += [f"### `{name}`", "", "| function | was | became | why it survives |"]
+        lines.append("|---|---|---|---|")
+        lines += [
+            f"| `{mutant.function}` | {escaped(mutant.was)} | {escaped(mutant.now)} "
+            f"| {reason(mutant, reasons) or '**not explained**'} |"
+            for mutant in sorted(survivors, key=lambda m: (m.function, m.was, m.now))
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], default=[])
+    parser.add_argument("--fresh", action="store_true", help="forget what was killed before")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--deselect", nargs="*", default=[], help="tests that fail at present")
+    parser.add_argument("--report", action="store_true", help="only write the report anew")
+    options = parser.parse_args()
+    if not options.report:
+        for group in options.groups or GROUPS:
+            run(prepare(group, options.fresh, options.deselect), options.jobs)
+    mutants = [m for group in GROUPS if (WORK / group).exists() for m in read(WORK / group)]
+    reasons = []
+    if REASONS.exists():
+        reasons = tomllib.loads(REASONS.read_text(encoding="utf-8"))["survivor"]
+    REPORT.write_text(report(mutants, reasons), encoding="utf-8")
+    unexplained = [m for m in mutants if not m.killed and not reason(m, reasons)]
+    print(f"wrote {REPORT.relative_to(ROOT)}; {len(unexplained)} survivors without a reason")
+
+
+if __name__ == "__main__":
+    main()
