@@ -12,12 +12,13 @@ import torch
 from cases import close, distribution, draws, eye, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import NORMALIZERS, NOTE
 from torch import Tensor
 
 import ils
+from ils.metric import euclidean, fisher
 from ils.simplex import pullback
 
-NORMALIZERS = [ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simplex]
 ONTO = [ils.sum_normalize, ils.project_simplex]
 
 each_normalizer = pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
@@ -77,9 +78,16 @@ def test_no_smooth_normaliser(categories: int) -> None:
         assert pullback(h, nearby[0], grad).abs().max() > 1e-3, name
         # What is left of the update is noise that does not know the loss.
         logits = normal(categories, categories, seed=3).requires_grad_()
-        z = ils.differentiable_draw(logits, corners, step_size=0.5, normalizer=h)
+        z = ils.differentiable_draw(logits, corners, step_size=0.5, normalizer=h, **NOTE)
         (update,) = torch.autograd.grad((z * grad).sum(), logits)
         assert close(update, logits.detach().softmax(-1) - corners), name
+        # Centred, nothing is left, in any metric and however the step is measured.
+        for metric, relative in itertools.product((euclidean, fisher), (False, True)):
+            z = ils.differentiable_draw(
+                logits, corners, step_size=0.5, normalizer=h, metric=metric, relative=relative
+            )
+            (update,) = torch.autograd.grad((z * grad).sum(), logits)
+            assert close(update, torch.zeros_like(update)), name
 
     # A linear map that keeps a corner and the sum leaves the simplex unless its slope is zero.
     for seed in range(20):

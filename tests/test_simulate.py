@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from cases import close, generator, normal
+from rules import NOTE
 from torch import Tensor
 
 import ils
@@ -104,7 +105,7 @@ def test_gumbel_steps() -> None:
 
 def test_steps_through_the_operator() -> None:
     """The corrected rule is the gradient that ils.sample's backward hands on."""
-    options = {"step_size": 1e-7, "keep_mass": True, "centred": True}
+    options = NOTE | {"step_size": 1e-7, "keep_mass": True, "centred": True}
     rule = Intermediate([1e-7], gradient=centred_gradient, keep_mass=True)
     found = run([Block(["ils"], rule, [0.5])], 6)
     uniforms, theta = generator(SEED), TOY.start.clone()

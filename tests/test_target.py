@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from cases import close, distribution, draws, eye, generator, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import NORMALIZERS, NOTE
 from test_simplex import projection_by_supports
 from torch import Tensor
 
@@ -25,7 +27,6 @@ from ils.target import (
     probs_gradient,
 )
 
-NORMALIZERS = [ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simplex]
 each_normalizer = pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
 each_keep_mass = pytest.mark.parametrize("keep_mass", [False, True], ids=["plain", "keep mass"])
 
@@ -250,16 +251,20 @@ def test_nonlinear_in_the_upstream_gradient(keep_mass: bool) -> None:
 
 
 def test_mean_of_a_batch_divides_the_step() -> None:
-    """The mean of a batch gives the update of a step smaller by the batch's size, not the mean."""
+    """The mean of a batch divides the note's step by the batch's size, not its update; not ours."""
     logits = normal(8, 4, seed=15).requires_grad_()
     weights = normal(8, 4, seed=16)
 
-    def update(step_size: float, scale: float) -> Tensor:
-        z = ils.sample(logits, step_size=step_size, generator=generator(17))
+    def update(step_size: float | None, scale: float, **options: Any) -> Tensor:
+        z = ils.sample(logits, step_size=step_size, generator=generator(17), **options)
         return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
 
-    assert torch.equal(update(0.8, 1 / 8), update(0.1, 1.0))
-    assert (update(0.8, 1 / 8) - update(0.8, 1.0) / 8).abs().max() > 0.1
+    for options, least in ((NOTE, 0.1), ({"relative": False}, 0.01)):
+        assert torch.equal(update(0.8, 1 / 8, **options), update(0.1, 1.0, **options))
+        error = update(0.8, 1 / 8, **options) - update(0.8, 1.0, **options) / 8
+        assert error.abs().max() > least
+    for step_size in (None, 0.8):
+        assert torch.equal(update(step_size, 1 / 8), update(step_size, 1.0) / 8)
 
 
 def test_straight_through_is_linear() -> None:

@@ -52,7 +52,7 @@ def test_formula(shape: tuple[int, ...], gradient: Any, keep_mass: bool, metric:
         for one, estimate in zip(z, found, strict=True):
             leaf = logits.clone().requires_grad_()
             centred = gradient is centred_gradient
-            draw = ils.differentiable_draw(leaf, one, centred=centred, **options)
+            draw = ils.differentiable_draw(leaf, one, centred=centred, relative=False, **options)
             (expected,) = torch.autograd.grad(loss(draw[None]).sum(), leaf)
             assert close(estimate, expected)
 
