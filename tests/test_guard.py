@@ -39,8 +39,9 @@ class Mutation:
 CONSTRUCTION, SQUEEZE, TOY = (
     f"{name}.ipynb" for name in ("construction-evidence", "squeeze-evidence", "experiment-1")
 )
-QUALITY, RELATIVES, FIXED = (
-    f"{name}.ipynb" for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence")
+QUALITY, RELATIVES, FIXED, SCALE = (
+    f"{name}.ipynb"
+    for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
 )
 
 MUTATIONS = [
@@ -65,7 +66,11 @@ MUTATIONS = [
         "return softmax_vjp(y, grad)",
         TOY,
     ),
-    Mutation("draw.py", "cumulative <= point", "cumulative <= 0.99 * point", TOY),
+    Mutation(
+        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.99 * point", TOY
+    ),
+    # A step relative to the gradient.
+    Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.
     Mutation("metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
     Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 3", RELATIVES),
