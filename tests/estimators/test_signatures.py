@@ -1,4 +1,4 @@
-"""What every factory says of itself and takes as given: names, flags, defaults, refusals, devices."""
+"""What every factory says of itself: names, flags, defaults, refusals, devices."""
 
 from __future__ import annotations
 
@@ -197,9 +197,9 @@ def test_defaults(name: str) -> None:
 def test_defaults_of_what_estimators_hold() -> None:
     """The states of the two estimators that have one, as they begin."""
     assert AdaptiveStep() == AdaptiveStep(1.0, 1e-3, 1.0, 0.9, 1.0)
-    assert ils.estimators.adaptive_implicit_mle().step == AdaptiveStep()  # type: ignore[attr-defined]
+    assert ils.estimators.adaptive_implicit_mle().step == AdaptiveStep()
     assert RunningBaseline() == RunningBaseline(0.9, 0.0, False)
-    assert ils.estimators.score_function_running().baseline == RunningBaseline()  # type: ignore[attr-defined]
+    assert ils.estimators.score_function_running().baseline == RunningBaseline()
 
 
 @each_factory
@@ -252,8 +252,7 @@ def test_device_and_type_are_those_of_the_logits(name: str) -> None:
 def test_support_on_the_device_of_the_logits(name: str) -> None:
     """The enumerated noise too is on the device of the logits and has their type."""
     estimator = factory(name)(**SAID[name][0])
-    logits, loss = problem(name, torch.float32)
-    logits = logits[:2, :3]
+    logits = problem(name, torch.float32)[0][:2, :3]
     if isinstance(estimator.randomness, kinds.Gumbel | kinds.Exponential):
         with pytest.raises(ValueError, match=r"^estimator: expected finite randomness, got "):
             estimator.randomness.support(logits, 0)
