@@ -86,6 +86,21 @@ def adaptive_implicit_mle(
         update: change of ``beta`` a call.
         symmetric: step to both sides; else from the draw to one side, as in I-MLE.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``initial_step`` or ``update`` is not a positive finite number; at a
+            call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.adaptive_implicit_mle()
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Minervini, Franceschi and Niepert (2023), and the authors' published code.
     """
     check_positive("initial_step", initial_step)

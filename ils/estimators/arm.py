@@ -32,6 +32,20 @@ def arm() -> Estimator:
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two categories only.  Two evaluations an estimate.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, as :class:`Estimator`, and where there are not two
+            categories.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0])) ** 2
+        >>> estimator = ils.estimators.arm()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(2)).bias.abs().max() < 1e-5)
+        True
+
     Source: Yin and Zhou (2019).
     """
 

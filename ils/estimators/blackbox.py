@@ -27,6 +27,20 @@ def blackbox(*, step_size: float) -> Estimator:
     Args:
         step_size: ``lambda > 0``, in units of one over the gradient of the loss.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.blackbox(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.tensor([0.0, 0.5, 1.0])).bias
+        tensor([-0.4127,  1.6954, -1.2826])
+
     Source: Vlastelica et al. (2020), there for a minimum in place of a maximum.
     """
     check_positive("step_size", step_size)

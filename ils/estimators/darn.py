@@ -22,6 +22,19 @@ def darn() -> Estimator:
     variable with the others held; for one that is quadratic, its bias is minus that of
     straight-through.  One evaluation an estimate.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.darn()
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 0.0741, -0.4815,  0.4074])
+
     Source: Gregor et al. (2014); named so, and extended to categories, by Gu et al. (2016).
     """
 

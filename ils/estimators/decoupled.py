@@ -31,6 +31,21 @@ def decoupled_straight_through_gumbel(
         forward_temperature: ``tau_f > 0``.
         backward_temperature: ``tau_b > 0``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: a temperature is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.decoupled_straight_through_gumbel()
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Shah et al. (2024), from their description of the two passes: with a hard forward pass
     a temperature acts only if it divides the logits and not the noise.  Their second version
     leaves the noise out of the backward pass.

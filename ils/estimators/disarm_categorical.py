@@ -26,6 +26,19 @@ def disarm_categorical() -> Estimator:
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two evaluations an estimate.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.disarm_categorical()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
+        True
+
     Source: Dong, Mnih and Tucker (2021), the stick-breaking form, categories in the given order, as
     in the authors' published code.
     """

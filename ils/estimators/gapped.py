@@ -31,6 +31,20 @@ def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0
         gap: in units of the logits; ``None`` for ``-log(1 - pi_i) / pi_i``, the mean distance
             of the largest perturbed logit from the second largest, given the draw.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` or ``gap`` is not a positive finite number; at a
+            call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.gapped_straight_through()
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 0.2353,  0.3273, -0.5626])
+
     Source: Fan et al. (2022), as in the authors' published code.
     """
     check_positive("temperature", temperature)

@@ -23,6 +23,21 @@ def gumbel_softmax(*, temperature: float) -> Estimator:
     Args:
         temperature: ``tau > 0``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.gumbel_softmax(temperature=0.5)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Jang, Gu and Poole (2017); Maddison, Mnih and Teh (2017).
     """
     check_positive("temperature", temperature)
@@ -53,6 +68,21 @@ def straight_through_gumbel(*, temperature: float) -> Estimator:
 
     Args:
         temperature: ``tau > 0``.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.straight_through_gumbel(temperature=0.5)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
 
     Source: Jang, Gu and Poole (2017), section 2.2.
     """

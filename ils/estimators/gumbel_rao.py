@@ -29,6 +29,21 @@ def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
         temperature: ``tau > 0``.
         samples: how many conditional samples are averaged.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` less
+            than 1; at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.gumbel_rao(temperature=0.5)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Paulus, Maddison and Krause (2021), equations 9 and 10.  The noise is held when the
     derivative is taken, as their equation 7 has it; through the noise it would have another mean.
     """

@@ -21,6 +21,19 @@ def identity() -> Estimator:
     *Approximates* the gradient of ``L`` at the most likely category, not of ``E[L]``; *requires*
     the derivative of the loss; **biased**.  Nothing is random.  One evaluation an estimate.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.identity()
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([-0.6667,  0.3333,  0.3333])
+
     Source: Sahoo et al. (2023), with the projection onto the mean-free cost vectors.
     """
 

@@ -27,6 +27,21 @@ def implicit_mle(*, step_size: float) -> Estimator:
         step_size: ``lambda > 0``, in units of one over the gradient of the loss.  The published
             code does not divide by it.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.implicit_mle(step_size=0.5)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Niepert, Minervini and Franceschi (2021), and the authors' published code.
     """
     check_positive("step_size", step_size)

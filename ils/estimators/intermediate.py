@@ -42,6 +42,20 @@ def intermediate_loss_sampling(
         per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
             centred, a limit for ``alpha -> 0``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.intermediate_loss_sampling(step_size=0.05)
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 1.8111,  0.9667, -2.7778])
+
     Source: Shliselberg (2019), Algorithm 1.
     """
     check_positive("step_size", step_size)

@@ -29,6 +29,21 @@ def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
         temperature: ``tau > 0``.
         coefficient: ``c``, at least 0.  The authors learn both by the variance.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number, ``coefficient``
+            negative or not finite; at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.rebar()
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Tucker et al. (2017), appendix on categorical variables; Grathwohl et al. (2018).
     """
     check_positive("temperature", temperature)

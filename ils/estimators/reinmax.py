@@ -29,6 +29,20 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.  Other than 1,
             there is a bias for a linear loss too; the authors' code refuses less than 1.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.reinmax()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
+        True
+
     Source: Liu et al. (2023), as in the authors' published code.
     """
     check_positive("temperature", temperature)

@@ -60,6 +60,21 @@ def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
         surrogate: ``c``, of the same shapes as the loss.
         temperature: ``tau > 0``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.relax(loss)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
     Source: Grathwohl et al. (2018).
     """
     check_positive("temperature", temperature)

@@ -73,6 +73,19 @@ def score_function_running(*, decay: float = 0.9) -> Estimator:
     Args:
         decay: weight of the past, in ``[0, 1)``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``decay`` is not in ``[0, 1)``; at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.score_function_running()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
+        True
+
     Source: Williams (1992), there as reinforcement comparison.
     """
     check_fraction("decay", decay)

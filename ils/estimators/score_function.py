@@ -20,6 +20,19 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
     Args:
         baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.score_function()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
+        True
+
     Source: Glynn (1990); Williams (1992).
     """
 

@@ -34,6 +34,20 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
         per_step: divide by ``gamma``: the estimate then has the units of the loss.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.tensor([0.0, 0.5, 1.0])).bias
+        tensor([ 0.5873,  1.6954, -2.2826])
+
     Source: Peng, Thomson and Smith (2018); Mihaylova, Niculae and Martins (2020), and their
     published code.
     """

@@ -32,6 +32,20 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
         per_step: divide by ``gamma``: the estimate then has the units of the loss.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot_ce(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 1.3333,  1.3333, -2.6667])
+
     Source: Mihaylova, Niculae and Martins (2020), and their published code, which takes the
     derivative at ``pi``.
     """

@@ -27,6 +27,20 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
         per_step: divide by ``gamma``: the estimate then has the units of the loss.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot_eg(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 1.4225,  1.2450, -2.6675])
+
     Source: Mihaylova, Niculae and Martins (2020), and their published code.
     """
     check_positive("step_size", step_size)

@@ -26,6 +26,20 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.straight_through()
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([-0.0741,  0.4815, -0.4074])
+
     Source: Bengio, Leonard and Courville (2013), here with the softmax Jacobian; the temperature
     as in Liu et al. (2023).
     """

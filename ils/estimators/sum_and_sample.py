@@ -27,6 +27,20 @@ def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
         samples: ``k``, at least 2, at most the number of joint states.
         baseline: whether to subtract ``B``.
 
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``samples`` is less than 2, or at a call more than there are states;
+            at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.sum_and_sample()
+        >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
+        True
+
     Source: Kool, van Hoof and Welling (2020), the stochastic form, as in the authors' published
     code; with the likeliest states in place of drawn ones Liang et al. (2018).
     """
