@@ -140,11 +140,36 @@ inline bool any(Mask<T> mask) {
   return found;
 }
 
+// Across the lanes, halving each time: the chain of operations is short.
 template <class T>
 inline T largest(Vec<T> v) {
-  T top = v[0];
-  for (int k = 1; k < Lanes<T>::width; ++k) top = v[k] > top ? v[k] : top;
-  return top;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_reduce_max_ps((__m512)v);
+  } else {
+    return _mm512_reduce_max_pd((__m512d)v);
+  }
+#else
+  T lanes[Lanes<T>::width];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int half = Lanes<T>::width / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) {
+      lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
+    }
+  }
+  return lanes[0];
+#endif
+}
+
+inline double sum_of(Vec<double> v) {
+  constexpr int width = Lanes<double>::width;
+  double lanes[width];
+  std::memcpy(lanes, &v, sizeof v);
+#pragma GCC unroll 4
+  for (int half = width / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+  }
+  return lanes[0];
 }
 
 // Calls f(k, n) for each vector of a row: its first index, and how many entries it holds.
@@ -185,29 +210,28 @@ inline void store_n(T* to, Vec<T> v, N n) {
   }
 }
 
-// A sum that goes over to double every few vectors: as exact as doubles, and nearly as fast as T.
+// A sum in doubles, lane by lane.
 template <class T>
-struct Sum {
-  static constexpr int width = Lanes<T>::width;
-  double lanes[width] = {};
-  Vec<T> part{};
-  int count = 0;
+struct Sum;
 
-  inline void add(Vec<T> v) {
-    part += v;
-    if (++count == (sizeof(T) == 4 ? 8 : 1)) fold();
+template <>
+struct Sum<double> {
+  Vec<double> lanes{};
+  inline void add(Vec<double> v) { lanes += v; }
+  inline double total() const { return sum_of(lanes); }
+};
+
+template <>
+struct Sum<float> {
+  Vec<double> low{}, high{};
+  inline void add(Vec<float> v) {
+    typedef ILS_VECTOR(float, ILS_BYTES / 2) Half;
+    Half halves[2];
+    std::memcpy(halves, &v, sizeof v);
+    low += __builtin_convertvector(halves[0], Vec<double>);
+    high += __builtin_convertvector(halves[1], Vec<double>);
   }
-  inline void fold() {
-    for (int k = 0; k < width; ++k) lanes[k] += part[k];
-    part = Vec<T>{};
-    count = 0;
-  }
-  inline double total() {
-    fold();
-    double sum = 0;
-    for (int k = 0; k < width; ++k) sum += lanes[k];
-    return sum;
-  }
+  inline double total() const { return sum_of(low + high); }
 };
 
 // --- the exponential ------------------------------------------------------------------
@@ -312,8 +336,15 @@ void softmax_of(const T* x, T* probs, int64_t size, T top, T cutoff, T factor) {
 }
 
 template <class T>
-void multiply(T* x, int64_t size, T factor) {
-  each_vector<T>(size, [&](int64_t k, auto n) { store_n(x + k, load_n(x + k, n) * factor, n); });
+void scale(const T* x, T* to, int64_t size, T factor) {
+  each_vector<T>(size, [&](int64_t k, auto n) { store_n(to + k, load_n(x + k, n) * factor, n); });
+}
+
+template <class T>
+int64_t last_weight(const T* weights, int64_t size) {
+  int64_t k = size - 1;
+  while (k > 0 && !(weights[k] > 0)) --k;
+  return k;
 }
 
 // min {k : w_0 + ... + w_k > u * total}, in doubles.  Where rounding lets the sum fall short of the
@@ -326,9 +357,7 @@ int64_t search(const T* weights, int64_t size, double total, double uniform) {
     sum += weights[k];
     if (sum > point) return k;
   }
-  int64_t k = size - 1;
-  while (k > 0 && !(weights[k] > 0)) --k;
-  return k;
+  return last_weight(weights, size);
 }
 
 // Below which a weight counts as zero: a probability is then zero or a normal number.
@@ -358,9 +387,60 @@ struct Draw {
     return std::isfinite(top) && std::isfinite(total) && total > 0;
   }
 
+  // One block a row.  The search goes through eight rows at once and without branches: which
+  // category it is cannot be foreseen, and a wrong guess would hold up the row after.
+  template <class Z>
+  bool single_blocks(Z* z, int64_t begin, int64_t end) const {
+    constexpr int64_t group = 8;
+    T scratch[group * one_scan] = {};
+    bool good = true;
+    for (int64_t from = begin; from < end; from += group) {
+      const int64_t count = std::min(group, end - from);
+      T* w = probs && count == group ? probs + from * categories : scratch;
+      double total[group] = {};
+      for (int64_t j = 0; j < count; ++j) {
+        const T* x = logits + (from + j) * categories;
+        const T top = top_of(x, categories);
+        total[j] = weights_of<true>(x, w + j * categories, categories, top, cutoff);
+        good &= lawful(top, total[j]);
+      }
+      for (int64_t n = 0; n < points; ++n) {
+        double point[group] = {}, sum[group] = {};
+        int64_t index[group] = {};
+        for (int64_t j = 0; j < count; ++j) point[j] = uniform[(from + j) * points + n] * total[j];
+        for (int64_t k = 0; k < categories; ++k) {
+          for (int64_t j = 0; j < group; ++j) {
+            sum[j] += w[j * categories + k];
+            index[j] += sum[j] <= point[j];
+          }
+        }
+        if (z) {
+          Z* to = z + (n * rows + from) * categories;
+          std::memset((void*)to, 0, count * categories * sizeof(Z));
+        }
+        for (int64_t j = 0; j < count; ++j) {
+          const int64_t row = from + j, k = last_of(w + j * categories, index[j]);
+          at[n * rows + row] = k;
+          if (z) z[(n * rows + row) * categories + k] = 1;
+        }
+      }
+      if (!probs) continue;
+      for (int64_t j = 0; j < count; ++j) {
+        scale(w + j * categories, probs + (from + j) * categories, categories, (T)(1 / total[j]));
+      }
+    }
+    return good;
+  }
+
+  // The index, or the last entry with a weight where rounding let the sum fall short of the total.
+  int64_t last_of(const T* w, int64_t index) const {
+    return index < categories ? index : last_weight(w, categories);
+  }
+
   // Rows that fit a near cache: the weights are stored, then divided by their sum.
   template <class Z>
   bool short_rows(Z* z, int64_t begin, int64_t end) const {
+    if (levels == 1) return single_blocks(z, begin, end);
     std::vector<T> scratch(probs ? 0 : categories);
     std::vector<double> sums(blocks);
     bool good = true;
@@ -375,12 +455,16 @@ struct Draw {
       }
       good &= lawful(top, total);
       for (int64_t n = 0; n < points; ++n) {
-        const double* u = uniform + (row * points + n) * levels;
-        int64_t block = levels == 1 ? 0 : search(sums.data(), blocks, total, u[0]);
-        const T* inside = w + block * width;
-        mark(z, n, row, block * width + search(inside, size_of(block), sums[block], u[levels - 1]));
+        const double* u = uniform + (row * points + n) * 2;
+        const int64_t block = search(sums.data(), blocks, total, u[0]), first = block * width;
+        const int64_t k = first + search(w + first, size_of(block), sums[block], u[1]);
+        at[n * rows + row] = k;
+        if (!z) continue;
+        Z* to = z + (n * rows + row) * categories;
+        std::memset((void*)to, 0, categories * sizeof(Z));
+        to[k] = 1;
       }
-      if (probs) multiply(w, categories, (T)(1 / total));
+      if (probs) scale(w, w, categories, (T)(1 / total));
     }
     return good;
   }
@@ -437,15 +521,6 @@ struct Draw {
       }
     });
     return good;
-  }
-
-  template <class Z>
-  void mark(Z* z, int64_t n, int64_t row, int64_t k) const {
-    at[n * rows + row] = k;
-    if (!z) return;
-    Z* to = z + (n * rows + row) * categories;
-    std::memset((void*)to, 0, categories * sizeof(Z));
-    to[k] = 1;
   }
 
   template <class Z>
@@ -882,9 +957,8 @@ struct Sample : torch::autograd::Function<Sample> {
     }
     if (logits.scalar_type() == at::kBFloat16) probs = probs.to(at::kBFloat16);
     ctx->save_for_backward({at, by_law ? probs : Tensor(), mask});
-    auto& data = ctx->saved_data;
-    data["rule"] = std::vector<double>{(double)kind, step, (double)fisher, (double)relative, (double)centred};
-    data["draws"] = (int64_t)draws.size();
+    ctx->saved_data["step"] = step;
+    ctx->saved_data["rule"] = (int64_t)(kind + 4 * fisher + 8 * relative + 16 * centred + 32 * draws.size());
     return z;
   }
 
@@ -893,18 +967,19 @@ struct Sample : torch::autograd::Function<Sample> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &at = saved[0], &grad = grads[0];
     auto given = [](const Tensor& t) { return t.defined() ? std::optional<Tensor>(t) : std::nullopt; };
-    const auto rule = ctx->saved_data["rule"].toDoubleVector();
-    const int64_t kind = (int64_t)rule[0], draws = ctx->saved_data["draws"].toInt();
+    const double step = ctx->saved_data["step"].toDouble();
+    const int64_t rule = ctx->saved_data["rule"].toInt(), kind = rule % 4, draws = rule / 32;
+    const bool fisher = rule & 4, relative = rule & 8, centred = rule & 16;
     Tensor update;
     {
       at::AutoDispatchBelowAutograd below;
       if (kind == by_fisher_limit) {
         update = fisher_limit(grad, at, saved[1]);
       } else if (kind == by_sum) {
-        update = sum_normalized(grad, at, given(saved[1]), given(saved[2]), rule[1], rule[2] != 0,
-                                rule[3] != 0, rule[4] != 0);
+        update = sum_normalized(grad, at, given(saved[1]), given(saved[2]), step, fisher, relative,
+                                centred);
       } else {
-        update = projected(grad, at, given(saved[1]), given(saved[2]), rule[1], rule[4] != 0);
+        update = projected(grad, at, given(saved[1]), given(saved[2]), step, centred);
       }
       if (draws > 0) {
         std::vector<int64_t> axes(draws);
