@@ -54,10 +54,11 @@ def draw_index(probs: Tensor, generator: torch.Generator | None = None) -> Tenso
 def draw_indices(probs: Tensor, generator: torch.Generator | None, points: int) -> Tensor:
     r"""Draw categories from each row of distributions, exactly.
 
-    Up to 64 categories by :func:`inverse_cdf` of one uniform number in float64.  Above, in two
-    levels: a block of neighbours by its sum, then a category within the block by a second uniform
-    number.  The first level rounds a block's sum to the precision of ``probs``, as softmax rounded
-    each entry; no category becomes unreachable, as in a long scan in float32.
+    Up to 64 categories, or for so many draws that a scan of the row costs less, by
+    :func:`inverse_cdf` of one uniform number in float64.  Else in two levels: a block of neighbours
+    by its sum, then a category within the block by a second uniform number.  The first level
+    rounds a block's sum to the precision of ``probs``, as softmax rounded each entry; no category
+    becomes unreachable, as in a long scan in float32.
 
     Args:
         probs: distributions, ``(..., K)``.
@@ -69,9 +70,14 @@ def draw_indices(probs: Tensor, generator: torch.Generator | None, points: int) 
         holds NaN the index is ``K`` or more.
     """
     shape = (*probs.shape[:-1], points)
-    if probs.shape[-1] <= _ONE_SCAN:
+    if one_scan(probs.shape[-1], points):
         return _search(probs, _uniform64(shape, probs, generator))
     return _draw_in_blocks(probs, _uniform64((*shape, 2), probs, generator))
+
+
+def one_scan(categories: int, points: int) -> bool:
+    """Whether a draw takes one uniform number and a scan of the row, or two and two levels."""
+    return categories <= _ONE_SCAN or points * 32 > categories
 
 
 def _uniform64(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
