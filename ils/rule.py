@@ -201,12 +201,15 @@ def _general(
 ) -> Tensor:
     """The formulas of :mod:`ils.target`, for any normaliser and metric."""
     z = _one_hot(at, grad)
+    if mask is not None:
+        # A given draw can have a probability that underflows to zero: it is still where we are.
+        mask = mask & (z == 0)
     options = {
         "normalizer": rule.normalizer,
         "metric": rule.metric,
         "probs": probs if probs is None else probs.expand_as(grad),
         "keep_mass": rule.keep_mass,
-        "mask": mask if mask is None else mask.expand_as(grad),
+        "mask": mask,
     }
     size: float | Tensor = step
     if rule.relative:
@@ -217,6 +220,10 @@ def _general(
     update = z - target
     if probs is not None and not rule.centred:
         update = logits_gradient(target, probs, z)
+    elif isinstance(rule.normalizer, Normalizer):
+        # 1 - pi_D would lose the digits of a small step: the draw loses what the others gain.
+        gained = target.scatter(-1, at, 0).sum(-1, keepdim=True)
+        update = update.scatter(-1, at, gained)
     if mask is not None:
         update = update.masked_fill(mask, 0)
     return update / size if rule.relative else update
