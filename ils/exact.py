@@ -41,6 +41,8 @@ def expectation(loss: Loss, logits: Tensor) -> Tensor:
         >>> import torch, ils
         >>> ils.exact.expectation(lambda z: z[:, 0], torch.zeros(4))
         tensor(0.2500)
+
+    Source: the definition, summed over all states.
     """
     check_logits(logits)
     problems = batch_dims(loss, logits.detach())
@@ -49,7 +51,25 @@ def expectation(loss: Loss, logits: Tensor) -> Tensor:
 
 
 def gradient(loss: Loss, logits: Tensor) -> Tensor:
-    """Exact gradient of :func:`expectation` for the logits, of the shape of ``logits``."""
+    """Exact gradient of :func:`expectation` for the logits.
+
+    Args:
+        loss: see the head of this module.
+        logits: ``(*batch, *variables, K)``.
+
+    Returns:
+        ``(*batch, *variables, K)``, in the units of the loss.
+
+    Raises:
+        TypeError, ValueError: as :func:`expectation`.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.exact.gradient(lambda z: z[:, 0], torch.zeros(4))
+        tensor([ 0.1875, -0.0625, -0.0625, -0.0625])
+
+    Source: the derivative of :func:`expectation`, by autograd.
+    """
     check_logits(logits)
     leaf = logits.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -59,6 +79,8 @@ def gradient(loss: Loss, logits: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Moments:
     """Exact quality of an estimator; all sums run over all entries of a problem's logits.
+
+    Made by :func:`moments`, whose errors and example stand there.
 
     Attributes:
         gradient: the exact gradient of the expected loss, of the shape of the logits.
@@ -92,6 +114,9 @@ def moments(
             to 1, for estimators whose noise is continuous; the moments are then as exact as this
             quadrature.
 
+    Returns:
+        :class:`Moments`, of shapes ``(*batch, *variables, K)`` and ``(*batch)``.
+
     Raises:
         TypeError, ValueError: as :func:`expectation`; the noise has no finite support and there
             are no nodes; the estimator returns another shape than one estimate a node.
@@ -102,6 +127,8 @@ def moments(
         >>> quality = ils.exact.moments(ils.estimators.score_function(), loss, torch.zeros(3))
         >>> bool(quality.bias.abs().max() < 1e-6)
         True
+
+    Source: the definitions of the moments, summed over all noise.
     """
     check_logits(logits)
     logits = logits.detach()

@@ -38,10 +38,17 @@ class Normalizer:
         h: maps ``(..., K)`` to distributions of the same shape.
         vjp: maps a one-hot ``z`` and a gradient, both ``(..., K)``, to ``J_h(z)^T grad``.
 
+    Raises:
+        Nothing: what ``h`` and ``vjp`` do with bad input is theirs.
+
     Example:
         >>> import torch, ils
-        >>> ils.sum_normalize(torch.tensor([1.0, 3.0, -2.0]))
-        tensor([0.2500, 0.7500, 0.0000])
+        >>> square = lambda x: x.square() / x.square().sum(-1, keepdim=True)
+        >>> flat = ils.Normalizer("square", square, lambda z, grad: 0 * grad)
+        >>> flat(torch.tensor([1.0, 3.0]))
+        tensor([0.1000, 0.9000])
+
+    Source: this report, chapter "The construction", proposition "no smooth normaliser".
     """
 
     def __init__(
@@ -82,6 +89,15 @@ def pullback(normalizer: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) ->
 
     Raises:
         ValueError: a function changes the shape.
+
+    Example:
+        >>> import torch, ils
+        >>> from ils.simplex import pullback
+        >>> z, grad = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 2.0, 6.0])
+        >>> pullback(ils.sum_normalize, z, grad), pullback(ils.project_simplex, z, grad)
+        (tensor([0., 1., 5.]), tensor([-2., -1.,  3.]))
+
+    Source: Shliselberg (2019), Algorithm 1; :func:`torch.func.vjp`.
     """
     if isinstance(normalizer, Normalizer):
         return normalizer.vjp(z, grad)
@@ -113,6 +129,16 @@ def _clamp_and_normalize(x: Tensor) -> Tensor:
 
     Returns:
         Distributions, ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sum_normalize(torch.tensor([1.0, 3.0, -2.0]))
+        tensor([0.2500, 0.7500, 0.0000])
+
+    Source: Shliselberg (2019), Algorithm 1, clamped.
     """
     positive = x.clamp(min=0)
     return positive / positive.sum(-1, keepdim=True)
@@ -130,6 +156,16 @@ def _normalize(x: Tensor) -> Tensor:
 
     Returns:
         Rows that sum to 1, ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sum_normalize_unclamped(torch.tensor([1.0, 3.0, -2.0]))
+        tensor([ 0.5000,  1.5000, -1.0000])
+
+    Source: Shliselberg (2019), Algorithm 1.
     """
     x = x.masked_fill(x.isneginf(), 0)
     return x / x.sum(-1, keepdim=True)
@@ -150,6 +186,16 @@ def _project(x: Tensor) -> Tensor:
 
     Returns:
         Distributions, ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.project_simplex(torch.tensor([1.0, 1.5, -2.0]))
+        tensor([0.2500, 0.7500, 0.0000])
+
+    Source: Held, Wolfe and Crowder (1974); Michelot (1986); Duchi et al. (2008).
     """
     # Half precision cannot hold the cumulative sums of a long row.
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -40,6 +40,8 @@ def kl(p: Tensor, q: Tensor, *, eps: float = 0.0) -> Tensor:
         >>> import torch, ils
         >>> ils.squeeze.kl(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
         tensor(0.1438)
+
+    Source: Kullback and Leibler (1951); the guard is that of Shliselberg (2019).
     """
     check_distribution("p", p)
     check_distribution("q", q)
@@ -71,6 +73,9 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
         >>> p = torch.tensor([0.5, 0.5], dtype=torch.float64)
         >>> ils.squeeze.jensen_bound(p, p, n=1, eps=1e-8)
         tensor(8.5172, dtype=torch.float64)
+
+    Source: Shliselberg (2019) for ``n = 1``; the ladder in ``n`` is that of Burda, Grosse and
+    Salakhutdinov (2016), here for the divergence.
     """
     check_distribution("p", p)
     check_distribution("probs", probs)
@@ -90,7 +95,29 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
 
 
 def gap(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
-    """What the squeeze leaves open, ``L_n - KL_eps(p || probs)``, at least 0; ``(...)`` nats."""
+    """What the squeeze leaves open, ``L_n - KL_eps(p || probs)``.
+
+    Args:
+        p: the true distribution, ``(..., K)``.
+        probs: the model from which is drawn, ``(..., K)``.
+        n: number of draws that are averaged, at least 1.
+        eps: the guard inside the logarithms.
+
+    Returns:
+        ``(...)``, in nats; at least 0.
+
+    Raises:
+        TypeError, ValueError: as :func:`jensen_bound`.
+
+    Example:
+        >>> import torch, ils
+        >>> p = torch.tensor([0.5, 0.5], dtype=torch.float64)
+        >>> gaps = [ils.squeeze.gap(p, p, n=n, eps=0.01).item() for n in (1, 2, 100)]
+        >>> [round(gap, 3) for gap in gaps]
+        [1.624, 0.812, 0.005]
+
+    Source: the difference of :func:`jensen_bound` and :func:`kl`.
+    """
     return jensen_bound(p, probs, n=n, eps=eps) - kl(p, probs, eps=eps)
 
 
@@ -104,6 +131,19 @@ def transition(target_of: Callable[[Tensor], Tensor], categories: int) -> Tensor
 
     Returns:
         ``T``; a stochastic matrix if the targets lie on the simplex.
+
+    Raises:
+        TypeError, ValueError: ``categories`` is no count.
+
+    Example:
+        >>> import torch, ils
+        >>> grad = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        >>> step = lambda z: ils.target.intermediate_target(z, grad.expand_as(z), step_size=1.0)
+        >>> ils.squeeze.transition(step, 2)
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000]], dtype=torch.float64)
+
+    Source: this report, chapter "Fixed points".
     """
     check_count("categories", categories)
     return target_of(torch.eye(categories, dtype=torch.float64))
@@ -127,6 +167,8 @@ def stationary(matrix: Tensor) -> Tensor:
         >>> import torch, ils
         >>> ils.squeeze.stationary(torch.tensor([[0.5, 0.5], [0.25, 0.75]]))
         tensor([0.3333, 0.6667])
+
+    Source: the stationary distribution of a Markov chain, by its linear equations.
     """
     check_floating("matrix", matrix)
     if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:

@@ -22,8 +22,21 @@ def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
         logits: ``(*batch, *variables, K)``; only shape, type and device are used.
         batch_dims: how many leading axes of ``logits`` count problems and not variables.
 
+    Returns:
+        ``(K**n, *logits.shape)``, the last variable changing fastest.
+
     Raises:
-        ValueError: there are more than 2**22 states.
+        TypeError, ValueError: ``logits`` as in :func:`ils.sample`; more than 2**22 states.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.exact.states(torch.zeros(2, 2)).argmax(-1)
+        tensor([[0, 0],
+                [0, 1],
+                [1, 0],
+                [1, 1]])
+
+    Source: the Cartesian product.
     """
     check_logits(logits)
     batch, variables = logits.shape[:batch_dims], logits.shape[batch_dims:-1]
@@ -46,6 +59,21 @@ def probability(logits: Tensor, z: Tensor, batch_dims: int = 0) -> Tensor:
         logits: ``(*batch, *variables, K)``.
         z: one-hot, ``(D, *logits.shape)``.
         batch_dims: as in :func:`states`.
+
+    Returns:
+        ``(D, *batch)``.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from ils.states import probability, states
+        >>> logits = torch.zeros(2, 2)
+        >>> probability(logits, states(logits))
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+
+    Source: independence.
     """
     chosen = (logits.softmax(-1) * z).sum(-1)
     return chosen.flatten(1 + batch_dims).prod(-1) if chosen.dim() > 1 + batch_dims else chosen

@@ -60,7 +60,14 @@ def direction(
         ``Delta``, ``(..., K)``, in the units of ``grad``.
 
     Raises:
-        ValueError: the metric needs ``probs`` and there are none.
+        ValueError: the metric needs ``probs`` and there are none; the normaliser changes the shape.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import direction
+        >>> z, grad = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, -1.0, 2.0])
+        >>> direction(z, grad), direction(z, grad, keep_mass=True)
+        (tensor([ 0., -1.,  2.]), tensor([-1., -1.,  2.]))
 
     Source: Shliselberg (2019), Algorithm 1; ``metric`` and ``keep_mass`` are this report's.
     """
@@ -139,6 +146,17 @@ def intermediate_loss(target: Tensor, probs: Tensor) -> Tensor:
 
     Returns:
         ``(...)``; infinite where the target has mass and ``probs`` has none.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import intermediate_loss
+        >>> intermediate_loss(torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75]))
+        tensor(1.3863)
+
+    Source: Shliselberg (2019); the divergence is that of Kullback and Leibler (1951).
     """
     return (torch.special.xlogy(target, target) - torch.special.xlogy(target, probs)).sum(-1)
 
@@ -155,6 +173,18 @@ def logits_gradient(target: Tensor, probs: Tensor, z: Tensor) -> Tensor:
 
     Returns:
         ``(..., K)``, without unit.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import logits_gradient
+        >>> z, probs = torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75])
+        >>> logits_gradient(torch.tensor([0.5, 0.5]), probs, z)
+        tensor([-0.2500,  0.2500])
+
+    Source: Shliselberg (2019), Algorithm 1.
     """
     return probs * target.sum(-1, keepdim=True) - target
 
@@ -172,6 +202,18 @@ def centred_gradient(target: Tensor, probs: Tensor, z: Tensor) -> Tensor:
 
     Returns:
         ``(..., K)``, without unit.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import centred_gradient
+        >>> z, probs = torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75])
+        >>> centred_gradient(torch.tensor([0.5, 0.5]), probs, z)
+        tensor([ 0.5000, -0.5000])
+
+    Source: this report, chapter "The construction".
     """
     return z - target
 
@@ -191,6 +233,16 @@ def probs_gradient(target: Tensor, probs: Tensor, z: Tensor, *, eps: float = 1e-
 
     Returns:
         ``(..., K)``, without unit.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import torch
+        >>> from ils.target import probs_gradient
+        >>> z, probs = torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75])
+        >>> probs_gradient(torch.tensor([0.5, 0.5]), probs, z)
+        tensor([-2.0000, -0.6667])
 
     Source: the published code of Shliselberg (2019).
     """

@@ -32,6 +32,12 @@ class Estimator:
         biased: whether its expectation differs from the gradient, for some loss.
         differentiates: whether it needs the derivative of the loss.
 
+    Shape:
+        Logits ``(*batch, *variables, K)`` to estimates ``(D, *batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: at a call, see :meth:`Estimator.__call__`.
+
     Example:
         >>> import torch, ils
         >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
@@ -39,6 +45,8 @@ class Estimator:
         >>> estimator = ils.estimators.straight_through()
         >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
         torch.Size([5, 3])
+
+    Source: this report.
     """
 
     name: str
