@@ -280,10 +280,15 @@ inline Vec<T> exponential(Vec<T> t, T cutoff) {
 // --- the draw -------------------------------------------------------------------------
 
 // The widths of ils/draw.py, so that one uniform number means the same category there and here.
-constexpr int64_t one_scan = 64, long_row = 65536;
+constexpr int64_t short_row = 64, long_row = 65536;
+
+// How many uniform numbers a draw takes: one for the whole row, or one for a block and one within.
+inline int64_t levels_of(int64_t categories, int64_t points) {
+  return categories <= short_row || points * 32 > categories ? 1 : 2;
+}
 
 inline int64_t block_width(int64_t categories) {
-  if (categories <= one_scan) return categories;
+  if (categories <= short_row) return categories;
   return categories < 512 ? 32 : categories <= long_row ? 128 : 1024;
 }
 
@@ -347,17 +352,22 @@ int64_t last_weight(const T* weights, int64_t size) {
   return k;
 }
 
-// min {k : w_0 + ... + w_k > u * total}, in doubles.  Where rounding lets the sum fall short of the
-// total, the last entry with a weight: one of weight zero is never returned.
+// min {k : w_0 + ... + w_k > point}, in doubles; the point becomes what is left of it there.  Where
+// rounding lets the sum fall short, the last entry with a weight: one of weight zero never is it.
 template <class T>
-int64_t search(const T* weights, int64_t size, double total, double uniform) {
-  const double point = uniform * total;
+int64_t search(const T* weights, int64_t size, double& point) {
   double sum = 0;
   for (int64_t k = 0; k < size; ++k) {
+    const double before = sum;
     sum += weights[k];
-    if (sum > point) return k;
+    if (sum > point) {
+      point -= before;
+      return k;
+    }
   }
-  return last_weight(weights, size);
+  const int64_t last = last_weight(weights, size);
+  point = weights[last];
+  return last;
 }
 
 // Below which a weight counts as zero: a probability is then zero or a normal number.
@@ -378,7 +388,7 @@ struct Draw {
 
   const int64_t width = block_width(categories);
   const int64_t blocks = width ? (categories + width - 1) / width : 0;
-  const int64_t levels = categories <= one_scan ? 1 : 2;
+  const int64_t levels = levels_of(categories, points);
   const T cutoff = cutoff_for<T>(categories);
 
   int64_t size_of(int64_t block) const { return std::min(width, categories - block * width); }
@@ -392,7 +402,7 @@ struct Draw {
   template <class Z>
   bool single_blocks(Z* z, int64_t begin, int64_t end) const {
     constexpr int64_t group = 8;
-    T scratch[group * one_scan] = {};
+    T scratch[group * short_row] = {};
     bool good = true;
     for (int64_t from = begin; from < end; from += group) {
       const int64_t count = std::min(group, end - from);
@@ -440,7 +450,7 @@ struct Draw {
   // Rows that fit a near cache: the weights are stored, then divided by their sum.
   template <class Z>
   bool short_rows(Z* z, int64_t begin, int64_t end) const {
-    if (levels == 1) return single_blocks(z, begin, end);
+    if (categories <= short_row) return single_blocks(z, begin, end);
     std::vector<T> scratch(probs ? 0 : categories);
     std::vector<double> sums(blocks);
     bool good = true;
@@ -455,9 +465,11 @@ struct Draw {
       }
       good &= lawful(top, total);
       for (int64_t n = 0; n < points; ++n) {
-        const double* u = uniform + (row * points + n) * 2;
-        const int64_t block = search(sums.data(), blocks, total, u[0]), first = block * width;
-        const int64_t k = first + search(w + first, size_of(block), sums[block], u[1]);
+        const double* u = uniform + (row * points + n) * levels;
+        double point = u[0] * total;
+        const int64_t block = search(sums.data(), blocks, point), first = block * width;
+        if (levels == 2) point = u[1] * sums[block];
+        const int64_t k = first + search(w + first, size_of(block), point);
         at[n * rows + row] = k;
         if (!z) continue;
         Z* to = z + (n * rows + row) * categories;
@@ -502,11 +514,13 @@ struct Draw {
       }
       good &= lawful(top[row], totals[row]);
       for (int64_t n = 0; n < points; ++n) {
-        const double* u = uniform + (row * points + n) * 2;
-        const int64_t block = search(sum, blocks, totals[row], u[0]), first = block * width;
+        const double* u = uniform + (row * points + n) * levels;
+        double point = u[0] * totals[row];
+        const int64_t block = search(sum, blocks, point), first = block * width;
         const double total = weights_of<true>(
             logits + row * categories + first, inside.data(), size_of(block), top[row], cutoff);
-        const int64_t k = first + search(inside.data(), size_of(block), total, u[1]);
+        if (levels == 2) point = u[1] * total;
+        const int64_t k = first + search(inside.data(), size_of(block), point);
         at[n * rows + row] = k;
         if (z) z[(n * rows + row) * categories + k] = 1;
       }
@@ -544,7 +558,7 @@ std::tuple<Tensor, Tensor, Tensor> draw(const Tensor& logits, const Tensor& unif
   TORCH_CHECK(logits.dim() > 0 && logits.size(-1) > 0 && logits.is_floating_point(),
               "logits: expected a floating-point tensor with a category");
   const int64_t categories = logits.size(-1), rows = logits.numel() / categories;
-  const int64_t points = c10::multiply_integers(draws), levels = categories <= one_scan ? 1 : 2;
+  const int64_t points = c10::multiply_integers(draws), levels = levels_of(categories, points);
   TORCH_CHECK(uniform.scalar_type() == at::kDouble && uniform.numel() == rows * points * levels,
               "uniform: expected ", rows * points * levels, " numbers in float64");
   const Tensor x = logits.to(work_type(logits)).contiguous(), u = uniform.contiguous();
@@ -858,6 +872,9 @@ struct Inputs {
     size = g.size(-1);
     rows = g.numel() / size;
     TORCH_CHECK(at.scalar_type() == at::kLong && at.numel() == rows, "at: expected an index a row");
+    const int64_t* index_of = at.const_data_ptr<int64_t>();
+    TORCH_CHECK(std::all_of(index_of, index_of + rows, [&](int64_t i) { return 0 <= i && i < size; }),
+                "at: expected indices of categories");
     laws = masks = 1;
     if (law) {
       probs = law->to(grad.scalar_type()).contiguous();
@@ -946,7 +963,7 @@ struct Sample : torch::autograd::Function<Sample> {
     at::AutoDispatchBelowAutograd below;
     const int64_t points = c10::multiply_integers(draws);
     // The shape does not matter to the stream of numbers, only how many there are.
-    const int64_t categories = logits.size(-1), levels = categories <= one_scan ? 1 : 2;
+    const int64_t categories = logits.size(-1), levels = levels_of(categories, points);
     const Tensor uniform = at::rand({logits.numel() / categories * points * levels}, generator,
                                     at::TensorOptions(at::kDouble));
     const bool by_law = fisher || !centred || kind == by_fisher_limit;
