@@ -139,7 +139,7 @@ def check_positive(name: str, value: float) -> None:
     """Refuse what is not a positive finite real number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:
         raise ValueError(f"{name}: expected a positive finite number, got {value}")
 
 
@@ -147,7 +147,7 @@ def check_not_negative(name: str, value: float) -> None:
     """Refuse what is not zero or a positive finite real number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise ValueError(f"{name}: expected zero or a positive finite number, got {value}")
 
 

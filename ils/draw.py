@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ils.checks import eager
+
 __all__ = [
     "draw_index",
     "draw_indices",
@@ -23,7 +25,8 @@ def probabilities(logits: Tensor) -> Tensor:
     """Softmax of the last axis, in float32 for the half types: the law of the draw."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.softmax(-1, dtype=torch.float32)
-    if logits.shape[-1] < 16 and logits.numel() > 2048 and logits.device.type == "cpu":
+    # A compiler must not see the number of rows asked: it would make a program for each answer.
+    if eager() and logits.shape[-1] < 16 and logits.numel() > 2048 and logits.device.type == "cpu":
         # PyTorch's softmax works row by row, which does not pay for many short rows.
         weights = (logits - logits.amax(-1, keepdim=True)).exp_()
         return weights.div_(weights.sum(-1, keepdim=True))
@@ -81,12 +84,14 @@ def one_scan(categories: int, points: int) -> bool:
 
 
 def _uniform64(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is None:  # named, even None would keep sizes from being dynamic under a compiler
+        return torch.rand(shape, dtype=torch.float64, device=like.device)
     return torch.rand(shape, dtype=torch.float64, device=like.device, generator=generator)
 
 
 def _search(weights: Tensor, uniform: Tensor) -> Tensor:
     """Category of each of the points ``(..., n)`` in rows of weights ``(..., K)``; K if NaN."""
-    if weights.numel() < 4096:
+    if not eager() or weights.numel() < 4096:
         cumulative = weights.cumsum(-1, dtype=torch.float64)
     else:
         # In place: the memory of a second array of doubles would cost more than the sums.
