@@ -1,0 +1,163 @@
+"""Compiled and exported programs: they trace without a break, and compute what eager code does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from cases import close, distribution, eye, normal
+from rules import RULES, leaky
+from torch import Tensor, nn
+
+import ils
+
+# One of each way through ils.rule; to compile all combinations would take minutes.
+NAMES = [
+    "None-fisher-sum_normalize-relative",
+    "None-euclidean-sum_normalize_unclamped-relative",
+    "0.4-fisher-sum_normalize-relative",
+    "0.4-euclidean-sum_normalize-noisy",
+    "0.4-fisher-sum_normalize_unclamped-relative-mass",
+    "0.4-euclidean-project_simplex",
+    "0.4-fisher-project_simplex-relative",
+]
+pytestmark = [
+    # The compilers use parts of PyTorch and Python that are on their way out.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    """No test sees what another has compiled."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def gradient(function: Any, logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The draw of a function of the logits, and the gradient of a weighted sum of it."""
+    leaf = logits.clone().requires_grad_()
+    z = function(leaf)
+    (found,) = torch.autograd.grad((z * weights).sum(), leaf)
+    return z.detach(), found
+
+
+def agrees_with_eager(
+    z: Tensor, found: Tensor, logits: Tensor, weights: Tensor, options: dict[str, Any]
+) -> bool:
+    """Whether the draw is one-hot and the gradient that of eager code after the same draw."""
+    assert torch.equal(z, eye(z.shape[-1]).to(z.dtype)[z.argmax(-1)])
+    _, wanted = gradient(lambda x: ils.differentiable_draw(x, z, **options), logits, weights)
+    eps = torch.finfo(z.dtype).eps
+    # The sum that the unclamped form divides by can come near zero.
+    return close(found, wanted, 1e4 * eps * (1 + float(wanted.abs().max())))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_for_any_batch(name: str) -> None:
+    """Every rule traces in one graph, forward and backward, which serves batches of any size."""
+    options = RULES[name]
+    compiled = torch.compile(
+        lambda x: ils.sample(x, **options), backend="aot_eager", fullgraph=True, dynamic=True
+    )
+    torch._dynamo.config.error_on_recompile, before = True, torch._dynamo.config.error_on_recompile
+    try:
+        for rows in (6, 1500):
+            logits, weights = normal(rows, 4, seed=30), normal(rows, 4, seed=31)
+            z, found = gradient(compiled, logits, weights)
+            assert agrees_with_eager(z, found, logits, weights, options)
+            assert found.abs().max() > 1e-3
+    finally:
+        torch._dynamo.config.error_on_recompile = before
+
+
+def test_compiles_with_masks_draws_and_many_categories() -> None:
+    """Masks, several draws and rows that are drawn in blocks trace as well."""
+    mask = torch.arange(100) % 3 == 0
+    compiled = torch.compile(
+        lambda x: ils.sample(x, mask=mask, draws=(2, 3)), backend="aot_eager", fullgraph=True
+    )
+    logits, weights = normal(5, 100, seed=32), normal(2, 3, 5, 100, seed=33)
+    z, found = gradient(compiled, logits, weights)
+    assert z.shape == (2, 3, 5, 100)
+    assert not z[..., mask].any()
+    assert not found[:, mask].any()
+    assert agrees_with_eager(z, found, logits.masked_fill(mask, -torch.inf), weights, {})
+
+
+def test_compiles_a_normaliser_of_ones_own() -> None:
+    """A map of one's own, whose derivative autograd gives, traces as well."""
+    options = {"step_size": 0.3, "normalizer": leaky}
+    compiled = torch.compile(
+        lambda x: ils.sample(x, **options), backend="aot_eager", fullgraph=True
+    )
+    logits, weights = normal(6, 4, seed=34), normal(6, 4, seed=35)
+    z, found = gradient(compiled, logits, weights)
+    assert agrees_with_eager(z, found, logits, weights, options)
+
+
+def test_compiles_by_inductor() -> None:
+    """The default compiler's own code gives draws of the law and the gradient of eager code."""
+    compiled = torch.compile(ils.sample, fullgraph=True, dynamic=True)
+    logits, weights = normal(400, 5, seed=36), normal(400, 5, seed=37)
+    z, found = gradient(compiled, logits, weights)
+    assert agrees_with_eager(z, found, logits, weights, {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(38)
+        probs = distribution(5, seed=39)
+        z = compiled(probs.log().expand(20_000, 5))
+    # Five standard errors, one entry in a million; a tenth of the odds would be three times that.
+    error = (z.mean(0) - probs).abs() / (probs * (1 - probs) / 20_000).sqrt()
+    assert error.max() < 5
+
+
+def test_compiles_a_look_up() -> None:
+    """Index and look-up trace, and the gradients are those of the one-hot product."""
+
+    def looked_up(logits: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        index = ils.sample_index(logits)
+        return index, ils.embedding(index, table, logits)
+
+    compiled = torch.compile(looked_up, backend="aot_eager", fullgraph=True, dynamic=True)
+    for rows in (6, 11):
+        logits = normal(rows, 4, seed=40).requires_grad_()
+        table, weights = normal(4, 3, seed=41).requires_grad_(), normal(rows, 3, seed=42)
+        index, out = compiled(logits, table)
+        found = torch.autograd.grad((out**2 * weights).sum(), (logits, table))
+        z = ils.differentiable_draw(logits, eye(4)[index])
+        wanted = torch.autograd.grad(((z @ table) ** 2 * weights).sum(), (logits, table))
+        for one, other in zip(found, wanted, strict=True):
+            assert close(one, other)
+
+
+def test_compiles_in_a_model() -> None:
+    """A model with the module in it trains in one graph."""
+    model = nn.Sequential(nn.Linear(3, 4), ils.Sampler(), nn.Linear(4, 1)).double()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled(normal(7, 3, seed=43)).pow(2).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    assert model[0].weight.grad.abs().max() > 0
+
+
+def test_exports() -> None:
+    """A model with the module in it is exported, saved program and all, and draws when it runs."""
+    model = nn.Sequential(nn.Linear(3, 4), ils.Sampler())
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(model, (torch.randn(5, 3),), dynamic_shapes={"input": {0: batch}})
+    run = program.module()
+    for rows in (2, 5, 64):
+        z = run(torch.ones(rows, 3))
+        assert torch.equal(z, torch.eye(4)[z.argmax(-1)])
+    assert len(z.argmax(-1).unique()) > 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(44)
+        one = run(torch.ones(64, 3))
+        torch.manual_seed(44)
+        assert torch.equal(run(torch.ones(64, 3)), one)
+        assert not torch.equal(run(torch.ones(64, 3)), one)
