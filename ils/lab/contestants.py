@@ -1,0 +1,149 @@
+"""What is timed against what: ways from logits to a draw, or to something that stands for one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import ils
+
+__all__ = ["CONTESTANTS", "GUMBEL", "ILS", "LOSS", "Contestant", "contestant"]
+
+GUMBEL = "Gumbel-Softmax, hard"
+LOSS = "the loss alone"
+_STEP = 0.1
+
+Operator = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to draw, and where it takes part.
+
+    Attributes:
+        name: as in the tables.
+        group: ``gumbel``, ``straight-through``, ``projection``, ``floor`` or ``ils``.
+        prepare: from logits, whatever is not to be timed; returns the operator on logits.
+        draws: whether its result is one-hot.
+        compiled: whether it is timed compiled as well.
+        kernel: whether ``ils.kernel`` can serve it.
+        types: the types of number that it takes part in.
+    """
+
+    name: str
+    group: str
+    prepare: Callable[[Tensor], Operator]
+    draws: bool = True
+    compiled: bool = False
+    kernel: bool = False
+    types: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+
+    def fits(self, dtype: torch.dtype, mode: str) -> bool:
+        """Whether it takes part with this type and in this mode."""
+        if dtype not in self.types or (self.group == "projection" and not _has_entmax()):
+            return False
+        return {"eager": True, "compiled": self.compiled, "kernel": self.kernel}[mode]
+
+
+def _has_entmax() -> bool:
+    return importlib.util.find_spec("entmax") is not None
+
+
+def _gumbel(x: Tensor, hard: bool) -> Tensor:
+    return F.gumbel_softmax(x, hard=hard)
+
+
+def _gumbel_with_noise(like: Tensor) -> Operator:
+    """The hard operator of PyTorch, line by line, with its noise drawn beforehand."""
+    generator = torch.Generator().manual_seed(0)
+    noise = -torch.empty_like(like).detach().exponential_(generator=generator).log()
+
+    def operator(x: Tensor) -> Tensor:
+        soft = (x + noise).softmax(-1)
+        index = soft.max(-1, keepdim=True)[1]
+        hard = torch.zeros_like(x).scatter_(-1, index, 1.0)
+        return hard - soft.detach() + soft
+
+    return operator
+
+
+def _torch_distribution(x: Tensor) -> Tensor:
+    # Without its checks, which read the draw twice more.
+    return torch.distributions.OneHotCategoricalStraightThrough(
+        logits=x, validate_args=False
+    ).rsample()
+
+
+def _straight_through(x: Tensor) -> Tensor:
+    probs = x.softmax(-1)
+    z = torch.zeros_like(probs).scatter_(-1, torch.multinomial(probs.detach(), 1), 1)
+    return z + probs - probs.detach()
+
+
+def _reinmax(x: Tensor) -> Tensor:
+    """ReinMax as its authors published it, at temperature 1."""
+    probs = x.softmax(-1)
+    index = torch.multinomial(probs.detach(), 1)
+    z = torch.zeros_like(probs).scatter_(-1, index, 1.0)
+    middle = (z + probs) / 2
+    middle = ((middle.log() - x).detach() + x).softmax(-1)
+    estimate = 2 * middle - 0.5 * probs
+    return estimate - estimate.detach() + z
+
+
+def _sparsemax(like: Tensor) -> Operator:
+    from entmax import sparsemax
+
+    return partial(sparsemax, dim=-1)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    return x.softmax(-1)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+def _plain(operator: Operator) -> Callable[[Tensor], Operator]:
+    return lambda like: operator
+
+
+_NOTE = {"step_size": _STEP, "metric": ils.metric.euclidean, "relative": False}
+
+ILS = {
+    "ILS": partial(ils.sample),
+    "ILS, sum-normalised": partial(ils.sample, **_NOTE, centred=False),
+    "ILS, sum-normalised, centred": partial(ils.sample, **_NOTE),
+    "ILS, projected": partial(ils.sample, **_NOTE, normalizer=ils.project_simplex),
+}
+"""The forms of :func:`ils.sample` that are timed: its default, the note's, and two more."""
+
+CONTESTANTS = (
+    Contestant(GUMBEL, "gumbel", _plain(partial(_gumbel, hard=True)), compiled=True),
+    Contestant("Gumbel-Softmax, soft", "gumbel", _plain(partial(_gumbel, hard=False)), draws=False),
+    Contestant("Gumbel-Softmax, noise given", "gumbel", _gumbel_with_noise),
+    Contestant("OneHotCategoricalStraightThrough", "straight-through", _plain(_torch_distribution)),
+    Contestant("straight-through", "straight-through", _plain(_straight_through)),
+    Contestant("ReinMax, as published", "straight-through", _plain(_reinmax)),
+    # In bfloat16 its cumulative sums are too coarse to find the threshold.
+    Contestant("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
+    Contestant("softmax", "floor", _plain(_softmax), draws=False, compiled=True),
+    Contestant(LOSS, "floor", _plain(_itself), draws=False),
+    *(
+        Contestant(name, "ils", _plain(f), compiled="centred" not in name, kernel=True)
+        for name, f in ILS.items()
+    ),
+)
+
+
+def contestant(name: str) -> Contestant:
+    """The contestant of this name."""
+    (found,) = [c for c in CONTESTANTS if c.name == name]
+    return found

@@ -1,0 +1,114 @@
+"""Figures of the chapter "What a draw costs"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+__all__ = ["growth", "memory", "ratios"]
+
+_LOOKS = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
+    """Times faster than the hard Gumbel-Softmax over the grid, with quartiles.
+
+    Args:
+        curves: index (name, shape), columns ``ratio``, ``low`` and ``high``; shapes in order.
+        ax: the axes.
+    """
+    names = list(dict.fromkeys(curves.index.get_level_values("name")))
+    for position, name in enumerate(names):
+        part = curves.loc[name]
+        errors = [part["ratio"] - part["low"], part["high"] - part["ratio"]]
+        ax.errorbar(
+            range(len(part)),
+            part["ratio"],
+            yerr=errors,
+            label=name,
+            color=_color(position, len(names)),
+            linestyle=_LOOKS[position],
+            marker=_MARKS[position],
+            markersize=4,
+            elinewidth=1,
+        )
+        ax.set_xticks(range(len(part)), part.index, rotation=20)
+    ax.axhline(1, color="0.5", linewidth=1)
+    ax.set_yscale("log")
+    ax.set_xlabel("batch × categories")
+    ax.set_ylabel("times faster than Gumbel-Softmax, hard")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def growth(curves: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Time of a call: as the categories grow at a fixed number of entries, and as the batch grows.
+
+    Args:
+        curves: index (panel, name, x), column ``seconds``; the last name is the limit, in grey.
+        axes: one a panel.
+    """
+    panels = list(dict.fromkeys(curves.index.get_level_values("panel")))
+    for ax, panel in zip(axes, panels, strict=True):
+        part = curves.loc[panel]
+        names = list(dict.fromkeys(part.index.get_level_values("name")))
+        for position, name in enumerate(names):
+            curve = part.loc[name, "seconds"]
+            limit = position == len(names) - 1
+            ax.plot(
+                curve.index,
+                curve * 1e3,
+                label=name,
+                color="0.5" if limit else _color(position, len(names)),
+                linestyle=_LOOKS[position],
+                marker=None if limit else _MARKS[position],
+                markersize=3.5,
+            )
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_title(panel)
+    axes[0].set_ylabel("milliseconds a call")
+    axes[0].set_xlabel("categories")
+    for ax in axes[1:]:
+        ax.set_xlabel("batch")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    return axes
+
+
+def memory(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Peak memory in units of the logits, a row a contestant, a mark a shape.
+
+    Args:
+        table: index (dtype, name), columns are shapes.
+        axes: one a type, sharing the rows.
+    """
+    types = list(dict.fromkeys(table.index.get_level_values("dtype")))
+    for ax, dtype in zip(axes, types, strict=True):
+        part = table.loc[dtype]
+        for position, shape in enumerate(part.columns):
+            ax.plot(
+                part[shape],
+                part.index,
+                linestyle="none",
+                marker=_MARKS[position],
+                color=_color(position, len(part.columns)),
+                markerfacecolor="none" if position else None,
+                markersize=5 + 2 * position,
+                label=shape,
+            )
+        ax.set_xlim(left=0)
+        ax.grid(axis="y", color="0.9")
+        ax.set_title(dtype)
+        ax.set_xlabel("peak / size of the logits")
+    axes[0].invert_yaxis()
+    axes[-1].legend(title="batch × categories", fontsize="small")
+    return axes
+
+
+def _color(position: int, count: int) -> tuple[float, float, float]:
+    return sns.color_palette("colorblind", max(count, 1))[position]

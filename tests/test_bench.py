@@ -1,0 +1,283 @@
+"""The benchmark without its clock: who takes part, what is recorded, what is computed from it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from ils.lab import bench, cost, footprint, machine, records, targets
+from ils.lab.contestants import CONTESTANTS, GUMBEL, ILS, LOSS, Contestant, contestant
+
+TINY = bench.Plan(repeats=2, budget=0.0, compiled=(), threads=(1,))
+SHAPE = (5, 7)
+
+each = pytest.mark.parametrize("one", CONTESTANTS, ids=lambda one: one.name)
+
+
+# --- the contestants -------------------------------------------------------------------------
+
+
+@each
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_contestants_give_draws_and_gradients(one: Contestant, dtype: torch.dtype) -> None:
+    """Draws are one-hot up to the rounding of ``z + p - p``; gradients have the logits' shape."""
+    if not one.fits(dtype, "eager"):
+        pytest.skip("does not take part")
+    x, w = bench.inputs(SHAPE, dtype, seed=3)
+    z = one.prepare(x)(x)
+    assert z.shape == SHAPE
+    assert z.dtype == dtype
+    if one.draws:
+        distance = torch.minimum(z.abs(), (z - 1).abs()).max()
+        assert distance <= 2 * torch.finfo(dtype).eps
+        assert (z.round().sum(-1) == 1).all()
+    gradient = bench.call(one, x, w)()
+    assert isinstance(gradient, Tensor)
+    assert gradient.shape == SHAPE
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+def test_the_loss_alone_hands_back_its_weights() -> None:
+    """So a call is what it says: forward, ``(z * w).sum()``, backward."""
+    x, w = bench.inputs(SHAPE, torch.float32, seed=3)
+    gradient = bench.call(contestant(LOSS), x, w)()
+    assert isinstance(gradient, Tensor)
+    assert torch.equal(gradient, w)
+
+
+def test_gumbel_with_its_noise_given_is_gumbel() -> None:
+    """With the same noise: the same draw and the same gradient as PyTorch's operator."""
+    x, w = bench.inputs(SHAPE, torch.float32, seed=3)
+    given = contestant("Gumbel-Softmax, noise given").prepare(x)
+    noise = -torch.empty_like(x).exponential_(generator=torch.Generator().manual_seed(0)).log()
+    soft = (x + noise).softmax(-1)
+    assert torch.equal(given(x).argmax(-1), soft.argmax(-1))
+    expected = torch.autograd.grad((soft * w).sum(), x)[0]
+    torch.testing.assert_close(torch.autograd.grad((given(x) * w).sum(), x)[0], expected)
+
+
+def test_names_and_modes() -> None:
+    """Names are unique; every form of the operator takes part with the kernel, Gumbel never."""
+    assert max(Counter(one.name for one in CONTESTANTS).values()) == 1
+    assert all(contestant(name).fits(torch.float32, "kernel") for name in ILS)
+    assert not contestant(GUMBEL).fits(torch.float32, "kernel")
+    assert contestant(GUMBEL).fits(torch.bfloat16, "compiled")
+    assert not contestant("sparsemax").fits(torch.bfloat16, "eager")
+
+
+# --- the records -----------------------------------------------------------------------------
+
+
+def test_grid_growth_and_memory_have_their_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row a contestant and cell, with the copies; median between the quartiles."""
+    monkeypatch.setattr(bench, "LARGE", (1, 64))
+    before = torch.get_num_threads()
+    grid = bench.grid(TINY, shapes=((2, 3),), types=("float32",))
+    assert torch.get_num_threads() == before
+    assert grid.index.names == ["dtype", "threads", "batch", "categories", "mode", "contestant"]
+    assert list(grid.columns) == ["median", "low", "high", "repeats", "inner"]
+    eager = grid.xs("eager", level="mode")
+    names = {one.name for one in CONTESTANTS if one.fits(torch.float32, "eager")}
+    assert set(eager.index.get_level_values("contestant")) == names | {cost.COPY, cost.LARGE_COPY}
+    assert (grid["low"] <= grid["median"]).all()
+    assert (grid["median"] <= grid["high"]).all()
+    assert (grid["low"] > 0).all()
+
+    growth = bench.growth(TINY, largest=40)
+    assert growth.index.names == ["sweep", "batch", "categories", "mode", "contestant"]
+    assert list(growth.columns) == list(grid.columns)
+    assert {(10, 4), (4, 10), (1, 32)} <= set(growth.loc["categories"].index.droplevel([2, 3]))
+
+    memory = bench.memory(TINY, shapes=((2, 3),), types=("float32",))
+    assert memory.index.names == ["dtype", "batch", "categories", "mode", "contestant"]
+    assert list(memory.columns) == ["peak", "saved"]
+    assert (memory["peak"] >= 2 * 3 * 4).all()  # the gradient at least
+
+
+def test_main_writes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the machine and the plan in the configuration; a part that is unknown is refused."""
+    monkeypatch.setattr(bench, "PARTS", {"bench-memory": lambda plan: table(plan.repeats)})
+    monkeypatch.setattr(bench, "keep_heap", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--folder", str(tmp_path)])
+    bench.main()
+    about = records.read("bench-memory", tmp_path).provenance["configuration"]
+    assert about["plan"]["repeats"] == bench.QUICK.repeats
+    assert {"seed", "processor", "cores", "cache_bytes", "kernel", "heap_kept"} <= set(about)
+    monkeypatch.setattr(sys, "argv", ["bench", "nothing"])
+    with pytest.raises(SystemExit):
+        bench.main()
+
+
+def table(value: float) -> pd.DataFrame:
+    return pd.DataFrame({"value": [value]}, index=pd.Index(["a"], name="name"))
+
+
+def test_the_full_plan_keeps_to_what_was_asked() -> None:
+    """At least 11 repeats, one and two threads; turns of at most 50 ms beyond a single call."""
+    assert bench.FULL.repeats >= 11
+    assert bench.FULL.threads == (1, 2)
+    assert 0.02 <= bench.FULL.budget <= 0.05
+    assert {dtype for dtype, _ in bench.FULL.compiled} == set(bench.TYPES)
+
+
+def test_machine_is_named() -> None:
+    about = machine.describe_machine()
+    assert about["processor"]
+    assert about["cores"] >= 1
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def test_peak_of_a_known_operation() -> None:
+    """Two results alive at once, one freed, and one within an operation: counted as they are."""
+    x = torch.ones(10_000)
+    size = x.numel() * 4
+
+    def two_then_one() -> Tensor:
+        first = x + x
+        second = first + first
+        del first
+        return second.sum()
+
+    assert footprint.peak(lambda: x + x) == size
+    assert size * 2 <= footprint.peak(two_then_one) <= size * 2 + 64
+    assert footprint.peak(lambda: x.add_(x)) == 0
+    # Backward of x * x: the result of the sum's backward, and the two products.
+    y = torch.ones(10_000, requires_grad=True)
+    used = footprint.peak(lambda: torch.autograd.grad((y * y).sum(), y))
+    assert 2 * size <= used <= 3 * size + 64
+
+
+def test_saved_of_a_known_operation() -> None:
+    """Softmax keeps its result; multiplication by a known tensor keeps nothing of its own."""
+    x, w = bench.inputs((10, 100), torch.float32, seed=1)
+    assert footprint.saved(lambda: x.softmax(-1), (x, w)) == 4000
+    assert footprint.saved(lambda: x * w, (x, w)) == 0
+    assert footprint.saved(lambda: x.exp().exp(), (x, w)) == 8000
+
+
+# --- what is computed ------------------------------------------------------------------------
+
+
+def made_up(default: float = 1.0, total: float = 2.0, projected: float = 5.0) -> pd.DataFrame:
+    """A grid on which Gumbel takes 10 s a call on every shape, the loss 0.5, a copy 0.25."""
+    names = {GUMBEL: 10.0, "ILS": default, "ILS, sum-normalised": total}
+    names |= {"ILS, projected": projected, LOSS: 0.5, cost.COPY: 0.25}
+    rows = {
+        ("float32", 2, *shape, "eager", name): (value, value * 0.8, value * 1.25)
+        for shape in cost.SHAPES
+        for name, value in names.items()
+    }
+    # A bandwidth of 16 bytes a second: the traffic of B x K entries takes B * K seconds.
+    rows["float32", 2, 1, 100, "eager", cost.LARGE_COPY] = (100.0, 100.0, 100.0)
+    levels = ["dtype", "threads", "batch", "categories", "mode", "contestant"]
+    index = pd.MultiIndex.from_tuples(rows, names=levels)
+    return pd.DataFrame(list(rows.values()), index=index, columns=["median", "low", "high"])
+
+
+def made_up_memory() -> pd.DataFrame:
+    rows = {
+        ("float32", *shape, "eager", name): 4 * shape[0] * shape[1] * units + extra
+        for shape in cost.SHAPES
+        for name, units, extra in ((GUMBEL, 5, 0), ("ILS", 3, 4), ("ILS, sum-normalised", 4, 0))
+    }
+    levels = ["dtype", "batch", "categories", "mode", "contestant"]
+    index = pd.MultiIndex.from_tuples(rows, names=levels)
+    return pd.DataFrame({"peak": list(rows.values())}, index=index)
+
+
+def test_ratios() -> None:
+    """The median of the one over the median of the other, in the same cell."""
+    rows = cost.cell(made_up(default=4.0))
+    ratios = cost.against(rows)
+    assert ratios.loc[64, 10, "eager", "ILS"] == 2.5
+    assert ratios.loc[1, 1_000_000, "eager", GUMBEL] == 1
+    assert cost.span(ratios, "eager", "ILS, projected") == (2, 2)
+    curve = cost.ratio_curves(rows, {"d": ("eager", "ILS"), "absent": ("kernel", "ILS")})
+    assert list(dict.fromkeys(curve.index.get_level_values("name"))) == ["d"]
+    assert curve.loc[("d", "64 × 10")].round(9).tolist() == [2.5, 2.0, 3.125]
+
+
+def test_limits() -> None:
+    """Bytes over bandwidth; the loss is taken off before."""
+    grid = made_up(default=640.5)
+    assert cost.bandwidth(grid) == 16
+    assert cost.traffic(64, 10) == 16 * 640
+    over = cost.over_limit(grid).loc[64, 10, "eager", "ILS"]
+    assert over["memory"] == pytest.approx(1)
+    assert over["copy"] == pytest.approx(640 / 0.25)
+
+
+def test_multiples_of_the_logits() -> None:
+    units = cost.multiples(made_up_memory())
+    assert units.loc["float32", 1, 1_000_000, "eager", "ILS, sum-normalised"] == 4
+
+
+def test_targets_are_complete() -> None:
+    """One number a shape, in the order of the grid, of contestants that take part."""
+    for target in targets.TARGETS:
+        assert len(target.asked) == len(cost.SHAPES) == 7
+        assert contestant(target.contestant).fits(torch.float32, target.mode)
+        assert target.quantity in ("speed", "slowdown", "memory", "limit")
+        asked = [shape for shape, a in zip(cost.SHAPES, target.asked, strict=True) if a == a]
+        wide = [shape for shape in cost.SHAPES if shape[1] >= 1000]
+        assert asked == (wide if target.quantity == "limit" else list(cost.SHAPES))
+    names = [target.name for target in targets.TARGETS]
+    assert len(names) == len(set(names))
+
+
+def test_targets_are_checked() -> None:
+    """Met, missed and not measured are told apart, and what is missed is named."""
+    checked = targets.check(made_up(default=2.5), made_up_memory())
+    total = checked.xs("eager, sum-normalised")
+    assert total["measured"].tolist() == [5.0] * 7
+    assert total["met"].tolist() == [True, True, False, False, False, False, False]
+    slower = checked.xs("eager, default over sum-normalised")
+    assert slower["measured"].tolist() == [1.25] * 7
+    assert not slower["met"].any()
+    assert checked.xs("memory, default")["met"].all()  # four bytes over 0.6 do not decide
+    assert not checked.xs("memory, sum-normalised")["met"].any()
+    assert checked.xs("kernel, default")["measured"].isna().all()
+    assert targets.count(checked, "eager, sum") == (2, 7)
+    assert targets.count(checked, "kernel") == (0, 0)
+    lines = targets.misses(checked)
+    assert "eager, sum-normalised, 256 × 1,000: 5.00, asked at least 10, 50% short" in lines
+    assert len(lines) == 5 + 5 + 7 + 7
+    shown = targets.summary(checked)
+    assert shown.loc["eager, sum-normalised", "64 × 10"] == "5 (≥ 1)"
+    assert shown.loc["eager, sum-normalised", "64 × 10,000"] == "5 (≥ 15) ✗"
+    assert shown.loc["kernel, default", "64 × 10"] == "– (≥ 2.5)"
+    assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
+
+
+def test_tables_for_the_page() -> None:
+    """One column a shape, in the order of the grid; microseconds; ratios by mode."""
+    grid = made_up(default=4.0)
+    shown = cost.times(cost.cell(grid))
+    assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
+    assert shown.loc[("ILS", "eager"), "64 × 10"] == "4,000,000 [3,200,000, 5,000,000]"
+    ratios = cost.modes(grid, ("ILS",))
+    assert ratios.loc[("ILS", "eager", "float32", 2), "64 × 10"] == "2.5"
+
+
+def test_growth_curves() -> None:
+    rows = {
+        ("categories", 10, 4, "eager", "ILS"): 3.0,
+        ("batch", 2, 10, "eager", "ILS"): 5.0,
+        ("batch", 2, 100, "eager", "ILS"): 7.0,
+    }
+    levels = ["sweep", "batch", "categories", "mode", "contestant"]
+    index = pd.MultiIndex.from_tuples(rows, names=levels)
+    growth = pd.DataFrame({"median": list(rows.values())}, index=index)
+    curves = cost.growth_curves(growth, {"d": ("eager", "ILS")}, bandwidth=16.0)
+    assert curves.loc[("a million entries", "d", 4), "seconds"] == 3
+    assert curves.loc[("100 categories", "d", 2), "seconds"] == 7
+    assert curves.loc[("10 categories", "traffic of the memory", 2), "seconds"] == 20
