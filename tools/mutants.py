@@ -37,6 +37,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     "core": (
         ["simplex", "target", "metric", "exact", "squeeze", "states", "checks"],
         [
+            "tests/test_checks.py",
             "tests/test_core_details.py",
             "tests/test_simplex.py",
             "tests/test_target.py",
@@ -51,6 +52,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_operator_details.py",
             "tests/test_draw.py",
             "tests/test_rule.py",
+            "tests/test_refusals.py",
+            "tests/test_properties.py",
             "tests/test_operator.py",
             "tests/test_exactness.py",
             "tests/test_invariance.py",
