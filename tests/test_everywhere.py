@@ -1,0 +1,325 @@
+"""ils.sample in the company it keeps in PyTorch: transforms, precision, memory, processes."""
+
+from __future__ import annotations
+
+import copy
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import close, distribution, generator, normal
+from rules import COMBINATIONS, RULES, leaky
+from torch import Tensor, nn
+from torch.func import grad, jacrev, vmap
+from torch.utils.checkpoint import checkpoint
+
+import ils
+
+each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
+
+
+def update(z: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
+    """Gradient for the logits of a cubic loss of a draw."""
+    return torch.autograd.grad(((z - 0.3) ** 3 * weights).sum(), logits)[0]
+
+
+@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_gradients_per_example(options: dict[str, Any]) -> None:
+    """vmap(grad(...)) gives each example the gradient that it has alone after the same draw."""
+    logits, weights = normal(6, 4, seed=1), normal(6, 4, seed=2)
+
+    def loss(row: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        z = ils.sample(row, **options)
+        return ((z - 0.3) ** 3 * weight).sum(), z
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        found, z = vmap(grad(loss, has_aux=True), randomness="different")(logits, weights)
+    leaf = logits.clone().requires_grad_()
+    wanted = update(ils.differentiable_draw(leaf, z, **options), leaf, weights)
+    assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
+
+
+@pytest.mark.parametrize("categories", [4, 100])
+def test_randomness_under_vmap(categories: int) -> None:
+    """'error' refuses, 'same' draws from the same numbers, 'different' from independent ones."""
+    logits = normal(categories, seed=4).expand(200, -1)
+    for function in (ils.sample, ils.sample_index):
+        with pytest.raises(RuntimeError, match="randomness error mode"):
+            vmap(function)(logits)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            same = vmap(function, randomness="same")(logits)
+            different = vmap(function, randomness="different")(logits)
+        assert torch.equal(same, same[:1].expand_as(same))
+        assert not torch.equal(different, different[:1].expand_as(different))
+        assert same.shape == different.shape == (200, *function(logits[0]).shape)
+
+
+def test_law_under_vmap() -> None:
+    """Each example has its own law: five deviations of each entry, one in a million."""
+    probs = distribution(3, 4, seed=6)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        draw = vmap(lambda row: ils.sample(row, draws=20_000), randomness="different")
+        z = draw(probs.log())
+    error = (z.mean(1) - probs).abs() / (probs * (1 - probs) / 20_000).sqrt()
+    assert error.max() < 5
+
+
+def test_jacobian_of_a_draw() -> None:
+    """jacrev has a row for each entry of the draw: the gradient of that entry."""
+    logits, own = normal(4, seed=8), generator(9)
+    state = own.get_state()
+    found = jacrev(lambda x: ils.sample(x, generator=own))(logits)
+    own.set_state(state)
+    leaf = logits.clone().requires_grad_()
+    z = ils.sample(leaf, generator=own)
+    for row, entry in zip(found, z, strict=True):
+        assert close(row, torch.autograd.grad(entry, leaf, retain_graph=True)[0])
+
+
+def test_second_derivative_under_transforms() -> None:
+    """A second derivative by torch.func is refused too."""
+    weights = normal(4, seed=10)
+
+    def loss(logits: Tensor) -> Tensor:
+        return (ils.sample(logits, generator=generator(11)) * weights).sum() ** 2
+
+    with pytest.raises(RuntimeError, match="ils: expected to be differentiated once"):
+        grad(lambda x: grad(loss)(x).pow(2).sum())(normal(4, seed=12))
+
+
+def network(width: int = 6) -> nn.Sequential:
+    """A small model with a draw in the middle, the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(13)
+        return nn.Sequential(nn.Linear(3, width), ils.Sampler(), nn.Linear(width, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(dtype: torch.dtype) -> None:
+    """Within autocast the draw has the short type, and gradients are those of that type."""
+    model, data = network(), normal(50, 3, seed=14).float()
+    with torch.autocast("cpu", dtype=dtype):
+        logits = model[0](data)
+        z = ils.sample(logits, generator=generator(15))
+        out = model[2](z)
+        loss = (out.float() ** 2).sum()
+    assert logits.dtype == z.dtype == dtype
+    (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    loss.backward()
+    exact = logits.detach().double().requires_grad_()
+    same = ils.differentiable_draw(exact, z.detach().double())
+    weight, bias = (x.detach().to(dtype).double() for x in (model[2].weight, model[2].bias))
+    (wanted,) = torch.autograd.grad(((same @ weight.T + bias) ** 2).sum(), exact)
+    size = float(wanted.abs().max())
+    assert size > 0
+    # Three roundings of the short type on the way: the output, its gradient, and the product.
+    assert close(found.double(), wanted, 16 * torch.finfo(dtype).eps * size)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@each_rule
+def test_loss_scaling(options: dict[str, Any]) -> None:
+    """A GradScaler's power of two leaves the update as it is where steps are relative."""
+    data, updated = normal(50, 3, seed=16).float(), []
+    for scale in (None, 2.0**16):
+        model = network()
+        model[1] = ils.Sampler(**options)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(17)
+            loss = model(data).pow(2).mean()
+        if scale is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            assert scaler.get_scale() == scale  # nothing overflowed
+        updated.append([parameter.detach().clone() for parameter in model.parameters()])
+    exact = all(torch.equal(*pair) for pair in zip(*updated, strict=True))
+    assert exact == options["relative"]
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@each_rule
+def test_activation_checkpointing(options: dict[str, Any], use_reentrant: bool) -> None:
+    """Recomputed, the draw is the one of the forward pass, and so is the gradient."""
+    logits, weights = normal(60, 5, seed=18).requires_grad_(), normal(60, 5, seed=19)
+    drawn: list[Tensor] = []
+
+    def part(x: Tensor) -> Tensor:
+        z = ils.sample(x * 1.5, **options)
+        drawn.append(z.detach())
+        return (z - 0.3) ** 3 * weights
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(20)
+        out: Any = checkpoint(part, logits, use_reentrant=use_reentrant)
+        torch.manual_seed(99)  # what the rest of the program does in between
+        (found,) = _backward(out.sum(), logits)
+        torch.manual_seed(20)
+        (wanted,) = _backward(part(logits).sum(), logits)
+    assert len(drawn) == 3
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    assert torch.equal(found, wanted)
+
+
+def _backward(loss: Tensor, leaf: Tensor) -> tuple[Tensor]:
+    """The gradient by backward(): re-entrant checkpoints know no other way."""
+    leaf.grad = None
+    loss.backward()
+    assert leaf.grad is not None
+    return (leaf.grad,)
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _replica(rank: int, port: int, folder: Path) -> None:
+    """One of two processes: the gradients of a model that DistributedDataParallel averages."""
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+    try:
+        found = []
+        for wrap in (False, True):
+            model = network().double()
+            model = nn.parallel.DistributedDataParallel(model) if wrap else model
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(100 + rank)
+                model(normal(7, 3, seed=rank)).pow(2).mean().backward()
+            found.append([parameter.grad for parameter in model.parameters()])
+        torch.save(found, folder / f"{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_distributed_data_parallel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On two processes each has the mean of the gradients that they have alone."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this PyTorch has no gloo to talk through")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    port = _port()
+    other = torch.multiprocessing.spawn(_second_replica, (port, tmp_path), join=False)
+    try:
+        _replica(0, port, tmp_path)
+    finally:
+        while not other.join():
+            pass
+    (alone0, both0), (alone1, both1) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for one, two, first, second in zip(alone0, alone1, both0, both1, strict=True):
+        assert torch.equal(first, second)
+        assert close(first, (one + two) / 2)
+        assert not torch.equal(one, two)
+
+
+def _second_replica(_: int, port: int, folder: Path) -> None:
+    _replica(1, port, folder)
+
+
+@each_rule
+def test_layouts(options: dict[str, Any]) -> None:
+    """Transposed, strided and broadcast logits give what their plain copies give."""
+    base = normal(8, 6, 10, seed=21)
+    for view in (
+        base.mT,
+        base[:, ::2, 1::3],
+        base[0].expand(3, 6, 10),
+        base[:, :, :1].expand_as(base),
+    ):
+        plain = view.contiguous()
+        assert not view.is_contiguous()
+        results = []
+        for values in (view, plain):
+            leaf = values.detach().requires_grad_()
+            z = ils.sample(leaf, generator=generator(22), **options)
+            upstream = normal(*view.shape, seed=23)
+            spread = upstream[..., :1].expand_as(upstream)
+            results.append(
+                [
+                    z.detach(),
+                    *(
+                        torch.autograd.grad(z, leaf, g, retain_graph=True)[0]
+                        for g in (upstream, spread, upstream.mT.contiguous().mT)
+                    ),
+                ]
+            )
+        for one, two in zip(*results, strict=True):
+            assert close(one, two, 1e-12 * (1 + float(two.abs().max())))
+        assert torch.equal(results[0][0], results[1][0])
+
+
+def test_broadcast_logits_collect_their_gradients() -> None:
+    """Logits that are expanded over a batch get the sum of the updates of its rows."""
+    logits, weights = normal(5, seed=24).requires_grad_(), normal(30, 5, seed=25)
+    z = ils.sample(logits.expand(30, 5), generator=generator(26))
+    found = update(z, logits, weights)
+    rows = [
+        update(ils.differentiable_draw(logits, one.detach()), logits, weight)
+        for one, weight in zip(z, weights, strict=True)
+    ]
+    assert close(found, torch.stack(rows).sum(0))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_without_gradient(mode: Any) -> None:
+    """Without a graph the draws are the same, and nothing is kept."""
+    logits = normal(20, 5, seed=27).requires_grad_()
+    wanted = ils.sample(logits, generator=generator(28)).detach()
+    table = normal(5, 2, seed=29).requires_grad_()
+    with mode():
+        z = ils.sample(logits, generator=generator(28))
+        index = ils.sample_index(logits, generator=generator(28))
+        assert not ils.embedding(index, table, logits).requires_grad
+    assert not z.requires_grad
+    assert torch.equal(z, wanted)
+    assert torch.equal(index, wanted.argmax(-1))
+
+
+def test_draws_of_inference_mode_serve_a_graph() -> None:
+    """Logits made in inference mode can be drawn from outside it."""
+    with torch.inference_mode():
+        logits = normal(20, 5, seed=30)
+    z = ils.sample(logits, generator=generator(31))
+    assert torch.equal(z.sum(-1), torch.ones(20, dtype=torch.float64))
+
+
+def test_result_can_be_changed_in_place() -> None:
+    """The draw is the caller's: changed in place, it still carries the gradient."""
+    logits, weights = normal(20, 5, seed=32).requires_grad_(), normal(20, 5, seed=33)
+    z = ils.sample(logits, generator=generator(34))
+    hard = z.detach().clone()
+    z.mul_(2).add_(1)
+    (found,) = torch.autograd.grad((z * weights).sum(), logits)
+    same = ils.differentiable_draw(logits, hard)
+    assert close(found, torch.autograd.grad((2 * same * weights).sum(), logits)[0])
+
+
+def test_deep_copies_of_a_model_draw_alike() -> None:
+    """A copy of a model, with a map of one's own in it, computes what the model computes."""
+    model = nn.Sequential(nn.Linear(3, 4), ils.Sampler(step_size=0.3, normalizer=leaky)).double()
+    other, data = copy.deepcopy(model), normal(9, 3, seed=35)
+    gradients = []
+    for one in (model, other):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(36)
+            (one(data) * normal(9, 4, seed=37)).sum().backward()
+        gradients.append(one[0].weight.grad)
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().max() > 0
