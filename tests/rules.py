@@ -21,6 +21,7 @@ NORMALIZERS = [ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simpl
 
 def leaky(x: Tensor) -> Tensor:
     """A normaliser of one's own: neither smooth nor one of the given ones."""
+    x = x.masked_fill(x.isneginf(), 0)  # masked
     weights = torch.where(x > 0, x, -0.125 * x)
     return weights / weights.sum(-1, keepdim=True)
 
