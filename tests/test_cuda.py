@@ -67,7 +67,7 @@ def test_generators() -> None:
         one = ils.sample(logits)
         torch.cuda.manual_seed(8)
         assert torch.equal(ils.sample(logits), one)
-    with pytest.raises(RuntimeError, match="(?i)generator"):
+    with pytest.raises(RuntimeError, match=r"(?i)generator"):
         ils.sample(logits, generator=generator(9))
 
 
