@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ils import kernel
 from ils.checks import check_logits_values, eager
-from ils.draw import draw_indices, probabilities
+from ils.draw import draw_indices, probabilities, uniforms
+from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
+from ils.simplex import project_simplex, sum_normalize
 
-__all__ = ["attach", "draw", "draw_at", "embed", "sample_with_rule"]
+__all__ = ["attach", "draw", "draw_at", "draw_index_of", "embed", "sample_with_rule"]
 
 
 def sample_with_rule(
@@ -23,11 +26,34 @@ def sample_with_rule(
         with torch.no_grad():
             z, at, probs = draw(logits, generator, draws)
         return _Attach.apply(logits, z, at, probs, rule)
+    fused = _fused(rule) if kernel.serves(logits) else None
+    if fused is not None:
+        try:
+            return kernel.sample(
+                logits, uniforms(logits, generator, math.prod(draws)), draws, *fused
+            )
+        except RuntimeError:
+            check_logits_values(logits)
+            raise
     if torch.is_grad_enabled() and logits.requires_grad:
         # Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
         anchor = logits.narrow(-1, 0, 0).clone()
         return _Draw.apply(logits, anchor, rule, generator, draws)
     return draw(logits.detach(), generator, draws)[0]
+
+
+def _fused(rule: Rule) -> tuple[int, float, bool, bool, bool] | None:
+    """The rule as arguments of the compiled kernel, or None where that does not know it."""
+    step, weighted = rule.step_size, rule.metric is fisher
+    if step is None:
+        return (kernel.FISHER_LIMIT, 0.0, True, False, True) if weighted else None
+    if rule.keep_mass or rule.metric not in (euclidean, fisher):
+        return None
+    if rule.normalizer is sum_normalize:
+        return kernel.SUM_NORMALIZED, step, weighted, rule.relative, rule.centred
+    if rule.normalizer is project_simplex and not weighted and not rule.relative:
+        return kernel.PROJECTED, step, False, False, rule.centred
+    return None
 
 
 def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
@@ -40,6 +66,25 @@ def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
 def embed(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
     """Rows ``weight[index]``, ``(*draws, ..., D)``, with the gradient of a rule for the logits."""
     return _Embed.apply(index, weight, logits, rule)
+
+
+def draw_index_of(
+    logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
+) -> Tensor:
+    """Indices of draws ``(*draws, ...)``, of the last category for a bad row that is not seen."""
+    if may_look(logits) and kernel.serves(logits):
+        numbers = uniforms(logits, generator, math.prod(draws))
+        try:
+            return kernel.draw(logits, numbers, False, draws, one_hot=False)[1].squeeze(-1)
+        except RuntimeError:
+            check_logits_values(logits)
+            raise
+    index = draw_at(logits, generator, draws)[0].squeeze(-1)
+    if may_look(logits):
+        if index.numel() and int(index.amax()) >= logits.shape[-1]:
+            check_logits_values(logits)
+        return index
+    return index.clamp(max=logits.shape[-1] - 1)
 
 
 def draw_at(

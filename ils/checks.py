@@ -22,7 +22,9 @@ def eager() -> bool:
 
 # PyTorch has no public name for the question; without an answer, take the careful way.
 _transforms_active: Callable[[], bool] = getattr(
-    torch._C, "_are_functorch_transforms_active", lambda: True
+    torch._C,  # pyright: ignore[reportPrivateUsage]
+    "_are_functorch_transforms_active",
+    lambda: True,
 )
 
 

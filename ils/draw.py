@@ -15,6 +15,7 @@ __all__ = [
     "one_hot",
     "probabilities",
     "uniform",
+    "uniforms",
 ]
 
 # Up to this many categories one scan of the row finds the draw; above, blocks come first.
@@ -72,21 +73,22 @@ def draw_indices(probs: Tensor, generator: torch.Generator | None, points: int) 
         int64, ``(..., points)``.  A category of probability zero is never drawn; for a row that
         holds NaN the index is ``K`` or more.
     """
-    shape = (*probs.shape[:-1], points)
-    if one_scan(probs.shape[-1], points):
-        return _search(probs, _uniform64(shape, probs, generator))
-    return _draw_in_blocks(probs, _uniform64((*shape, 2), probs, generator))
+    numbers = uniforms(probs, generator, points)
+    scan = one_scan(probs.shape[-1], points)
+    return _search(probs, numbers) if scan else _draw_in_blocks(probs, numbers)
+
+
+def uniforms(rows: Tensor, generator: torch.Generator | None, points: int) -> Tensor:
+    """The numbers, in float64, for draws from rows ``(..., K)``: ``(..., points[, 2])``."""
+    shape = (*rows.shape[:-1], points)
+    if not one_scan(rows.shape[-1], points):
+        shape = (*shape, 2)
+    return torch.rand(shape, dtype=torch.float64, device=rows.device, generator=generator)
 
 
 def one_scan(categories: int, points: int) -> bool:
     """Whether a draw takes one uniform number and a scan of the row, or two and two levels."""
     return categories <= _ONE_SCAN or points * 32 > categories
-
-
-def _uniform64(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    if generator is None:  # named, even None would keep sizes from being dynamic under a compiler
-        return torch.rand(shape, dtype=torch.float64, device=like.device)
-    return torch.rand(shape, dtype=torch.float64, device=like.device, generator=generator)
 
 
 def _search(weights: Tensor, uniform: Tensor) -> Tensor:

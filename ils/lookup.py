@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ils.autograd import draw_at, embed, may_look
+from ils.autograd import draw_index_of, embed
 from ils.checks import (
     check_draws,
     check_floating,
     check_index,
     check_logits,
     check_logits_shape,
-    check_logits_values,
     check_mask,
 )
 from ils.metric import fisher
@@ -67,12 +66,7 @@ def sample_index(
             check_mask(mask, logits)
             logits = logits.masked_fill(mask, -torch.inf)
         last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
-        index = draw_at(last, generator, shape)[0].squeeze(-1)
-        if may_look(logits):
-            if index.numel() and int(index.amax()) >= last.shape[-1]:
-                check_logits_values(last)
-            return index
-        return index.clamp(max=last.shape[-1] - 1)
+        return draw_index_of(last, generator, shape)
 
 
 def embedding(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -204,7 +204,7 @@ def _general(
     if mask is not None:
         # A given draw can have a probability that underflows to zero: it is still where we are.
         mask = mask & (z == 0)
-    options = {
+    options: dict[str, Any] = {
         "normalizer": rule.normalizer,
         "metric": rule.metric,
         "probs": probs if probs is None else probs.expand_as(grad),

@@ -22,7 +22,10 @@ from ils.rule import Rule, estimate
 from ils.simplex import project_simplex, sum_normalize
 
 LACKING = missing()
-pytestmark = pytest.mark.skipif(LACKING is not None, reason=f"the kernel needs {LACKING}")
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(LACKING is not None, reason=f"the kernel needs {LACKING}"),
+]
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -33,15 +36,6 @@ LAST = 1 - 2**-53  # the largest float64 below one
 
 # Rounding of the type of the work, as a share of the largest entry.
 PRECISION = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def built() -> None:
-    """The kernel, compiled unless it has been; about half a minute."""
-    build()
-    # Asked before it was built, the answer has been kept.
-    kernel._state["asked"] = False
-    assert kernel.available()
 
 
 @pytest.fixture
@@ -203,7 +197,7 @@ def test_rows_without_a_law(dtype: torch.dtype, categories: int, bad: str) -> No
     with pytest.raises(RuntimeError, match="logits: expected"):
         kernel.draw(logits, uniforms(3, categories))
     with pytest.raises(RuntimeError, match="logits: expected"):
-        kernel.sample(logits, generator(), (), kernel.FISHER_LIMIT)
+        kernel.sample(logits, uniforms(*logits.shape), (), kernel.FISHER_LIMIT)
 
 
 @pytest.mark.parametrize("categories", [6, 100, 1000, 70_000])
@@ -360,7 +354,8 @@ def test_sample_is_draw_and_gradient(
     logits = normal(4, categories, seed=22).to(dtype)
     logits[:, 0] = -torch.inf
     points = torch.Size(draws).numel()
-    z, at, probs = kernel.draw(logits, uniforms(4, categories, points), draws=draws)
+    numbers = uniforms(4, categories, points)
+    z, at, probs = kernel.draw(logits, numbers, draws=draws)
     grad = normal(*draws, 4, categories, seed=23).to(dtype)
     if dtype == torch.bfloat16:
         probs = probs.bfloat16()
@@ -374,7 +369,7 @@ def test_sample_is_draw_and_gradient(
         )
         options = (rule.step_size or 0.0, rule.metric is fisher, rule.relative, rule.centred)
         leaf = logits.clone().requires_grad_()
-        drawn = kernel.sample(leaf, generator(), draws, kind, *options)
+        drawn = kernel.sample(leaf, numbers, draws, kind, *options)
         assert torch.equal(drawn, z)
         assert drawn.requires_grad
         (found,) = torch.autograd.grad(drawn, leaf, grad)
@@ -385,28 +380,18 @@ def test_sample_is_draw_and_gradient(
         assert torch.equal(found, expected.to(dtype))
         assert (found[:, 0] == 0).all()
         with torch.no_grad():
-            assert not kernel.sample(leaf, generator(), draws, kind, *options).requires_grad
-
-
-def test_sample_uses_the_generator() -> None:
-    """The given generator moves on as in the pure form, and the global one stays where it is."""
-    for categories in (6, 100):
-        logits = normal(4, categories, seed=24)
-        one, other, state = generator(1), generator(1), torch.get_rng_state()
-        kernel.sample(logits, one, (3,), kernel.FISHER_LIMIT)
-        with kernel.disabled():
-            draw_indices(logits.softmax(-1), other, 3)
-        assert torch.equal(one.get_state(), other.get_state())
-        assert torch.equal(torch.get_rng_state(), state)
+            assert not kernel.sample(leaf, numbers, draws, kind, *options).requires_grad
 
 
 def test_second_derivative_is_refused() -> None:
     """The gradient of a draw is the derivative of no function."""
     logits = normal(3, 4, seed=25).requires_grad_()
-    z = kernel.sample(logits, generator(), (), kernel.FISHER_LIMIT)
-    (first,) = torch.autograd.grad((z**2).sum(), logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiated once"):
-        first.sum().backward()
+    weights = normal(3, 4, seed=26).requires_grad_()
+    z = kernel.sample(logits, uniforms(3, 4), (), kernel.FISHER_LIMIT)
+    for loss in ((z**2).sum(), (z * weights).sum(), (z * weights.detach()).sum()):
+        (first,) = torch.autograd.grad(loss, logits, create_graph=True)
+        with pytest.raises(RuntimeError, match="differentiated once"):
+            torch.autograd.grad(first.sum(), logits, retain_graph=True)
 
 
 def test_wrong_arguments_are_refused() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 import ils
 from ils.estimators import reinmax
 from ils.metric import euclidean, fisher
-from ils.rule import estimate
+from ils.rule import Rule, estimate
 from ils.target import centred_gradient, direction, intermediate_target, logits_gradient
 
 K = 5
@@ -283,3 +283,17 @@ def test_options_matter() -> None:
         found[name] = run(name, grad, at, probs)
     for one, other in itertools.combinations(found, 2):
         assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
+
+
+@pytest.mark.parametrize("step_size", [None, 1e-7])
+def test_clamped_and_limit_have_the_exact_mean(step_size: float | None) -> None:
+    """For a linear loss the mean over the draws is the gradient, clamped at small steps or not."""
+    probs, slope = distribution(3, K, seed=60), normal(3, K, seed=61)
+    rule = Rule(step_size, fisher, ils.sum_normalize, True, True, False)
+    at = torch.arange(K).expand(3, K).unsqueeze(-1)
+    grad = slope.unsqueeze(1).repeat(1, K, 1)
+    each = estimate(rule, grad, at, probs.unsqueeze(1).expand_as(grad), None)
+    mean = (probs.unsqueeze(-1) * each).sum(1)
+    exact = probs * (slope - (probs * slope).sum(-1, keepdim=True))
+    assert close(mean, exact, 1e-12 if step_size is None else 1e-6)
+    assert exact.abs().max() > 0.1

@@ -243,7 +243,7 @@ def projected(
 
 def sample(
     logits: Tensor,
-    generator: torch.Generator | None,
+    uniform: Tensor,
     draws: Sequence[int],
     kind: int,
     step: float = 0.0,
@@ -255,7 +255,7 @@ def sample(
 
     Args:
         logits: ``(..., K)``.
-        generator: source of the uniform numbers, the same ones as of :mod:`ils.draw`.
+        uniform: as of :func:`draw`.
         draws: shape of the draws of each row; their gradients are added.
         kind: ``FISHER_LIMIT``, ``SUM_NORMALIZED`` or ``PROJECTED``.
         step, fisher, relative, centred: as of :func:`sum_normalized`.
@@ -266,4 +266,4 @@ def sample(
     Raises:
         RuntimeError: as of :func:`draw`; the gradient is differentiated again.
     """
-    return _operations().sample(logits, generator, draws, kind, step, fisher, relative, centred)
+    return _operations().sample(logits, uniform, draws, kind, step, fisher, relative, centred)

@@ -552,6 +552,12 @@ inline at::ScalarType work_type(const Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+// Contiguous and of a type: asking first is quicker than a conversion that does nothing.
+inline Tensor ready(const Tensor& x, at::ScalarType type) {
+  if (x.scalar_type() == type && x.is_contiguous()) return x;
+  return x.to(type).contiguous();
+}
+
 // (z, at, probs), with draws in front of the batch; what is not wanted is empty.
 std::tuple<Tensor, Tensor, Tensor> draw(const Tensor& logits, const Tensor& uniform, bool keep_probs,
                                         bool one_hot, at::IntArrayRef draws) {
@@ -561,13 +567,15 @@ std::tuple<Tensor, Tensor, Tensor> draw(const Tensor& logits, const Tensor& unif
   const int64_t points = c10::multiply_integers(draws), levels = levels_of(categories, points);
   TORCH_CHECK(uniform.scalar_type() == at::kDouble && uniform.numel() == rows * points * levels,
               "uniform: expected ", rows * points * levels, " numbers in float64");
-  const Tensor x = logits.to(work_type(logits)).contiguous(), u = uniform.contiguous();
+  const Tensor x = ready(logits, work_type(logits)), u = ready(uniform, at::kDouble);
   std::vector<int64_t> shape(draws.begin(), draws.end());
   shape.insert(shape.end(), logits.sizes().begin(), logits.sizes().end());
-  Tensor z = one_hot ? at::empty(shape, logits.options()) : at::empty({0}, logits.options());
+  Tensor z;
+  if (one_hot) z = at::empty(shape, logits.options());
   shape.back() = 1;
   Tensor at = at::empty(shape, logits.options().dtype(at::kLong));
-  Tensor probs = at::empty(keep_probs ? logits.sizes() : at::IntArrayRef{0}, x.options());
+  Tensor probs;
+  if (keep_probs) probs = at::empty(logits.sizes(), x.options());
   bool good = true;
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ils_draw", [&] {
     using T = scalar_t;
@@ -578,7 +586,7 @@ std::tuple<Tensor, Tensor, Tensor> draw(const Tensor& logits, const Tensor& unif
     });
   });
   TORCH_CHECK(good, "logits: expected numbers or -inf, and a category to draw in every row");
-  return {z, at, probs};
+  return {std::move(z), std::move(at), std::move(probs)};
 }
 
 // --- the gradients --------------------------------------------------------------------
@@ -867,8 +875,8 @@ struct Inputs {
   Inputs(const Tensor& g, const Tensor& index, const std::optional<Tensor>& law,
          const std::optional<Tensor>& masked) {
     TORCH_CHECK(g.dim() > 0 && g.size(-1) > 0 && g.is_floating_point(), "grad: expected categories");
-    grad = g.to(work_type(g)).contiguous();
-    at = index.contiguous();
+    grad = ready(g, work_type(g));
+    at = ready(index, index.scalar_type());
     size = g.size(-1);
     rows = g.numel() / size;
     TORCH_CHECK(at.scalar_type() == at::kLong && at.numel() == rows, "at: expected an index a row");
@@ -877,11 +885,11 @@ struct Inputs {
                 "at: expected indices of categories");
     laws = masks = 1;
     if (law) {
-      probs = law->to(grad.scalar_type()).contiguous();
+      probs = ready(*law, grad.scalar_type());
       laws = rows_of(probs, "probs");
     }
     if (masked) {
-      mask = masked->contiguous();
+      mask = ready(*masked, masked->scalar_type());
       TORCH_CHECK(mask.scalar_type() == at::kBool, "mask: expected booleans");
       masks = rows_of(mask, "mask");
     }
@@ -945,7 +953,8 @@ enum Kind : int64_t { by_fisher_limit = 0, by_sum = 1, by_projection = 2 };
 
 // The identity, which refuses to be differentiated.
 struct Refused : torch::autograd::Function<Refused> {
-  static Tensor forward(torch::autograd::AutogradContext*, const Tensor& update, const Tensor&) {
+  static Tensor forward(torch::autograd::AutogradContext*, const Tensor& update, const Tensor&,
+                        const Tensor&) {
     return update.clone();
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
@@ -958,23 +967,18 @@ struct Refused : torch::autograd::Function<Refused> {
 
 struct Sample : torch::autograd::Function<Sample> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& logits,
-                        const std::optional<at::Generator>& generator, at::IntArrayRef draws,
+                        const Tensor& anchor, const Tensor& uniform, at::IntArrayRef draws,
                         int64_t kind, double step, bool fisher, bool relative, bool centred) {
     at::AutoDispatchBelowAutograd below;
-    const int64_t points = c10::multiply_integers(draws);
-    // The shape does not matter to the stream of numbers, only how many there are.
-    const int64_t categories = logits.size(-1), levels = levels_of(categories, points);
-    const Tensor uniform = at::rand({logits.numel() / categories * points * levels}, generator,
-                                    at::TensorOptions(at::kDouble));
     const bool by_law = fisher || !centred || kind == by_fisher_limit;
     auto [z, at, probs] = draw(logits, uniform, by_law, true, draws);
     Tensor mask;
     if ((!fisher || kind == by_projection) && kind != by_fisher_limit && logits.numel() > 0) {
       if (std::isinf(logits.min().item<double>())) mask = logits.isneginf();
     }
-    if (logits.scalar_type() == at::kBFloat16) probs = probs.to(at::kBFloat16);
-    ctx->save_for_backward({at, by_law ? probs : Tensor(), mask});
-    ctx->saved_data["step"] = step;
+    if (by_law && logits.scalar_type() == at::kBFloat16) probs = probs.to(at::kBFloat16);
+    ctx->save_for_backward({at, by_law ? probs : Tensor(), mask, anchor});
+    if (kind != by_fisher_limit) ctx->saved_data["step"] = step;
     ctx->saved_data["rule"] = (int64_t)(kind + 4 * fisher + 8 * relative + 16 * centred + 32 * draws.size());
     return z;
   }
@@ -984,8 +988,8 @@ struct Sample : torch::autograd::Function<Sample> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &at = saved[0], &grad = grads[0];
     auto given = [](const Tensor& t) { return t.defined() ? std::optional<Tensor>(t) : std::nullopt; };
-    const double step = ctx->saved_data["step"].toDouble();
     const int64_t rule = ctx->saved_data["rule"].toInt(), kind = rule % 4, draws = rule / 32;
+    const double step = kind == by_fisher_limit ? 0 : ctx->saved_data["step"].toDouble();
     const bool fisher = rule & 4, relative = rule & 8, centred = rule & 16;
     Tensor update;
     {
@@ -1003,21 +1007,24 @@ struct Sample : torch::autograd::Function<Sample> {
         std::iota(axes.begin(), axes.end(), 0);
         update = update.sum(axes);
       }
-      update = update.to(grad.scalar_type());
+      if (update.scalar_type() != grad.scalar_type()) update = update.to(grad.scalar_type());
     }
     if (at::GradMode::is_enabled()) {
-      update = Refused::apply(update, at::zeros({}, update.options()).requires_grad_());
+      update = Refused::apply(update, grad, saved[3]);
     }
-    torch::autograd::variable_list result(8);
+    torch::autograd::variable_list result(9);
     result[0] = update;
     return result;
   }
 };
 
-Tensor sample(const Tensor& logits, const std::optional<at::Generator>& generator,
-              at::IntArrayRef draws, int64_t kind, double step, bool fisher, bool relative,
-              bool centred) {
-  return Sample::apply(logits, generator, draws, kind, step, fisher, relative, centred);
+Tensor sample(const Tensor& logits, const Tensor& uniform, at::IntArrayRef draws, int64_t kind,
+              double step, bool fisher, bool relative, bool centred) {
+  // Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
+  const Tensor anchor = logits.requires_grad() && at::GradMode::is_enabled()
+                            ? logits.narrow(-1, 0, 0).clone()
+                            : Tensor();
+  return Sample::apply(logits, anchor, uniform, draws, kind, step, fisher, relative, centred);
 }
 
 }  // namespace
@@ -1034,7 +1041,7 @@ TORCH_LIBRARY(ils, m) {
       "projected(Tensor grad, Tensor at, Tensor? probs, Tensor? mask, float step, bool centred) -> "
       "Tensor");
   m.def(
-      "sample(Tensor logits, Generator? generator, int[] draws, int kind, float step, bool fisher, "
+      "sample(Tensor logits, Tensor uniform, int[] draws, int kind, float step, bool fisher, "
       "bool relative, bool centred) -> Tensor");
 }
 
