@@ -114,6 +114,10 @@ run: $(VENV)/.installed ## execute all notebooks and write their outputs in plac
 results: $(VENV)/.installed ## repeat the long runs whose records lie in book/data
 	$(BIN)/python -m ils.lab.results
 
+.PHONY: bench
+bench: $(VENV)/.installed ## time the operators on this machine, which must be quiet, into book/data
+	$(BIN)/python -m ils.lab.bench
+
 .PHONY: screenshots
 screenshots: $(STAMPS)/book ## picture every page into _build/screenshots
 	$(BIN)/python tools/screenshots.py _build/screenshots

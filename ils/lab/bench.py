@@ -181,7 +181,9 @@ def grid(
             compiled = ("compiled",) if (dtype, threads) in plan.compiled else ()
             with _threads(threads):
                 for shape in shapes:
-                    _forget_compiled()
+                    if compiled:
+                        # Each shape is compiled anew, which a function allows a few times only.
+                        torch.compiler.reset()
                     x, w = inputs(shape, TYPES[dtype], plan.seed)
                     calls = _calls(x, w, (*_modes(), *compiled))
                     place = cell | {"batch": shape[0], "categories": shape[1]}
@@ -192,11 +194,6 @@ def grid(
                 rows += [place | row for row in timed(large, plan)]
     index = ["dtype", "threads", "batch", "categories", "mode", "contestant"]
     return pd.DataFrame(rows).set_index(index)
-
-
-def _forget_compiled() -> None:
-    # Another shape or number of threads is compiled anew, up to a limit per function.
-    torch.compiler.reset()
 
 
 def growth(plan: Plan, largest: int = 1_000_000) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def cell(grid: pd.DataFrame, dtype: str = "float32", threads: int = 2) -> pd.Dat
 def against(
     rows: pd.DataFrame, name: str = GUMBEL, mode: str = "eager", column: str = "median"
 ) -> pd.Series:
-    """Times faster than one contestant in the same cell: its median over that of each row.
+    """Times as fast as one contestant in the same cell: its median over that of each row.
 
     Args:
         rows: with the levels ``mode`` and ``contestant``.
@@ -114,7 +114,7 @@ def times(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def modes(grid: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """Times faster than the hard Gumbel-Softmax, eager, with as many threads and the same type.
+    """Times as fast as the hard Gumbel-Softmax, eager, with as many threads and the same type.
 
     Args:
         grid: the table of the record.
@@ -133,7 +133,7 @@ def modes(grid: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
 
 
 def ratio_curves(rows: pd.DataFrame, picked: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Times faster than the hard Gumbel-Softmax's median: at the median and the quartiles.
+    """Times as fast as the hard Gumbel-Softmax's median: at the median and the quartiles.
 
     Args:
         rows: of :func:`cell`.
@@ -213,4 +213,6 @@ def _by_shape(column: pd.Series) -> pd.DataFrame:
     table = column.unstack(["batch", "categories"])
     table = table[[shape for shape in SHAPES if shape in table.columns]]
     table.columns = [shape_text(*shape) for shape in table.columns]
-    return table.swaplevel().dropna(how="all").fillna("–")
+    table = table.swaplevel().dropna(how="all").fillna("–")
+    order = ("eager", "compiled", "kernel")
+    return table.sort_index(level="mode", key=lambda modes: modes.map(order.index), kind="stable")

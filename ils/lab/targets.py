@@ -20,7 +20,7 @@ class Target:
 
     Attributes:
         name: as in the tables.
-        quantity: ``speed``, times faster than ``against``; ``slowdown``, times slower;
+        quantity: ``speed``, times as fast as ``against``; ``slowdown``, its inverse;
             ``memory``, of the peak of ``against``; ``limit``, time over the traffic limit.
         mode: of the contestant; ``against`` is always eager and in PyTorch.
         contestant: of :mod:`ils.lab.contestants`.

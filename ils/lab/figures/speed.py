@@ -15,7 +15,7 @@ _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
-    """Times faster than the hard Gumbel-Softmax over the grid, with quartiles.
+    """Times as fast as the hard Gumbel-Softmax over the grid, with quartiles.
 
     Args:
         curves: index (name, shape), columns ``ratio``, ``low`` and ``high``; shapes in order.
@@ -40,8 +40,8 @@ def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
     ax.axhline(1, color="0.5", linewidth=1)
     ax.set_yscale("log")
     ax.set_xlabel("batch × categories")
-    ax.set_ylabel("times faster than Gumbel-Softmax, hard")
-    ax.legend(fontsize="small")
+    ax.set_ylabel("times as fast as Gumbel-Softmax, hard")
+    ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return ax
 
 
@@ -106,7 +106,7 @@ def memory(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ax.set_title(dtype)
         ax.set_xlabel("peak / size of the logits")
     axes[0].invert_yaxis()
-    axes[-1].legend(title="batch × categories", fontsize="small")
+    axes[-1].legend(title="batch × categories", fontsize="small", loc="lower right")
     return axes
 
 
