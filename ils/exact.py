@@ -135,7 +135,6 @@ def moments(
     exact = gradient(loss, logits)
     problems = batch_dims(loss, logits)
     noise, weights = nodes or estimator.randomness.support(logits, problems)
-    weights = weights.reshape(*weights.shape, *[1] * (1 + problems - weights.dim()))
     estimates = estimator.formula(logits, noise, loss).detach()
     if estimates.shape != (len(weights), *logits.shape):
         raise ValueError(

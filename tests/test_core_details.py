@@ -182,6 +182,29 @@ def test_target_defaults_and_masks(keep_mass: bool) -> None:
         target.direction(z, grad, metric=metric.fisher)
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 1, 3, 4)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_target_of_stacks(shape: tuple[int, ...], masked: bool) -> None:
+    """Whatever stands before the categories, each row is treated as if it were alone."""
+    z, grad, probs = draws(*shape), normal(*shape, seed=1), distribution(*shape, seed=2)
+    hidden = (normal(*shape, seed=3) > 0.3) & (z == 0)
+    for normalizer in (ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simplex):
+        for keep_mass in (False, True):
+            options = {"normalizer": normalizer, "metric": metric.fisher, "keep_mass": keep_mass}
+
+            def both(*row: Tensor, options: dict[str, object] = options) -> tuple[Tensor, Tensor]:
+                more = {"probs": row[2], "mask": row[3] if masked else None, **options}
+                moved = target.direction(row[0], row[1], **more)
+                return moved, target.intermediate_target(row[0], row[1], step_size=0.3, **more)
+
+            together = both(z, grad, probs, hidden)
+            rows = (x.reshape(-1, shape[-1]) for x in (z, grad, probs, hidden))
+            alone = [both(*row) for row in zip(*rows, strict=True)]
+            for found, parts in zip(together, zip(*alone, strict=True), strict=True):
+                assert found.shape == shape
+                assert close(found.reshape(-1, shape[-1]), torch.stack(parts), 1e-14)
+
+
 def test_loss_and_gradients_of_stacks() -> None:
     """The last axis is summed, whatever stands before it."""
     aim, probs, z = distribution(2, 3, 4), distribution(2, 3, 4, seed=1), draws(2, 3, 4)
