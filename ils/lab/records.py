@@ -105,7 +105,8 @@ def read(name: str, folder: Path = FOLDER) -> Record:
     """
     data, about = folder / f"{name}.csv.gz", folder / f"{name}.json"
     if not (data.exists() and about.exists()):
-        raise FileNotFoundError(f"no record {name!r} in {folder}: `make results` makes it")
+        command = "make bench" if name.startswith("bench-") else "make results"
+        raise FileNotFoundError(f"no record {name!r} in {folder}: `{command}` makes it")
     provenance = json.loads(about.read_text(encoding="utf-8"))
     table = pd.read_csv(data, index_col=provenance["index"])
     if all(str(column).isdigit() for column in table.columns):
