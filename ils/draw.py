@@ -83,6 +83,8 @@ def uniforms(rows: Tensor, generator: torch.Generator | None, points: int) -> Te
     shape = (*rows.shape[:-1], points)
     if not one_scan(rows.shape[-1], points):
         shape = (*shape, 2)
+    if generator is None:  # named, even None would keep sizes from being dynamic under a compiler
+        return torch.rand(shape, dtype=torch.float64, device=rows.device)
     return torch.rand(shape, dtype=torch.float64, device=rows.device, generator=generator)
 
 
