@@ -101,6 +101,20 @@ def test_grid_growth_and_memory_have_their_schema(monkeypatch: pytest.MonkeyPatc
     assert (memory["peak"] >= 2 * 3 * 4).all()  # the gradient at least
 
 
+def test_what_does_not_compile_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its error is printed; an error in another mode is one."""
+
+    def broken() -> None:
+        raise RuntimeError("no compiler")
+
+    calls = {("compiled", "a"): broken, ("eager", "b"): lambda: None}
+    (row,) = bench.timed(calls, TINY)
+    assert row["contestant"] == "b"
+    assert "a does not compile: no compiler" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="no compiler"):
+        list(bench.timed({("eager", "a"): broken}, TINY))
+
+
 def test_main_writes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the machine and the plan in the configuration; a part that is unknown is refused."""
     monkeypatch.setattr(bench, "PARTS", {"bench-memory": lambda plan: table(plan.repeats)})

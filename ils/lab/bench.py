@@ -118,17 +118,25 @@ def _copy(entries: int, dtype: torch.dtype) -> Call:
 def timed(calls: Mapping[tuple[str, str], Call], plan: Plan) -> Iterator[dict[str, Any]]:
     """Rows with the median and the quartiles of the seconds of a call.
 
+    What does not compile, for want of a compiler for one, is named and left out.
+
     Args:
         calls: by mode and name.
         plan: how often, how long, and the seed of the order.
     """
     inner = {}
     for key, function in calls.items():
-        with _mode(key[0]):
-            fastest = min(_seconds(function, 1) for _ in range(4))  # the first ones compile
+        try:
+            with _mode(key[0]):
+                fastest = min(_seconds(function, 1) for _ in range(4))  # the first ones compile
+        except Exception as error:
+            if key[0] != "compiled":
+                raise
+            print(f"left out, {key[1]} does not compile: {error}", flush=True)
+            continue
         inner[key] = max(1, min(1000, int(plan.budget / fastest)))
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    order, shuffle = list(calls), random.Random(plan.seed).shuffle
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in inner}
+    order, shuffle = list(inner), random.Random(plan.seed).shuffle
     with _no_collection():
         for _ in range(plan.repeats):
             shuffle(order)
