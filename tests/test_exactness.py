@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 import ils
-from ils.draw import draw_indices
+from ils.draw import draw_indices, one_scan
 
 # Every test of a law fails by chance once in a million runs with new seeds.
 ERROR_RATE = 1e-6
@@ -33,11 +32,12 @@ def p_value(counts: Tensor, law: Tensor) -> float:
 def groupings(categories: int) -> dict[str, Tensor]:
     """Few groups of categories, each an aspect in which a long draw could go wrong."""
     place = torch.arange(categories)
-    if categories <= 1000:
+    if categories <= 100:
         return {"category": place}
     return {
         "stretch": place * 64 // categories,
         "remainder": place % 61,
+        "place in a block of 128": place % 128 // 2,
         "place in a block of 1024": place % 1024 // 16,
     }
 
@@ -52,31 +52,39 @@ def p_values(index: Tensor, law: Tensor) -> dict[str, float]:
     return found
 
 
-def many_draws(logits: Tensor, size: int, seed: int) -> Tensor:
-    """Independent draws of one distribution, some at a time."""
-    own = generator(seed)
+def many_draws(logits: Tensor, size: int, seed: int, *, in_blocks: bool) -> Tensor:
+    """Independent draws of one distribution, some at a time: few a row, in blocks, or many."""
+    own, categories = generator(seed), len(logits)
+    points = min(AT_ONCE, max(categories // 32, 1)) if in_blocks else AT_ONCE
+    rows = max(1, 4000 // points) if in_blocks else 1
+    assert one_scan(categories, points) != in_blocks
     parts = [
-        ils.sample_index(logits, draws=min(AT_ONCE, size - begun), generator=own)
-        for begun in range(0, size, AT_ONCE)
+        ils.sample_index(logits.expand(rows, -1), draws=points, generator=own).flatten()
+        for _ in range(0, size, rows * points)
     ]
     return torch.cat(parts)
 
 
-@pytest.mark.parametrize(
-    ("categories", "dtype"),
-    [
-        *itertools.product([3, 10, 65, 512, 1000], [torch.float32, torch.bfloat16, torch.float16]),
-        (70_000, torch.float16),
-        (1_000_000, torch.float32),
-    ],
-    ids=str,
-)
-def test_law(categories: int, dtype: torch.dtype) -> None:
+LAWS = [
+    *itertools.product([3, 10, 65, 512, 1000], [torch.float32, torch.bfloat16, torch.float16]),
+    (70_000, torch.float16),
+    (1_000_000, torch.float32),
+]
+# Each way that a row of the size can be drawn.
+LAWS_BY_WAY = [
+    (*case, in_blocks)
+    for case, in_blocks in itertools.product(LAWS, (False, True))
+    if (not one_scan(case[0], 1) if in_blocks else one_scan(case[0], AT_ONCE))
+]
+
+
+@pytest.mark.parametrize(("categories", "dtype", "in_blocks"), LAWS_BY_WAY, ids=str)
+def test_law(categories: int, dtype: torch.dtype, in_blocks: bool) -> None:
     """The law is the softmax of the logits as they are; odds that are off by a tenth are seen."""
     logits = normal(categories, seed=1).clamp(-2, 2).to(dtype)
     size = 100_000 if categories <= 1000 else 60_000
     law = logits.double().softmax(-1)
-    index = many_draws(logits, size, seed=2)
+    index = many_draws(logits, size, seed=2, in_blocks=in_blocks)
     for grouping, p in p_values(index, law).items():
         assert p > ERROR_RATE, grouping
     for grouping, group in groupings(categories).items():
@@ -101,10 +109,14 @@ def test_measure_of_each_category(categories: int, monkeypatch: pytest.MonkeyPat
         inside = torch.cat([torch.arange(int(n)) for n in sums])
         second = (2 * inside.double() + 1) / (2 * sums.repeat_interleave(sums))
         numbers = torch.stack([grid, second], -1)
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: numbers.reshape(*shape))
+    wanted = torch.arange(categories).repeat_interleave(weights)
     for dtype in (torch.float32, torch.float64):
-        index = draw_indices(weights.to(dtype), None, total)
-        assert torch.equal(index, torch.arange(categories).repeat_interleave(weights))
+        # A point a row, by one scan or in blocks; and all points of one row, by one scan.
+        monkeypatch.setattr(torch, "rand", lambda shape, **_: numbers.reshape(shape))
+        index = draw_indices(weights.to(dtype).expand(total, -1), None, 1)
+        assert torch.equal(index.squeeze(-1), wanted)
+        monkeypatch.setattr(torch, "rand", lambda shape, **_: grid.reshape(shape))
+        assert torch.equal(draw_indices(weights.to(dtype), None, total), wanted)
 
 
 def block_width(categories: int) -> int:
@@ -148,8 +160,9 @@ def test_every_category_can_be_drawn(categories: int, monkeypatch: pytest.Monkey
     before[block == 0] += 1 - float(probs[1])  # all wanted places come after that of the first
     second = (before + probs[wanted].double() / 2) / mass[block]
     numbers = torch.stack([first, second], -1)
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: numbers.reshape(shape))
-    assert torch.equal(draw_indices(probs, None, len(wanted)), wanted)
+    for part in torch.arange(len(wanted)).split(2000):
+        monkeypatch.setattr(torch, "rand", lambda shape, p=part, **_: numbers[p].reshape(shape))
+        assert torch.equal(draw_indices(probs, None, len(part)), wanted[part])
     # One scan in float32 reaches next to none of them.
     assert len(np.unique(probs.numpy().cumsum(dtype=np.float32))) < 0.1 * categories
 
@@ -160,7 +173,7 @@ def test_a_scan_in_float32_would_be_found_out() -> None:
     probs = torch.full((1_000_000,), share / 999_999)
     probs[0] = 1 - share
     slack = 5 * (share * (1 - share) / size) ** 0.5  # an error of five deviations: 6e-7
-    index = many_draws(probs.log(), size, seed=5)
+    index = many_draws(probs.log(), size, seed=5, in_blocks=True)[:size]
     assert abs(float((index > 0).double().mean()) - share) < slack
     assert len(index[index > 0].unique()) > 0.99 * int((index > 0).sum())
     scan = torch.from_numpy(probs.numpy().cumsum(dtype=np.float32))
@@ -190,21 +203,27 @@ def test_extreme_uniforms(
     info = torch.finfo(dtype)
     scales = [1.0, info.tiny, info.smallest_normal * info.eps * 4, info.max * 1e-3 / categories]
     rows = torch.stack([holes(categories, dtype) * scale for scale in scales])
-    numbers: Callable[..., Tensor]
-    if block_width(categories):
-        pairs = torch.cartesian_prod(extremes, extremes)
-        count = len(pairs)
-        numbers = lambda shape, **_: pairs.expand(shape)  # noqa: E731
-    else:
-        count = len(extremes)
-        numbers = lambda shape, **_: extremes.expand(shape)  # noqa: E731
-    monkeypatch.setattr(torch, "rand", numbers)
-    index = draw_indices(rows, None, count)
-    assert (rows.gather(-1, index) > 0).all()
     first = [int(row.nonzero()[0]) for row in rows]
     last = [int(row.nonzero()[-1]) for row in rows]
-    assert index[:, 0].tolist() == first
-    assert index[:, -1].tolist() == last
+
+    def drawn(numbers: Tensor, points: int) -> Tensor:
+        monkeypatch.setattr(torch, "rand", lambda shape, **_: numbers[: shape[-1]].expand(shape))
+        index = draw_indices(rows, None, points)
+        assert (rows.gather(-1, index) > 0).all()
+        return index
+
+    # One number, or one for the block and one within it; then one for each of many points.
+    for pair in torch.cartesian_prod(extremes, extremes):
+        found = drawn(pair if block_width(categories) else pair[:1], 1)[:, 0].tolist()
+        assert found == first or pair.max() > 0
+        assert found == last or pair.min() < LAST
+    many = categories // 32 + 1
+    assert one_scan(categories, many)
+    for number in extremes:
+        found = drawn(number.expand(many), many)
+        assert torch.equal(found, found[:, :1].expand_as(found))
+        assert found[:, 0].tolist() == first or number > 0
+        assert found[:, 0].tolist() == last or number < LAST
 
 
 def test_never_drawn() -> None:
@@ -213,8 +232,9 @@ def test_never_drawn() -> None:
     for categories, rows, draws, calls in (
         (8, 5, 1_000_000, 18),
         (64, 5, 980_000, 2),
-        (100, 10, 10_000, 1),
-        (1000, 10, 10_000, 1),
+        (100, 50_000, 3, 1),
+        (1000, 1000, 30, 1),
+        (1000, 10, 2000, 1),
     ):
         own = generator(categories)
         logits = normal(rows, categories, seed=9).float()
