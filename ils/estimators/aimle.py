@@ -110,7 +110,9 @@ def adaptive_implicit_mle(
     def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
         z = hardened(logits + noise)
         losses, grad = value_and_gradient(loss, z, logits)
-        known = logits.masked_fill(logits.isneginf(), 0).expand_as(z)
+        # A masked category counts in neither length.
+        mask = logits.isneginf().expand_as(z)
+        known, grad = logits.expand_as(z).masked_fill(mask, 0), grad.masked_fill(mask, 0)
         length = event_sum(known**2, losses).sqrt() / event_sum(grad**2, losses).sqrt()
         # A loss that is flat at the draw gives the estimate zero.
         scale = like_draws(step.value * length.nan_to_num(0, 0, 0), z)

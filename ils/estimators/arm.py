@@ -24,7 +24,7 @@ def as_draws(first: Tensor) -> Tensor:
 
 
 def arm() -> Estimator:
-    r"""ARM: ``[L(1{u > 1 - p}) - L(1{u < p})] (u - 1/2)`` for the log-odds of binary variables.
+    r"""ARM: ``[L(1{u >= 1 - p}) - L(1{u < p})] (u - 1/2)`` for the log-odds of binary variables.
 
     The log-odds are ``theta_1 - theta_2``; the gradient for ``theta_2`` is minus that for
     ``theta_1``.  All variables are drawn together.

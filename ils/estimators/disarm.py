@@ -21,7 +21,7 @@ def disarm_factor(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def disarm() -> Estimator:
     r"""DisARM / U2G: ``[L(b) - L(b')] (b - b') sigmoid(|alpha|) / 2`` for the log-odds ``alpha``.
 
-    ``b = 1{u > 1 - p}`` and ``b' = 1{u < p}`` are an antithetic pair; the estimate is the mean of
+    ``b = 1{u >= 1 - p}`` and ``b' = 1{u < p}`` are an antithetic pair; the estimate is the mean of
     ARM given the pair.
 
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the

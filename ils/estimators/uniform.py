@@ -30,14 +30,16 @@ def stick_logits(logits: Tensor) -> Tensor:
 
 
 def antithetic_pair(logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary draws from ``u`` and ``1 - u``: ``(u > 1 - p, u < p)`` with ``p = sigmoid(logits)``.
+    """Binary draws from ``u`` and ``1 - u``: ``(u >= 1 - p, u < p)`` with ``p = sigmoid(logits)``.
+
+    As ``u`` can be 0 and cannot be 1, just these two leave what is certain certain.
 
     Args:
         logits: ``(..., sticks)``.
         numbers: ``u``, uniform on ``[0, 1)``, broadcasts.
     """
     p = logits.sigmoid()
-    return (1 - numbers < p).to(p), (numbers < p).to(p)
+    return (1 - numbers <= p).to(p), (numbers < p).to(p)
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_device_and_type_are_those_of_the_logits(name: str) -> None:
 def test_support_on_the_device_of_the_logits(name: str) -> None:
     """The enumerated noise too is on the device of the logits and has their type."""
     estimator = factory(name)(**SAID[name][0])
-    logits = problem(name, torch.float32)[0][:2, :3]
+    logits = problem(name, torch.float32)[0][:2]
     if isinstance(estimator.randomness, kinds.Gumbel | kinds.Exponential):
         with pytest.raises(ValueError, match=r"^estimator: expected finite randomness, got "):
             estimator.randomness.support(logits, 0)
@@ -263,3 +263,22 @@ def test_support_on_the_device_of_the_logits(name: str) -> None:
     for one, other in zip(plain, found, strict=True):
         assert one.dtype == torch.float32
         assert torch.equal(one, other)
+    noise, weights = plain
+    assert weights.shape == (len(noise), 2)
+    assert torch.allclose(weights.sum(0), torch.ones(2), atol=1e-5)
+    again, joint = estimator.randomness.support(logits, 0)
+    assert joint.shape == (len(again),)
+    assert torch.allclose(joint.sum(), torch.tensor(1.0), atol=1e-5)
+    # How many values one problem can take, and what they look like.
+    sizes = {
+        "Deterministic": (1, (0,)),
+        "Draw": (4, (2, 4)),
+        "Draws": (16, (2, 2, 4)),
+        "DistinctDraws": (12, (2, 2, 4)),
+        "Uniform": (6, (2, 1))
+        if name == "arm"
+        else (3, (2, 1))
+        if name == "disarm"
+        else (27, (2, 3)),
+    }
+    assert (len(noise), noise.shape[1:]) == sizes[type(estimator.randomness).__name__]
