@@ -967,8 +967,8 @@ struct Refused : torch::autograd::Function<Refused> {
 
 struct Sample : torch::autograd::Function<Sample> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& logits,
-                        const Tensor& anchor, const Tensor& uniform, at::IntArrayRef draws,
-                        int64_t kind, double step, bool fisher, bool relative, bool centred) {
+                        const Tensor& uniform, at::IntArrayRef draws, int64_t kind, double step,
+                        bool fisher, bool relative, bool centred) {
     at::AutoDispatchBelowAutograd below;
     const bool by_law = fisher || !centred || kind == by_fisher_limit;
     auto [z, at, probs] = draw(logits, uniform, by_law, true, draws);
@@ -977,7 +977,7 @@ struct Sample : torch::autograd::Function<Sample> {
       if (std::isinf(logits.min().item<double>())) mask = logits.isneginf();
     }
     if (by_law && logits.scalar_type() == at::kBFloat16) probs = probs.to(at::kBFloat16);
-    ctx->save_for_backward({at, by_law ? probs : Tensor(), mask, anchor});
+    ctx->save_for_backward({at, by_law ? probs : Tensor(), mask});
     if (kind != by_fisher_limit) ctx->saved_data["step"] = step;
     ctx->saved_data["rule"] = (int64_t)(kind + 4 * fisher + 8 * relative + 16 * centred + 32 * draws.size());
     return z;
@@ -1010,9 +1010,13 @@ struct Sample : torch::autograd::Function<Sample> {
       if (update.scalar_type() != grad.scalar_type()) update = update.to(grad.scalar_type());
     }
     if (at::GradMode::is_enabled()) {
-      update = Refused::apply(update, grad, saved[3]);
+      // Of the graph of the logits: a second derivative then finds its way to the refusal.
+      const Tensor anchor = at::empty({0}, update.options());
+      torch::autograd::impl::set_gradient_edge(
+          anchor, torch::autograd::get_current_node()->next_edge(0));
+      update = Refused::apply(update, grad, anchor);
     }
-    torch::autograd::variable_list result(9);
+    torch::autograd::variable_list result(8);
     result[0] = update;
     return result;
   }
@@ -1020,11 +1024,11 @@ struct Sample : torch::autograd::Function<Sample> {
 
 Tensor sample(const Tensor& logits, const Tensor& uniform, at::IntArrayRef draws, int64_t kind,
               double step, bool fisher, bool relative, bool centred) {
-  // Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
-  const Tensor anchor = logits.requires_grad() && at::GradMode::is_enabled()
-                            ? logits.narrow(-1, 0, 0).clone()
-                            : Tensor();
-  return Sample::apply(logits, anchor, uniform, draws, kind, step, fisher, relative, centred);
+  if (logits.requires_grad() && at::GradMode::is_enabled()) {
+    return Sample::apply(logits, uniform, draws, kind, step, fisher, relative, centred);
+  }
+  at::AutoDispatchBelowAutograd below;
+  return std::get<0>(draw(logits, uniform, false, true, draws));
 }
 
 }  // namespace
