@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils.lab import bench, cost, footprint, machine, records, targets
+from ils.lab import bench, calls, cost, footprint, machine, records, targets
 from ils.lab.contestants import CONTESTANTS, GUMBEL, ILS, LOSS, Contestant, contestant
 
 TINY = bench.Plan(repeats=2, budget=0.0, compiled=(), threads=(1,))
@@ -29,7 +29,7 @@ def test_contestants_give_draws_and_gradients(one: Contestant, dtype: torch.dtyp
     """Draws are one-hot up to the rounding of ``z + p - p``; gradients have the logits' shape."""
     if not one.fits(dtype, "eager"):
         pytest.skip("does not take part")
-    x, w = bench.inputs(SHAPE, dtype, seed=3)
+    x, w = calls.inputs(SHAPE, dtype, seed=3)
     z = one.prepare(x)(x)
     assert z.shape == SHAPE
     assert z.dtype == dtype
@@ -37,7 +37,7 @@ def test_contestants_give_draws_and_gradients(one: Contestant, dtype: torch.dtyp
         distance = torch.minimum(z.abs(), (z - 1).abs()).max()
         assert distance <= 2 * torch.finfo(dtype).eps
         assert (z.round().sum(-1) == 1).all()
-    gradient = bench.call(one, x, w)()
+    gradient = calls.call(one, x, w)()
     assert isinstance(gradient, Tensor)
     assert gradient.shape == SHAPE
     assert gradient.isfinite().all()
@@ -46,15 +46,15 @@ def test_contestants_give_draws_and_gradients(one: Contestant, dtype: torch.dtyp
 
 def test_the_loss_alone_hands_back_its_weights() -> None:
     """So a call is what it says: forward, ``(z * w).sum()``, backward."""
-    x, w = bench.inputs(SHAPE, torch.float32, seed=3)
-    gradient = bench.call(contestant(LOSS), x, w)()
+    x, w = calls.inputs(SHAPE, torch.float32, seed=3)
+    gradient = calls.call(contestant(LOSS), x, w)()
     assert isinstance(gradient, Tensor)
     assert torch.equal(gradient, w)
 
 
 def test_gumbel_with_its_noise_given_is_gumbel() -> None:
     """With the same noise: the same draw and the same gradient as PyTorch's operator."""
-    x, w = bench.inputs(SHAPE, torch.float32, seed=3)
+    x, w = calls.inputs(SHAPE, torch.float32, seed=3)
     given = contestant("Gumbel-Softmax, noise given").prepare(x)
     noise = -torch.empty_like(x).exponential_(generator=torch.Generator().manual_seed(0)).log()
     soft = (x + noise).softmax(-1)
@@ -95,7 +95,7 @@ def test_grid_growth_and_memory_have_their_schema(monkeypatch: pytest.MonkeyPatc
     assert list(growth.columns) == list(grid.columns)
     assert {(10, 4), (4, 10), (1, 32)} <= set(growth.loc["categories"].index.droplevel([2, 3]))
 
-    memory = bench.memory(TINY, shapes=((2, 3),), types=("float32",))
+    memory = footprint.memory(3, shapes=((2, 3),), types=("float32",))
     assert memory.index.names == ["dtype", "batch", "categories", "mode", "contestant"]
     assert list(memory.columns) == ["peak", "saved"]
     assert (memory["peak"] >= 2 * 3 * 4).all()  # the gradient at least
@@ -107,8 +107,8 @@ def test_what_does_not_compile_is_left_out(capsys: pytest.CaptureFixture[str]) -
     def broken() -> None:
         raise RuntimeError("no compiler")
 
-    calls = {("compiled", "a"): broken, ("eager", "b"): lambda: None}
-    (row,) = bench.timed(calls, TINY)
+    both = {("compiled", "a"): broken, ("eager", "b"): lambda: None}
+    (row,) = bench.timed(both, TINY)
     assert row["contestant"] == "b"
     assert "a does not compile: no compiler" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="no compiler"):
@@ -138,7 +138,7 @@ def test_the_full_plan_keeps_to_what_was_asked() -> None:
     assert bench.FULL.repeats >= 11
     assert bench.FULL.threads == (1, 2)
     assert 0.02 <= bench.FULL.budget <= 0.05
-    assert {dtype for dtype, _ in bench.FULL.compiled} == set(bench.TYPES)
+    assert {dtype for dtype, _ in bench.FULL.compiled} == set(calls.TYPES)
 
 
 def test_machine_is_named() -> None:
@@ -172,7 +172,7 @@ def test_peak_of_a_known_operation() -> None:
 
 def test_saved_of_a_known_operation() -> None:
     """Softmax keeps its result; multiplication by a known tensor keeps nothing of its own."""
-    x, w = bench.inputs((10, 100), torch.float32, seed=1)
+    x, w = calls.inputs((10, 100), torch.float32, seed=1)
     assert footprint.saved(lambda: x.softmax(-1), (x, w)) == 4000
     assert footprint.saved(lambda: x * w, (x, w)) == 0
     assert footprint.saved(lambda: x.exp().exp(), (x, w)) == 8000

@@ -24,18 +24,17 @@ from torch import Tensor
 
 from ils import kernel
 from ils.lab import records
-from ils.lab.contestants import CONTESTANTS, GUMBEL, Contestant
+from ils.lab.calls import TYPES, Call, block, call, copy, inputs, modes
+from ils.lab.contestants import CONTESTANTS, GUMBEL
 from ils.lab.cost import COPY, LARGE_COPY, SHAPES, shape_text
-from ils.lab.footprint import peak, saved
+from ils.lab.footprint import memory
 from ils.lab.machine import describe_machine, keep_heap
 
-__all__ = ["FULL", "QUICK", "Plan", "call", "grid", "growth", "inputs", "memory", "timed"]
+__all__ = ["FULL", "QUICK", "Plan", "grid", "growth", "timed"]
 
-TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 GROWING = (GUMBEL, "softmax", "ILS", "ILS, sum-normalised")
 COUNTS = (1, 4, 10, 32, 100, 316, 1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 LARGE = (1, 1 << 24)
-Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -61,55 +60,17 @@ FULL = Plan()
 QUICK = Plan(repeats=3, budget=0.002, compiled=(("float32", 2),))
 
 
-# --- one call --------------------------------------------------------------------------------
-
-
-def inputs(shape: tuple[int, int], dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor]:
-    """Logits that want a gradient, and the weights of the loss."""
-    generator = torch.Generator().manual_seed(seed)
-    x, w = torch.randn(2, *shape, generator=generator).to(dtype)
-    return x.clone().requires_grad_(), w.clone()
-
-
-def call(one: Contestant, x: Tensor, w: Tensor, compiled: bool = False) -> Call:
-    """Forward, loss and backward of one contestant: returns the gradient for the logits."""
-    operator = one.prepare(x)
-
-    def loss(x: Tensor, w: Tensor) -> Tensor:
-        return (operator(x) * w).sum()
-
-    # For its very shape: sizes that are known at compile time decide how loops are split.
-    run = torch.compile(loss, dynamic=False) if compiled else loss
-    return lambda: torch.autograd.grad(run(x, w), x)[0]
-
-
-def _mode(name: str) -> contextlib.AbstractContextManager[Any]:
-    """The block in which a mode is run: without the kernel, but for the mode of that name."""
-    return contextlib.nullcontext() if name == "kernel" else kernel.disabled()
-
-
-def _modes() -> tuple[str, ...]:
-    return ("eager", "kernel") if kernel.available() else ("eager",)
-
-
 def _calls(
-    x: Tensor, w: Tensor, modes: tuple[str, ...], names: tuple[str, ...] = ()
+    x: Tensor, w: Tensor, chosen: tuple[str, ...], names: tuple[str, ...] = ()
 ) -> dict[tuple[str, str], Call]:
     """The calls of a cell by mode and contestant, and a copy of the bytes that all must move."""
     found = {
         (mode, one.name): call(one, x, w, compiled=mode == "compiled")
-        for mode in modes
+        for mode in chosen
         for one in CONTESTANTS
         if one.fits(x.dtype, mode) and (not names or one.name in names)
     }
-    return found | {("eager", COPY): _copy(x.numel(), x.dtype)}
-
-
-def _copy(entries: int, dtype: torch.dtype) -> Call:
-    """A copy that reads and writes what any operator must: twice the entries each."""
-    source = torch.ones(2 * entries, dtype=dtype)
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
+    return found | {("eager", COPY): copy(x.numel(), x.dtype)}
 
 
 # --- time ------------------------------------------------------------------------------------
@@ -127,7 +88,7 @@ def timed(calls: Mapping[tuple[str, str], Call], plan: Plan) -> Iterator[dict[st
     inner = {}
     for key, function in calls.items():
         try:
-            with _mode(key[0]):
+            with block(key[0]):
                 fastest = min(_seconds(function, 1) for _ in range(4))  # the first ones compile
         except Exception as error:
             if key[0] != "compiled":
@@ -141,7 +102,7 @@ def timed(calls: Mapping[tuple[str, str], Call], plan: Plan) -> Iterator[dict[st
         for _ in range(plan.repeats):
             shuffle(order)
             for key in order:
-                with _mode(key[0]):
+                with block(key[0]):
                     seconds[key].append(_seconds(calls[key], inner[key]))
     for (mode, name), values in seconds.items():
         low, median, high = pd.Series(values).quantile([0.25, 0.5, 0.75])
@@ -193,12 +154,12 @@ def grid(
                         # Each shape is compiled anew, which a function allows a few times only.
                         torch.compiler.reset()
                     x, w = inputs(shape, TYPES[dtype], plan.seed)
-                    calls = _calls(x, w, (*_modes(), *compiled))
+                    calls = _calls(x, w, (*modes(), *compiled))
                     place = cell | {"batch": shape[0], "categories": shape[1]}
                     rows += [place | row for row in timed(calls, plan)]
                     print(f"{dtype}, {threads} threads, {shape_text(*shape)}", flush=True)
                 place = cell | {"batch": LARGE[0], "categories": LARGE[1]}
-                large = {("eager", LARGE_COPY): _copy(LARGE[1], TYPES[dtype])}
+                large = {("eager", LARGE_COPY): copy(LARGE[1], TYPES[dtype])}
                 rows += [place | row for row in timed(large, plan)]
     index = ["dtype", "threads", "batch", "categories", "mode", "contestant"]
     return pd.DataFrame(rows).set_index(index)
@@ -214,34 +175,9 @@ def growth(plan: Plan, largest: int = 1_000_000) -> pd.DataFrame:
         for sweep, batch, categories in cells:
             x, w = inputs((batch, categories), torch.float32, plan.seed)
             place = {"sweep": sweep, "batch": batch, "categories": categories}
-            rows += [place | row for row in timed(_calls(x, w, _modes(), GROWING), plan)]
+            rows += [place | row for row in timed(_calls(x, w, modes(), GROWING), plan)]
             print(f"growing {sweep}: {shape_text(batch, categories)}", flush=True)
     return pd.DataFrame(rows).set_index(["sweep", "batch", "categories", "mode", "contestant"])
-
-
-# --- memory ----------------------------------------------------------------------------------
-
-
-def memory(
-    plan: Plan,
-    shapes: tuple[tuple[int, int], ...] = SHAPES,
-    types: tuple[str, ...] = tuple(TYPES),
-) -> pd.DataFrame:
-    """Peak bytes of a call and bytes kept for backward; index: type, shape, mode, contestant."""
-    rows = []
-    cells = [(d, s, m, c) for d in types for s in shapes for m in _modes() for c in CONTESTANTS]
-    for dtype, shape, mode, one in cells:
-        if not one.fits(TYPES[dtype], mode):
-            continue
-        x, w = inputs(shape, TYPES[dtype], plan.seed)
-        place = {"dtype": dtype, "batch": shape[0], "categories": shape[1], "mode": mode}
-        with _mode(mode), _threads(1):
-            function, operator = call(one, x, w), one.prepare(x)
-            function()
-            kept = saved(lambda f=operator, x=x: f(x), (x, w))
-            rows.append(place | {"contestant": one.name, "peak": peak(function), "saved": kept})
-    index = ["dtype", "batch", "categories", "mode", "contestant"]
-    return pd.DataFrame(rows).set_index(index)
 
 
 # --- the run ---------------------------------------------------------------------------------
@@ -250,7 +186,7 @@ def memory(
 PARTS: dict[str, Callable[[Plan], pd.DataFrame]] = {
     "bench-grid": grid,
     "bench-growth": growth,
-    "bench-memory": memory,
+    "bench-memory": lambda plan: memory(plan.seed),
 }
 
 

@@ -134,7 +134,7 @@ CONTESTANTS = (
     Contestant("ReinMax, as published", "straight-through", _plain(_reinmax)),
     # In bfloat16 its cumulative sums are too coarse to find the threshold.
     Contestant("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
-    Contestant("softmax", "floor", _plain(_softmax), draws=False, compiled=True),
+    Contestant("softmax", "floor", _plain(_softmax), draws=False),
     Contestant(LOSS, "floor", _plain(_itself), draws=False),
     *(
         Contestant(name, "ils", _plain(f), compiled="centred" not in name, kernel=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-__all__ = ["peak", "saved"]
+from ils.lab.calls import TYPES, Call, block, call, inputs, modes
+from ils.lab.contestants import CONTESTANTS
+from ils.lab.cost import SHAPES
+
+__all__ = ["memory", "peak", "saved"]
 
 
-def peak(function: Callable[[], object]) -> int:
+def peak(function: Call) -> int:
     """The most bytes that PyTorch's allocator has given out at once during a call.
 
     What was there before does not count; what is returned does.  The events are the allocator's
@@ -54,3 +59,25 @@ def saved(function: Callable[[], Tensor], known: tuple[Tensor, ...]) -> int:
     del result
     known_storages = {tensor.untyped_storage().data_ptr() for tensor in known}
     return sum(size for at, (size, _) in storages.items() if at not in known_storages)
+
+
+def memory(
+    seed: int,
+    shapes: tuple[tuple[int, int], ...] = SHAPES,
+    types: tuple[str, ...] = tuple(TYPES),
+) -> pd.DataFrame:
+    """Peak bytes of a call and bytes kept for backward; index: type, shape, mode, contestant."""
+    rows = []
+    cells = [(d, s, m, c) for d in types for s in shapes for m in modes() for c in CONTESTANTS]
+    for dtype, shape, mode, one in cells:
+        if not one.fits(TYPES[dtype], mode):
+            continue
+        x, w = inputs(shape, TYPES[dtype], seed)
+        place = {"dtype": dtype, "batch": shape[0], "categories": shape[1], "mode": mode}
+        with block(mode):
+            function, operator = call(one, x, w), one.prepare(x)
+            function()
+            kept = saved(lambda f=operator, x=x: f(x), (x, w))
+            rows.append(place | {"contestant": one.name, "peak": peak(function), "saved": kept})
+    index = ["dtype", "batch", "categories", "mode", "contestant"]
+    return pd.DataFrame(rows).set_index(index)
