@@ -115,7 +115,7 @@ results: $(VENV)/.installed ## repeat the long runs whose records lie in book/da
 	$(BIN)/python -m ils.lab.results
 
 .PHONY: bench
-bench: $(VENV)/.installed ## time the operators on this machine, which must be quiet, into book/data
+bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel
 	$(BIN)/python -m ils.lab.bench
 
 .PHONY: screenshots
