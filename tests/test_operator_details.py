@@ -1,0 +1,447 @@
+"""Details of the operator: defaults, devices, types, names in refusals, the way to the kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from cases import generator, normal
+from rules import NORMALIZERS, RULES, leaky, root, rule_of
+from torch import Tensor
+
+import ils
+from ils import autograd, draw, kernel
+from ils.distributions import OneHotCategorical
+from ils.metric import euclidean, fisher
+from ils.rule import Rule
+
+DEFAULTS: dict[str, Any] = {
+    "step_size": None,
+    "metric": fisher,
+    "normalizer": ils.sum_normalize,
+    "centred": True,
+    "relative": True,
+    "keep_mass": False,
+}
+
+# Made once: in some tests what is made on the way is to go astray.
+WEIGHTS = normal(1000, seed=2)
+
+Carrier = Callable[..., Tensor]
+
+
+def by_sample(logits: Tensor, **options: Any) -> Tensor:
+    """The function."""
+    return ils.sample(logits, generator=generator(1), **options)
+
+
+def by_module(logits: Tensor, **options: Any) -> Tensor:
+    """The module."""
+    return ils.Sampler(**options)(logits, generator=generator(1))
+
+
+def by_distribution(logits: Tensor, **options: Any) -> Tensor:
+    """The distribution."""
+    return OneHotCategorical(logits=logits, **options).rsample(generator=generator(1))
+
+
+def by_attaching(logits: Tensor, **options: Any) -> Tensor:
+    """A draw that is there already."""
+    z = ils.sample(logits.detach(), generator=generator(1))
+    return ils.differentiable_draw(logits, z, **options)
+
+
+def by_embedding(logits: Tensor, **options: Any) -> Tensor:
+    """The look-up, in the identity."""
+    index = ils.sample_index(logits, generator=generator(1))
+    eye = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return ils.embedding(index, eye, logits, **options)
+
+
+CARRIERS = [by_sample, by_module, by_distribution, by_attaching, by_embedding]
+each_carrier = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.__name__)
+
+
+def gradient(carrier: Carrier, logits: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """Draw and update for a loss of its own in every entry."""
+    leaf = logits.detach().clone().requires_grad_()
+    weights = WEIGHTS[: logits.numel()].view(logits.shape).to(logits)
+    z = carrier(leaf, **options)
+    return z.detach(), torch.autograd.grad((z * weights).sum(), leaf)[0]
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Tensors that are made without a device or a type get the wrong ones."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@each_carrier
+def test_defaults(carrier: Carrier) -> None:
+    """Left out, an option has the value that its documentation gives."""
+    logits = normal(50, 4, seed=1)
+    z, update = gradient(carrier, logits)
+    for name in DEFAULTS:
+        again, other = gradient(carrier, logits, **{name: DEFAULTS[name]})
+        assert torch.equal(z, again)
+        assert torch.equal(update, other)
+    again, other = gradient(carrier, logits, **DEFAULTS)
+    assert torch.equal(update, other)
+    # With a step the options that the limit does not use have an effect too.
+    options = {**DEFAULTS, "step_size": 0.5}
+    _, update = gradient(carrier, logits, step_size=0.5)
+    _, other = gradient(carrier, logits, **options)
+    assert torch.equal(update, other)
+
+
+@each_carrier
+@pytest.mark.parametrize("name", RULES)
+def test_options_arrive(carrier: Carrier, name: str) -> None:
+    """Every way to draw hands each option to the same rule."""
+    logits = normal(20, 4, seed=1)
+    _, expected = gradient(by_sample, logits, **RULES[name])
+    _, found = gradient(carrier, logits, **RULES[name])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@each_carrier
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("categories", [5, 70])
+def test_device_and_type_are_those_of_the_logits(
+    carrier: Carrier, name: str, categories: int
+) -> None:
+    """Nothing falls back on the default device or the default type."""
+    logits = normal(3, categories, seed=1).float()
+    logits[0, 1] = -torch.inf
+    z, update = gradient(carrier, logits, **RULES[name])
+    with elsewhere():
+        found, other = gradient(carrier, logits, **RULES[name])
+    assert found.dtype == other.dtype == torch.float32
+    assert torch.equal(z, found)
+    assert torch.equal(update, other)
+
+
+@each_carrier
+def test_refusals_of_options(carrier: Carrier) -> None:
+    """Each way to draw looks at its options itself, and names the argument."""
+    logits = normal(2, 3)
+    for options, error, message in (
+        ({"step_size": 0.0}, ValueError, "step_size: expected a positive finite number, got 0.0"),
+        ({"step_size": True}, TypeError, "step_size: expected a real number, got bool"),
+        ({"metric": 1}, TypeError, "metric: expected a function, got int"),
+        ({"normalizer": 1, "step_size": 0.5}, TypeError, "normalizer: expected a function, got"),
+        ({"normalizer": leaky}, ValueError, "step_size: expected a number for a normalizer of"),
+        ({"normalizer": ils.project_simplex}, ValueError, "step_size: expected a number for norm"),
+        ({"centred": False}, ValueError, "centred=False: expected relative=False and a step_size"),
+        ({"centred": False, "step_size": 0.5}, ValueError, "centred=False: expected relative"),
+        ({"centred": False, "relative": False}, ValueError, "centred=False: expected relative"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            carrier(logits, **options)
+    for broken, message in (
+        (lambda x: x[..., :1], r"normalizer: its output: expected shape \(2, \d\), got \(2, 1\)"),
+        (lambda x: 0.99 * x, r"normalizer: expected h\(z\) = z for every one-hot z, got .* 0\.01$"),
+        (lambda x: x.flip(-1), r"normalizer: expected h\(z\) = z for every one-hot z, got .* 1$"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            carrier(logits, step_size=0.5, normalizer=broken)
+    # A difference that rounding could make is let pass.
+    carrier(logits, step_size=0.5, normalizer=lambda x: (1 + 5e-4) * x)
+
+
+def test_refusals_of_tensors() -> None:
+    """Names of tensors in the refusals of the look-up, of attached draws, of the distribution."""
+    logits, eye = normal(2, 3), torch.eye(3).double()
+    index = torch.tensor([0, 2])
+    for arguments, error, message in (
+        ((index.int(), eye, logits), TypeError, r"index: expected int64, got torch\.int32"),
+        ((index[:1], eye, logits), ValueError, r"index: expected shape \(\*draws, \*\(2,\)\)"),
+        (
+            (index + 1, eye, logits),
+            ValueError,
+            "index: expected categories from 0 to 2, got 1 to 3",
+        ),
+        ((index, eye.long(), logits), TypeError, r"weight: .* got torch\.int64"),
+        ((index, eye[:2], logits), ValueError, r"weight: expected shape \(3, D\), got \(2, 3\)"),
+        ((index, eye[0], logits), ValueError, r"weight: expected shape \(3, D\), got \(3,\)"),
+        ((index, eye[None], logits), ValueError, r"weight: .*, got \(1, 3, 3\)"),
+        ((index, eye, logits.long()), TypeError, r"logits: .* got torch\.int64"),
+        ((index, eye, logits * math.nan), ValueError, "logits: .* got NaN"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            ils.embedding(*arguments)
+    for z, error, message in (
+        (eye[:2].long(), TypeError, r"z: .* got torch\.int64"),
+        (eye[:1], ValueError, r"z: expected shape \(\*draws, \*\(2, 3\)\), got \(1, 3\)"),
+        (eye[:2] / 2, ValueError, "z: expected one-hot rows"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            ils.differentiable_draw(logits, z)
+    with pytest.raises(TypeError, match=r"^logits: .* got torch\.int64$"):
+        ils.differentiable_draw(logits.long(), eye[:2])
+    for name in ("probs", "logits"):
+        with pytest.raises(TypeError, match=rf"^{name}: .* got torch\.int64$"):
+            OneHotCategorical(**{name: torch.ones(2, 3).long()})
+    with pytest.raises(TypeError, match=r"^mask: .* got torch\.float64$"):
+        ils.sample_index(logits, mask=torch.zeros(3).double())
+    with pytest.raises(ValueError, match=r"^dim: .* got 2$"):
+        ils.sample_index(logits, dim=2)
+    with pytest.raises(ValueError, match=r"^draws: .* got \(-1,\)$"):
+        ils.sample_index(logits, draws=-1)
+
+
+def test_module() -> None:
+    """It prints its options, draws along its axis, and passes mask and draws on."""
+    assert repr(ils.Sampler()) == (
+        "Sampler(step_size=None, metric=fisher, normalizer=sum_normalize, centred=True, "
+        "relative=True, keep_mass=False, dim=-1)"
+    )
+    assert "step_size=0.5, metric=root" in repr(ils.Sampler(step_size=0.5, metric=root, dim=0))
+    logits, mask = normal(4, 2, 3), torch.tensor([True, False, False])
+    layer = ils.Sampler(dim=0)
+    z = layer(logits, generator=generator(3), draws=(5,))
+    assert torch.equal(z, ils.sample(logits, dim=0, generator=generator(3), draws=5))
+    z = ils.Sampler()(logits, mask, generator=generator(3), draws=(2, 5))
+    assert torch.equal(z, ils.sample(logits, mask=mask, generator=generator(3), draws=(2, 5)))
+    assert not z[..., 0].any()
+    # Drawn along another axis than the last, a normaliser of one's own still sees the last.
+    for dim in (0, 1, -2, -3):
+        options = {"step_size": 0.5, "normalizer": leaky, "dim": dim}
+        z = ils.Sampler(**options)(logits, generator=generator(3))
+        assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
+
+
+def test_distribution() -> None:
+    """Parameters, validation, expansion and draws are those of the parent, with the options."""
+    logits = normal(2, 3)
+    q = OneHotCategorical(logits=logits, step_size=0.5, metric=euclidean)
+    rule = Rule(0.5, euclidean, ils.sum_normalize, True, True, False)
+    assert q._rule == rule
+    assert OneHotCategorical(logits.softmax(-1))._rule == Rule(**DEFAULTS)
+    for wide in (q.expand((4, 2)), q.expand(torch.Size([4, 2]))):
+        assert type(wide) is OneHotCategorical
+        assert wide._rule == rule
+        assert wide.batch_shape == (4, 2)
+        assert wide.rsample((5,), generator(1)).shape == (5, 4, 2, 3)
+    for size in ((), (7,), [2, 3], torch.Size([2])):
+        one, other = q.rsample(size, generator(1)), q.sample(size, generator(1))
+        assert torch.equal(one, other)
+        assert one.shape == (*size, 2, 3)
+    leaf = logits.clone().requires_grad_()
+    q = OneHotCategorical(logits=leaf)
+    assert q.rsample().requires_grad
+    assert not q.sample().requires_grad
+    assert q.rsample().shape == q.sample().shape == (2, 3)
+    with pytest.raises(ValueError, match="within the support"):
+        q.log_prob(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="within the support"):
+        OneHotCategorical(logits=logits, validate_args=True).log_prob(torch.ones(2, 3))
+    OneHotCategorical(logits=logits, validate_args=False).log_prob(torch.ones(2, 3))
+    assert q.has_rsample
+    with pytest.raises(ValueError, match="Either `probs` or `logits`"):
+        OneHotCategorical()
+
+    class Mine(OneHotCategorical):
+        def __init__(self, logits: Tensor) -> None:
+            super().__init__(logits=logits)
+
+    with pytest.raises(NotImplementedError, match="Mine"):
+        Mine(logits).expand((4, 2))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_the_kernel_is_told(name: str) -> None:
+    """The rules that the compiled kernel knows, in its own terms; the others are not for it."""
+    rule = rule_of(RULES[name])
+    weighted, step = rule.metric is fisher, rule.step_size
+    expected = None
+    if step is None:
+        expected = (kernel.FISHER_LIMIT, 0.0, True, False, True) if weighted else None
+    elif rule.normalizer is ils.sum_normalize and not rule.keep_mass:
+        expected = (kernel.SUM_NORMALIZED, 0.4, weighted, rule.relative, rule.centred)
+    elif rule.normalizer is ils.project_simplex and not rule.keep_mass:
+        plain = not weighted and not rule.relative
+        expected = (kernel.PROJECTED, 0.4, False, False, rule.centred) if plain else None
+    assert autograd._fused(rule) == expected
+    assert autograd._fused(rule._replace(metric=root)) is None
+    assert autograd._fused(rule._replace(step_size=0.4, keep_mass=True)) is None
+    assert autograd._fused(rule._replace(step_size=0.4, normalizer=leaky)) is None
+
+
+@pytest.mark.parametrize("draws", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("categories", [5, 100])
+def test_what_the_kernel_is_given(
+    draws: tuple[int, ...], categories: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it serves, the kernel gets logits, uniform numbers of the generator, draws and rule."""
+    logits, told = normal(3, categories, seed=1), []
+    count = math.prod(draws)
+    numbers = draw.uniforms(logits, generator(1), count)
+
+    def sample(*arguments: Any) -> Tensor:
+        told.append(arguments)
+        return torch.zeros(1)
+
+    def only_draw(*arguments: Any, **options: Any) -> tuple[None, Tensor]:
+        told.append((arguments, options))
+        return None, torch.zeros(4, 1)
+
+    monkeypatch.setattr(kernel, "serves", lambda tensor: tensor is logits)
+    monkeypatch.setattr(kernel, "sample", sample)
+    monkeypatch.setattr(kernel, "draw", only_draw)
+    rule = Rule(0.5, euclidean, ils.sum_normalize, True, True, False)
+    assert autograd.sample_with_rule(logits, rule, generator(1), draws).shape == (1,)
+    given, uniforms, shape, *fused = told.pop()
+    assert given is logits
+    assert torch.equal(uniforms, numbers)
+    assert shape == draws
+    assert tuple(fused) == autograd._fused(rule)
+    assert autograd.draw_index_of(logits, generator(1), draws).shape == (4,)
+    (given, uniforms, keep, shape), options = told.pop()
+    assert given is logits
+    assert torch.equal(uniforms, numbers)
+    assert keep is False
+    assert shape == draws
+    assert options == {"one_hot": False}
+
+    # A rule that it does not know takes the other way.
+    other = rule._replace(keep_mass=True)
+    assert autograd.sample_with_rule(logits, other, generator(1), draws).shape == (
+        *draws,
+        *logits.shape,
+    )
+    assert not told
+
+    # A refusal of the kernel is put in the words of the package, if the logits are to blame.
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("kernel")
+
+    monkeypatch.setattr(kernel, "sample", refuse)
+    monkeypatch.setattr(kernel, "draw", refuse)
+    for call in (
+        lambda: autograd.sample_with_rule(logits, rule, generator(1), draws),
+        lambda: autograd.draw_index_of(logits, generator(1), draws),
+    ):
+        with pytest.raises(RuntimeError, match=r"^kernel$"):
+            call()
+    logits[0, 0] = math.nan
+    for call in (
+        lambda: autograd.sample_with_rule(logits, rule, generator(1), draws),
+        lambda: autograd.draw_index_of(logits, generator(1), draws),
+    ):
+        with pytest.raises(ValueError, match=r"^logits: .* got NaN$"):
+            call()
+
+
+@pytest.mark.parametrize("normalizer", [*NORMALIZERS, leaky])
+@pytest.mark.parametrize("metric", [fisher, euclidean, root])
+def test_what_is_kept_for_the_backward_pass(normalizer: Any, metric: Any) -> None:
+    """Probabilities where the rule needs them, a mask where it needs one and there is one."""
+    logits = normal(2, 3)
+    masked = logits.clone()
+    masked[0, 0] = -torch.inf
+    by_sum = normalizer in NORMALIZERS[:2]
+    for centred in (True, False):
+        rule = Rule(0.5, metric, normalizer, centred, False, False)
+        probs = draw.probabilities(masked)
+        kept, mask = autograd._what_to_keep(rule, masked, probs)
+        assert (kept is probs) == (metric is not euclidean or not centred)
+        assert kept is probs or kept is None
+        if metric is fisher and by_sum:
+            assert mask is None
+        else:
+            assert torch.equal(mask, masked.isneginf())
+        assert autograd._what_to_keep(rule, logits, probs)[1] is None
+        assert autograd._what_to_keep(rule, logits[:0], probs[:0])[1] is None
+        assert rule.needs_probs() is (kept is not None)
+        assert rule.needs_mask() is not (metric is fisher and by_sum)
+    half = masked.bfloat16()
+    kept, _ = autograd._what_to_keep(Rule(**DEFAULTS), half, draw.probabilities(half))
+    assert kept.dtype == torch.bfloat16
+    half = masked.half()
+    kept, _ = autograd._what_to_keep(Rule(**DEFAULTS), half, draw.probabilities(half))
+    assert kept.dtype == torch.float32
+
+
+def test_gradients_that_are_not_wanted() -> None:
+    """Of table and logits, either may go without; types of both are kept."""
+    index = torch.tensor([0, 2])
+    for first in (True, False):
+        for second in (True, False):
+            table = torch.ones(3, 4, requires_grad=first)
+            logits = torch.zeros(2, 3, requires_grad=second)
+            found = ils.embedding(index, table, logits)
+            assert found.requires_grad is (first or second)
+            if found.requires_grad:
+                found.square().sum().backward()
+            assert (table.grad is not None) is first
+            assert (logits.grad is not None) is second
+    table = normal(3, 4).float().requires_grad_()
+    logits = normal(2, 3).requires_grad_()
+    ils.embedding(index, table, logits).sum().backward()
+    assert table.grad.dtype == torch.float32
+    assert logits.grad.dtype == torch.float64
+    assert table.grad.sum(-1).tolist() == [4, 0, 4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(4,), (3, 15), (1000, 3), (1000, 15), (1000, 16), (2, 2, 600)])
+def test_probabilities(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The softmax, in float32 for the half types, by whichever way; the logits stay as they are."""
+    logits = (3 * normal(*shape)).to(dtype)
+    before = logits.clone()
+    found = draw.probabilities(logits)
+    wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    assert found.dtype == wide
+    assert torch.equal(logits, before)
+    tolerance = 8 * torch.finfo(wide).eps
+    torch.testing.assert_close(
+        found.double(), logits.double().softmax(-1), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_inverse_cdf_by_hand() -> None:
+    """The category in whose interval the number falls, the lower end included."""
+    probs = torch.tensor([[0.25, 0.0, 0.5, 0.25], [0.0, 1.0, 1.0, 2.0]])
+    for number, found in ((0.0, [0, 1]), (0.25, [2, 2]), (0.5, [2, 3]), (0.75, [3, 3])):
+        assert draw.inverse_cdf(probs, torch.full((2,), number)).tolist() == found
+    below = torch.full((2,), 1 - 2.0**-53, dtype=torch.float64)
+    assert draw.inverse_cdf(probs, below).tolist() == [3, 3]
+    one, again = (draw.draw_index(probs / 4, generator(1)) for _ in range(2))
+    assert one.shape == (2,)
+    assert torch.equal(one, again)
+    assert torch.equal(one, draw.draw_indices(probs / 4, generator(1), 1)[..., 0])
+
+
+def test_random_numbers_of_the_estimators() -> None:
+    """Types, shapes, ends and laws; drawn in float64, so that none is zero."""
+    like = torch.zeros(1, dtype=torch.float32)
+    numbers = draw.exponential((1000, 3), like, generator(1))
+    assert numbers.shape == (1000, 3)
+    assert numbers.dtype == torch.float32
+    assert numbers.min() > 0
+    assert abs(float(numbers.mean()) - 1) < 5 / 3000**0.5
+    wide = torch.empty(1000, 3, dtype=torch.float64).exponential_(generator=generator(1))
+    assert torch.equal(numbers, wide.float())
+    half = draw.exponential((100000,), like.half(), generator(2))
+    assert half.dtype == torch.float16
+    assert float(half.min()) >= torch.finfo(torch.float16).tiny
+    even = draw.uniform((1000, 3), like, generator(1))
+    assert even.shape == (1000, 3)
+    assert even.dtype == torch.float32
+    assert abs(float(even.mean()) - 0.5) < 5 / 36000**0.5
+    assert torch.equal(even, torch.rand(1000, 3, generator=generator(1)))
+    with elsewhere():
+        assert torch.equal(numbers, draw.exponential((1000, 3), like, generator(1)))
+        assert torch.equal(even, draw.uniform((1000, 3), like, generator(1)))
+    assert draw.one_hot(torch.tensor([2, 0]), torch.ones(2, 3)).tolist() == [[0, 0, 1], [1, 0, 0]]
