@@ -23,7 +23,9 @@ class OneHotCategorical(_OneHotCategorical):
 
     ``rsample`` draws exactly, as ``sample`` does, and carries the *biased* gradient of
     :func:`ils.sample` for the parameters.  Everything else (``log_prob``, ``entropy``,
-    ``kl_divergence``, ``expand``, the constraints) is the parent's.
+    ``kl_divergence``, ``expand``, the constraints) is the parent's; as there, ``log_prob(z)`` looks
+    the category of ``z`` up, and has no derivative for ``z``: write ``(q.logits * z).sum(-1)``
+    where the gradient is to flow through the draw.
 
     Args:
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these

@@ -74,7 +74,8 @@ def sample(
         metric: of the step: ``ils.metric.fisher``, which weights it by ``pi``,
             ``ils.metric.euclidean``, or a function of the same arguments.
         normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
-            on the last axis that keeps shapes and one-hot vectors.  ``step_size=None``
+            on the last axis that keeps shapes and one-hot vectors, and with a mask gives no mass to
+            ``-inf``.  ``step_size=None``
             is that of ``ils.sum_normalize_unclamped``; other maps need a ``step_size``.
         centred: hand on ``z - pi_D``; ``False``, only with ``relative=False``, ``pi - pi_D``: the
             same expectation with the noise ``pi - z``, which has mean zero.

@@ -1,11 +1,15 @@
 """Settings shared by all tests."""
 
+# ruff: noqa: E402 (the settings come before the imports that they are for)
+
 import os
 
 # Before torch is imported: with one thread sums have one order, whatever the machine, and
 # parallel workers do not fight over cores.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+# For the kernels of notebooks and other processes: the book's outputs are those of the pure form.
+os.environ["ILS_KERNEL"] = "0"
 
 from collections.abc import Iterator
 
@@ -21,7 +25,9 @@ def built_kernel() -> None:
     build()
     # Asked before it was built, the answer has been kept.
     kernel._state["asked"] = False
-    assert kernel.available()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ILS_KERNEL", "1")
+        assert kernel.available()
 
 
 @pytest.fixture(autouse=True)

@@ -446,7 +446,7 @@ def run(script: str, **variables: str) -> str:
 def test_environment_turns_it_off() -> None:
     """ILS_KERNEL=0 leaves the built library alone; importing loads and compiles nothing."""
     asks = "from ils import kernel; print(kernel.available())"
-    assert run(asks) == "True"
+    assert run(asks, ILS_KERNEL="1") == "True"
     assert run(asks, ILS_KERNEL="0") == "False"
     modules = "['ils_kernel' in open('/proc/self/maps').read(), 'torch.utils.cpp_extension' in m]"
     if sys.platform == "linux":
@@ -455,7 +455,7 @@ def test_environment_turns_it_off() -> None:
         script = (
             f"import sys; from ils import kernel; kernel.load(); m = sys.modules; print({modules})"
         )
-        assert run(script) == "[True, False]"
+        assert run(script, ILS_KERNEL="1") == "[True, False]"
 
 
 def test_stale_build_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

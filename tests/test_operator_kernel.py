@@ -1,12 +1,23 @@
 """The tests of the operator once more, with the compiled kernel in its place."""
 
-import pytest
+# ruff: noqa: F401 (imported names are the tests)
 
-from ils.kernel.build import missing
-from test_everywhere import *  # noqa: F403
-from test_invariance import *  # noqa: F403
+import pytest
+from test_everywhere import (
+    test_activation_checkpointing,
+    test_autocast,
+    test_broadcast_logits_collect_their_gradients,
+    test_gradients_per_example,
+    test_layouts,
+    test_loss_scaling,
+    test_modes_without_gradient,
+    test_result_can_be_changed_in_place,
+)
+from test_invariance import test_accumulation, test_factor_of_the_loss
 from test_operator import *  # noqa: F403
 from test_properties import *  # noqa: F403
+
+from ils.kernel.build import missing
 
 LACKING = missing()
 pytestmark = [
