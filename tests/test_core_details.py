@@ -157,6 +157,12 @@ def test_target_defaults_and_masks(keep_mass: bool) -> None:
     step = target.intermediate_target(z, grad, step_size=0.3)
     assert close(step, ils.sum_normalize(z - 0.3 * plain), 1e-15)
 
+    weighted = target.direction(z, grad, metric=metric.fisher, probs=probs)
+    assert close(weighted, probs * (grad - (z * grad).sum(-1, keepdim=True)), 1e-15)
+    options = {"metric": metric.fisher, "probs": probs}
+    step = target.intermediate_target(z, grad, step_size=0.3, **options)
+    assert close(step, ils.sum_normalize(z - 0.3 * weighted), 1e-15)
+
     z = torch.nn.functional.pad(draws(5, 3), (0, 2))
     mask = torch.zeros(5, 5, dtype=torch.bool)
     mask[:, 3:] = True
