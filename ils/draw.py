@@ -95,11 +95,11 @@ def one_scan(categories: int, points: int) -> bool:
 
 def _search(weights: Tensor, uniform: Tensor) -> Tensor:
     """Category of each of the points ``(..., n)`` in rows of weights ``(..., K)``; K if NaN."""
-    if not eager() or weights.numel() < 4096:
-        cumulative = weights.cumsum(-1, dtype=torch.float64)
-    else:
+    if eager():
         # In place: the memory of a second array of doubles would cost more than the sums.
         cumulative = weights.to(torch.float64, copy=True).cumsum_(-1)
+    else:
+        cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[..., -1:]
     point = uniform * total
     if weights.dtype == torch.float64:

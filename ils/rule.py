@@ -108,31 +108,35 @@ def estimate(
     Returns:
         ``(..., K)``, in the units of ``g``, or without unit for the note's form.
     """
-    if grad.dtype in (torch.float16, torch.bfloat16):
-        grad = grad.float()
-    if probs is not None and probs.dtype != grad.dtype:
-        probs = probs.to(grad.dtype)
     step = rule.step_size
     if step is None and rule.metric is fisher and probs is not None:
         return _fisher_limit(grad, at, probs, look)
     if probs is not None and not rule.needs_mask():
         mask = probs == 0
+    plain = rule.metric in (euclidean, fisher) and not rule.keep_mass
+    if step is not None and rule.normalizer is sum_normalize and plain:
+        return _sum_normalized(rule, step, grad, at, probs, mask)
+    grad = _at_least_float32(grad)
+    if probs is not None and probs.dtype != grad.dtype:
+        probs = probs.to(grad.dtype)
     if step is None:
         z = _one_hot(at, grad)
         return direction(z, grad, metric=rule.metric, probs=probs, keep_mass=True, mask=mask) / 2
-    if rule.normalizer is sum_normalize and rule.metric in (euclidean, fisher):
-        if not rule.keep_mass:
-            return _sum_normalized(rule, step, grad, at, probs, mask)
-    elif rule.normalizer is project_simplex and rule.metric is euclidean and not rule.relative:
+    if rule.normalizer is project_simplex and rule.metric is euclidean and not rule.relative:
         return _projected(step, grad, at, None if rule.centred else probs, mask)
     return _general(rule, step, grad, at, probs, mask)
+
+
+def _at_least_float32(grad: Tensor) -> Tensor:
+    return grad.float() if grad.dtype in (torch.float16, torch.bfloat16) else grad
 
 
 def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
     if not look:
         grad = torch.where(probs == 0, 0, grad)
-    half = grad.gather(-1, at).mul_(-0.5)
+    # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
+    half = _at_least_float32(grad.gather(-1, at)).mul(-0.5)
     moved = torch.add(half, grad, alpha=0.5).mul_(probs)
     total = moved.sum(-1, keepdim=True)
     # A gradient that is not finite must not reach a category that cannot be drawn.
@@ -145,7 +149,7 @@ def _sum_normalized(
     rule: Rule, step: float, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The target is in proportion to ``c = s / alpha`` for the draw, ``(-Delta_k)_+`` elsewhere."""
-    drawn = grad.gather(-1, at)
+    drawn = _at_least_float32(grad.gather(-1, at))  # takes the rest along, as above
     if mask is not None:
         grad = torch.where(mask, drawn, grad)
     delta = grad - drawn
