@@ -233,6 +233,9 @@ def test_distribution() -> None:
         assert wide._rule == rule
         assert wide.batch_shape == (4, 2)
         assert wide.rsample((5,), generator(1)).shape == (5, 4, 2, 3)
+    blank = OneHotCategorical.__new__(OneHotCategorical)
+    assert q.expand((4, 2), blank) is blank
+    assert blank._rule == rule
     for size in ((), (7,), [2, 3], torch.Size([2])):
         one, other = q.rsample(size, generator(1)), q.sample(size, generator(1))
         assert torch.equal(one, other)
@@ -433,6 +436,7 @@ def test_random_numbers_of_the_estimators() -> None:
     assert abs(float(numbers.mean()) - 1) < 5 / 3000**0.5
     wide = torch.empty(1000, 3, dtype=torch.float64).exponential_(generator=generator(1))
     assert torch.equal(numbers, wide.float())
+    assert torch.equal(draw.exponential((1000, 3), like.double(), generator(1)), wide)
     half = draw.exponential((100000,), like.half(), generator(2))
     assert half.dtype == torch.float16
     assert float(half.min()) >= torch.finfo(torch.float16).tiny
