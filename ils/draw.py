@@ -109,21 +109,27 @@ def _search(weights: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, point, right=True)
 
 
+def block_width(categories: int) -> int:
+    """How many categories a block of :func:`_draw_in_blocks` has; the last one may have fewer."""
+    least = 32 if categories <= 65536 else 256
+    whole = [width for width in range(least, 4 * least + 1, 8) if categories % width == 0]
+    if whole:
+        return min(whole, key=lambda width: categories // width + width)
+    return 32 if categories < 512 else 128 if categories <= 65536 else 1024
+
+
 def _draw_in_blocks(probs: Tensor, uniform: Tensor) -> Tensor:
     """Draw ``(..., n)`` by a block, then within it, from uniform numbers ``(..., n, 2)``."""
     categories = probs.shape[-1]
-    width = 32 if categories < 512 else 128 if categories <= 65536 else 1024
-    full = categories // width
-    sums = probs[..., : full * width].unflatten(-1, (full, width)).sum(-1)
-    if full * width < categories:
-        sums = torch.cat([sums, probs[..., full * width :].sum(-1, keepdim=True)], -1)
-    first = (_search(sums, uniform[..., 0]) * width).unsqueeze(-1)
-    place = first + torch.arange(width, device=probs.device)
-    rows = probs.unsqueeze(-2).expand(*first.shape[:-1], categories)
-    inside = rows.gather(-1, place.clamp(max=categories - 1))
-    if full * width < categories:
-        inside = inside.masked_fill_(place >= categories, 0)
-    return (first + _search(inside, uniform[..., 1:])).squeeze(-1)
+    width = block_width(categories)
+    short = -categories % width
+    if short:
+        probs = torch.nn.functional.pad(probs, (0, short))
+    blocks = probs.unflatten(-1, (-1, width))
+    # For a row that holds NaN it is a block that is not there: any will do, as it holds NaN too.
+    block = _search(blocks.sum(-1), uniform[..., 0]).clamp(max=blocks.shape[-2] - 1)
+    inside = blocks.gather(-2, block.unsqueeze(-1).expand(*block.shape, width))
+    return block * width + _search(inside, uniform[..., 1:]).squeeze(-1)
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from cases import distribution, generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ils.draw import draw_index, inverse_cdf, one_hot
+from ils.draw import block_width, draw_index, inverse_cdf, one_hot
 
 LAST = 1 - 2**-53  # the largest float64 below one
 
@@ -113,3 +113,17 @@ def test_draws_agree_with_numpy() -> None:
     cumulative = np.cumsum(probs.numpy())
     expected = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     assert index.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("categories", "width"),
+    [(65, 32), (100, 32), (500, 32), (1000, 40), (10_000, 80), (32_000, 128), (50_257, 128),
+     (65_536, 128), (65_537, 1024), (100_000, 400), (1_000_000, 1000)],
+)  # fmt: skip
+def test_width_of_the_blocks(categories: int, width: int) -> None:
+    """A divisor with the fewest steps over blocks and within one, or a fixed width with a rest."""
+    assert block_width(categories) == width
+    least = 32 if categories <= 65_536 else 256
+    divisors = [w for w in range(least, 4 * least + 1) if categories % w == 0 and w % 8 == 0]
+    steps = [categories // w + w for w in divisors]
+    assert not divisors or categories // width + width == min(steps)

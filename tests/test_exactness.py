@@ -12,12 +12,13 @@ from scipy import stats
 from torch import Tensor
 
 import ils
+from ils import draw
 from ils.draw import draw_indices, one_scan
 
 # Every test of a law fails by chance once in a million runs with new seeds.
 ERROR_RATE = 1e-6
 LAST = 1 - 2**-53  # the largest float64 below one
-# Sizes on both sides of each change of method: one scan, then blocks of three widths.
+# Sizes on both sides of each change of method: one scan, then blocks, even or with a rest.
 SIZES = [3, 10, 64, 65, 100, 511, 512, 1000, 65_537, 70_000, 1_000_000]
 AT_ONCE = 20_000
 
@@ -34,11 +35,11 @@ def groupings(categories: int) -> dict[str, Tensor]:
     place = torch.arange(categories)
     if categories <= 100:
         return {"category": place}
+    width = draw.block_width(categories)
     return {
         "stretch": place * 64 // categories,
         "remainder": place % 61,
-        "place in a block of 128": place % 128 // 2,
-        "place in a block of 1024": place % 1024 // 16,
+        "place in a block": place % width // (width // 32),
     }
 
 

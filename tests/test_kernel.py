@@ -15,7 +15,7 @@ from cases import close, generator, normal
 from torch import Tensor
 
 from ils import kernel
-from ils.draw import draw_indices, one_scan
+from ils.draw import block_width, draw_indices, one_scan
 from ils.kernel.build import build, missing, verify
 from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
@@ -131,7 +131,7 @@ def test_measure_of_each_category(categories: int) -> None:
         ends = probs.cumsum(-1)
         points = torch.stack([ends - probs + 1e-14, ends - 1e-14])[:, chosen].unsqueeze(-1)
     else:
-        width = 32 if categories < 512 else 128 if categories <= 65536 else 1024
+        width = block_width(categories)
         padded = torch.nn.functional.pad(probs, (0, -categories % width)).view(-1, width)
         sums = padded.sum(-1)
         block = chosen // width

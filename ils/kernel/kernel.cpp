@@ -289,6 +289,15 @@ inline int64_t levels_of(int64_t categories, int64_t points) {
 
 inline int64_t block_width(int64_t categories) {
   if (categories <= short_row) return categories;
+  const int64_t least = categories <= long_row ? 32 : 256;
+  // Blocks of whole half-vectors without a shorter one at the end, where a divisor allows.
+  int64_t chosen = 0, fewest = 0;
+  for (int64_t width = least; width <= 4 * least; width += 8) {
+    if (categories % width) continue;
+    const int64_t steps = categories / width + width;
+    if (chosen == 0 || steps < fewest) chosen = width, fewest = steps;
+  }
+  if (chosen) return chosen;
   return categories < 512 ? 32 : categories <= long_row ? 128 : 1024;
 }
 
