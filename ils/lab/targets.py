@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ils.lab.contestants import GUMBEL, ILS
-from ils.lab.cost import SHAPES, cell, over_limit, shape_text
+from ils.lab.contestants import GUMBEL, ILS, LOSS
+from ils.lab.cost import SHAPES, bandwidth, cell, over_limit, shape_text, traffic
 
-__all__ = ["TARGETS", "Target", "check", "count", "misses", "summary"]
+__all__ = ["TARGETS", "Target", "asked_of_the_limit", "check", "count", "misses", "summary"]
 
 _NOWHERE = float("nan")
 
@@ -116,6 +116,28 @@ def summary(checked: pd.DataFrame) -> pd.DataFrame:
     order = [shape_text(*shape) for shape in SHAPES]
     names = dict.fromkeys(checked.index.get_level_values("target"))
     return table.reindex(index=list(names), columns=[c for c in order if c in table]).fillna("")
+
+
+def asked_of_the_limit(grid: pd.DataFrame) -> pd.DataFrame:
+    """What the targets of speed ask for where rows are long, in units of the traffic limit.
+
+    Returns:
+        One row a target, and one for a softmax alone as measured; one column a shape.
+    """
+    time, measured = cell(grid)["median"], over_limit(grid)["memory"]
+    found: dict[str, dict[str, float]] = {}
+    for batch, categories in (shape for shape in SHAPES if shape[1] >= 1000):
+        place = (batch, categories)
+        gumbel, loss = (float(time.loc[(*place, "eager", name)]) for name in (GUMBEL, LOSS))
+        limit = traffic(batch, categories) / bandwidth(grid)
+        for target in TARGETS:
+            if target.quantity == "speed":
+                asked = target.asked[SHAPES.index(place)]
+                row = found.setdefault(f"asked of {target.name}", {})
+                row[shape_text(*place)] = (gumbel / asked - loss) / limit
+        softmax = float(measured.loc[(*place, "eager", "softmax")])
+        found.setdefault("softmax alone, measured", {})[shape_text(*place)] = softmax
+    return pd.DataFrame(found).T
 
 
 def misses(checked: pd.DataFrame) -> list[str]:
