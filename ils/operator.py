@@ -156,6 +156,13 @@ def differentiable_draw(
         TypeError, ValueError: as :func:`sample`, and where ``z`` has another shape or rows that
             are not one-hot.
 
+    Example:
+        >>> import torch, ils
+        >>> logits, z = torch.zeros(3, requires_grad=True), torch.tensor([0.0, 1.0, 0.0])
+        >>> (ils.differentiable_draw(logits, z) @ torch.tensor([1.0, 2.0, 4.0])).backward()
+        >>> logits.grad * 6
+        tensor([-1., -1.,  2.])
+
     Source: Shliselberg (2019), Algorithm 1.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
