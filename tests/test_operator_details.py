@@ -17,7 +17,7 @@ import ils
 from ils import autograd, draw, kernel
 from ils.distributions import OneHotCategorical
 from ils.metric import euclidean, fisher
-from ils.rule import Rule
+from ils.rule import Rule, estimate
 
 DEFAULTS: dict[str, Any] = {
     "step_size": None,
@@ -129,6 +129,62 @@ def test_device_and_type_are_those_of_the_logits(
     assert found.dtype == other.dtype == torch.float32
     assert torch.equal(z, found)
     assert torch.equal(update, other)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_estimates_on_the_device_of_the_gradient(name: str) -> None:
+    """The formulas themselves, which a backward pass would call where no default reaches them."""
+    rule = rule_of(RULES[name])
+    grad, logits = normal(3, 5, seed=1).float(), normal(3, 5, seed=2).float()
+    logits[0, 1] = -torch.inf
+    at, probs, mask = torch.tensor([[0], [2], [4]]), logits.softmax(-1), logits.isneginf()
+    plain = estimate(rule, grad, at, probs, mask)
+    with elsewhere():
+        found = estimate(rule, grad, at, probs, mask)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("categories", [5, 70, 300])
+def test_under_a_transform(name: str, categories: int) -> None:
+    """Where values cannot be looked at nor overwritten, the estimates are the same."""
+    logits, weights = normal(6, categories, seed=1), normal(6, categories, seed=2)
+    logits[0, 1] = -torch.inf
+    z = ils.sample(logits, generator=generator(1))
+
+    def loss(row: Tensor, z: Tensor, weights: Tensor) -> Tensor:
+        return (ils.differentiable_draw(row, z, **RULES[name]) * weights).sum()
+
+    def looked_up(row: Tensor, z: Tensor, weights: Tensor) -> Tensor:
+        found = ils.embedding(z.argmax(-1), weights.unsqueeze(-1), row, **RULES[name])
+        return found.sum()
+
+    leaf = logits.clone().requires_grad_()
+    carried = ils.differentiable_draw(leaf, z, **RULES[name])
+    (expected,) = torch.autograd.grad((carried * weights).sum(), leaf)
+    for call in (loss, looked_up):
+        found = torch.func.vmap(torch.func.grad(call))(logits, z, weights)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_no_second_derivative_for_anything() -> None:
+    """Neither for logits and table nor for what stands above the draw."""
+    logits, table = normal(2, 3).requires_grad_(), normal(3, 4, seed=1).requires_grad_()
+    refused = r"^ils: expected to be differentiated once"
+    index, above = torch.tensor([0, 2]), normal(2, 4, seed=2).requires_grad_()
+    loss = (ils.embedding(index, table, logits) * above).sum()
+    for update in torch.autograd.grad(loss, (table, logits), create_graph=True):
+        for source in (logits, table, above):
+            with pytest.raises(RuntimeError, match=refused):
+                torch.autograd.grad(update.sum(), source, retain_graph=True)
+    above = normal(2, 3, seed=2).requires_grad_()
+    draws = ils.sample(logits), ils.differentiable_draw(logits, torch.eye(3).double()[:2])
+    for z in draws:
+        (update,) = torch.autograd.grad((z * above).sum(), logits, create_graph=True)
+        for source in (logits, above):
+            with pytest.raises(RuntimeError, match=refused):
+                torch.autograd.grad(update.sum(), source, retain_graph=True)
 
 
 @each_carrier

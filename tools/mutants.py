@@ -106,12 +106,13 @@ def prepare(group: str, fresh: bool, deselect: list[str]) -> Path:
         settings = settings.replace("add_cli_args = [", f'add_cli_args = ["--deselect", "{test}", ')
     (folder / "pyproject.toml").write_text(settings, encoding="utf-8")
 
-    # Tests may have changed: find anew which reach what, and give survivors another chance.
+    # Tests may have changed: find anew which reach what, and give another chance to survivors, and
+    # to what ran out of time on a machine that perhaps was busy.
     (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     for record in folder.glob("mutants/ils/**/*.meta"):
         data = json.loads(record.read_text())
         codes = data["exit_code_by_key"]
-        kept = {key: code if code in KILLED | TIMEOUT else None for key, code in codes.items()}
+        kept = {key: code if code in KILLED else None for key, code in codes.items()}
         record.write_text(json.dumps({**data, "exit_code_by_key": kept}))
     return folder
 
