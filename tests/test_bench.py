@@ -266,10 +266,24 @@ def test_targets_are_checked() -> None:
     assert "eager, sum-normalised, 256 × 1,000: 5.00, asked at least 10, 50% short" in lines
     assert len(lines) == 5 + 5 + 7 + 7
     shown = targets.summary(checked)
-    assert shown.loc["eager, sum-normalised", "64 × 10"] == "5 (≥ 1)"
-    assert shown.loc["eager, sum-normalised", "64 × 10,000"] == "5 (≥ 15) ✗"
-    assert shown.loc["kernel, default", "64 × 10"] == "– (≥ 2.5)"
+    assert shown.loc["eager, sum-normalised", "64 × 10"] == "5 (≥1)"
+    assert shown.loc["eager, sum-normalised", "64 × 10,000"] == "5\N{NO-BREAK SPACE}✗ (≥15)"
+    assert shown.loc["kernel, default", "64 × 10"] == "– (≥2.5)"
     assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
+
+
+def test_what_is_asked_of_the_limit() -> None:
+    """A time that just meets a target of speed lies as far over the limit as the table asks."""
+    shape = (1, 1_000_000)
+    grid = made_up(total=10 / 13)
+    softmax = grid.xs("ILS", level="contestant", drop_level=False).rename({"ILS": "softmax"})
+    grid = pd.concat([grid, softmax])
+    asked = targets.asked_of_the_limit(grid)
+    assert list(asked.columns) == [cost.shape_text(*s) for s in cost.SHAPES if s[1] >= 1000]
+    met = cost.over_limit(grid)["memory"].loc[(*shape, "eager", "ILS, sum-normalised")]
+    text = cost.shape_text(*shape)
+    assert asked.loc["asked of eager, sum-normalised", text] == pytest.approx(met)
+    assert asked.loc["softmax alone, measured", text] == pytest.approx(0.5 / 1_000_000)
 
 
 def test_tables_for_the_page() -> None:

@@ -106,11 +106,11 @@ def summary(checked: pd.DataFrame) -> pd.DataFrame:
     for (target, batch, categories), row in checked.iterrows():
         sign = "≥" if row["at_least"] else "≤"
         missing = row["measured"] != row["measured"]
-        mark = "" if row["met"] or missing else " ✗"
+        mark = "" if row["met"] or missing else "\N{NO-BREAK SPACE}✗"
         value = "–" if missing else f"{row['measured']:.2g}"
         if row["measured"] >= 10:
             value = f"{row['measured']:.0f}"
-        text = f"{value} ({sign} {row['asked']:g}){mark}"
+        text = f"{value}{mark} ({sign}{row['asked']:g})"
         texts[target, shape_text(batch, categories)] = text
     table = pd.Series(texts).unstack()
     order = [shape_text(*shape) for shape in SHAPES]
