@@ -70,6 +70,7 @@ def test_projection_of_edges(categories: int) -> None:
         assert close(found.double(), nearest(x), 4 * torch.finfo(dtype).eps)
         # Where values cannot be looked at, rows of any length are sorted.
         batched = torch.func.vmap(ils.project_simplex)(x)
+        assert batched.dtype == dtype
         assert close(batched.double(), nearest(x), 4 * torch.finfo(dtype).eps)
 
 

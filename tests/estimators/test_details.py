@@ -17,9 +17,11 @@ from ils import exact
 from ils.estimators import randomness as kinds
 from ils.estimators.aimle import AdaptiveStep
 from ils.estimators.distinct import DistinctDraws, _given_maximum
+from ils.estimators.evaluation import batch_dims
 from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
 
 INF = float("inf")
+WEIGHTS = normal(3, 2, seed=5)
 
 BY_CATEGORY = [
     name
@@ -203,3 +205,43 @@ def test_nodes_of_uniform_numbers() -> None:
             alone, mass = Uniform(linear=linear).support(logits[problem], 0)
             assert close(numbers[:, problem], alone, 0)
             assert close(weights[:, problem], mass, 1e-15)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_loss_is_called_no_more_than_said(name: str) -> None:
+    """A call asks the loss for its values, once more only where draws depend on the problem."""
+    logits = normal(3, 2, seed=1)
+    points = 0
+
+    def counted(z: Tensor) -> Tensor:
+        nonlocal points
+        points += len(z)
+        return (z * WEIGHTS).sum((-1, -2)) ** 2
+
+    estimator = factory(name)(**SAID[name][0])
+    estimator(logits, counted, draws=4, generator=generator(1))
+    assert points == 4 * estimator.evaluations + int(estimator.randomness.joint)
+
+
+def test_states_are_those_of_each_problem() -> None:
+    """All three states of each problem of a batch: the estimates are the exact gradients."""
+    logits, weights = normal(2, 3, seed=1), normal(2, 3, seed=2)
+
+    def loss(z: Tensor) -> Tensor:
+        return (z * weights).sum(-1) ** 2
+
+    for make in (ils.estimators.unordered_set, ils.estimators.sum_and_sample):
+        found = make(samples=3)(logits, loss, draws=5, generator=generator(1))
+        assert close(found, exact.gradient(loss, logits).expand(5, 2, 3), 1e-12)
+
+
+def test_axes_are_asked_for_at_a_draw() -> None:
+    """The loss is shown a one-hot draw, of a single category too."""
+    for shape, dims in (((2, 3), 1), ((2, 1), 1), ((4,), 0)):
+
+        def loss(z: Tensor, dims: int = dims) -> Tensor:
+            assert ((z == 0) | (z == 1)).all()
+            assert (z.sum(-1) == 1).all()
+            return z.sum(tuple(range(1 + dims, z.dim())))
+
+        assert batch_dims(loss, normal(*shape)) == dims

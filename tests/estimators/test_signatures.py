@@ -185,10 +185,12 @@ def test_defaults(name: str) -> None:
     required, _, defaults = SAID[name]
     plain, spelt = factory(name)(**required), factory(name)(**required, **defaults)
     logits, loss = problem(name)
+    found = plain(logits, loss, generator=generator(3))
+    assert found.shape == (1, *logits.shape)
+    assert torch.equal(found, spelt(logits, loss, draws=1, generator=generator(3)))
     for _ in range(2):
-        found = plain(logits, loss, generator=generator(3))
-        assert found.shape == (1, *logits.shape)
-        assert torch.equal(found, spelt(logits, loss, draws=1, generator=generator(3)))
+        found = plain(logits, loss, draws=30, generator=generator(3))
+        assert torch.equal(found, spelt(logits, loss, draws=30, generator=generator(3)))
     assert plain.evaluations == spelt.evaluations
     for held in ("step", "baseline"):
         assert getattr(plain, held, None) == getattr(spelt, held, None)
