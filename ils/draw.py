@@ -97,7 +97,9 @@ def _search(weights: Tensor, uniform: Tensor) -> Tensor:
     """Category of each of the points ``(..., n)`` in rows of weights ``(..., K)``; K if NaN."""
     if eager():
         # In place: the memory of a second array of doubles would cost more than the sums.
-        cumulative = weights.to(torch.float64, copy=True).cumsum_(-1)
+        cumulative = weights.to(
+            torch.float64, copy=True, memory_format=torch.contiguous_format
+        ).cumsum_(-1)
     else:
         cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[..., -1:]

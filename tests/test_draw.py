@@ -127,3 +127,12 @@ def test_width_of_the_blocks(categories: int, width: int) -> None:
     divisors = [w for w in range(least, 4 * least + 1) if categories % w == 0 and w % 8 == 0]
     steps = [categories // w + w for w in divisors]
     assert not divisors or categories // width + width == min(steps)
+
+
+@pytest.mark.parametrize("categories", [5, 100, 1000])
+def test_rows_that_lie_across_memory(categories: int) -> None:
+    """Transposed distributions give the draws of a copy in order, and no warning."""
+    probs = distribution(categories, 8, seed=7)
+    probs = (probs / probs.sum(0)).mT
+    index = draw_index(probs, generator(8))
+    assert torch.equal(index, draw_index(probs.contiguous(), generator(8)))
