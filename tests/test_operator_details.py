@@ -34,6 +34,12 @@ WEIGHTS = normal(1000, seed=2)
 Carrier = Callable[..., Tensor]
 
 
+def eye_of(logits: Tensor) -> Tensor:
+    """The first corners, like the logits."""
+    eye = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return eye[: len(logits)]
+
+
 def by_sample(logits: Tensor, **options: Any) -> Tensor:
     """The function."""
     return ils.sample(logits, generator=generator(1), **options)
@@ -166,6 +172,79 @@ def test_under_a_transform(name: str, categories: int) -> None:
     for call in (loss, looked_up):
         found = torch.func.vmap(torch.func.grad(call))(logits, z, weights)
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("categories", [5, 100])
+def test_draws_under_a_transform(name: str, categories: int) -> None:
+    """Draws are one-hot and carry the estimate of what was drawn, where values are not seen."""
+    logits, weights = normal(40, categories, seed=1), normal(40, categories, seed=2)
+    logits[:, 0] = -torch.inf
+
+    def loss(row: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        z = ils.sample(row, **RULES[name])
+        return (z * weights).sum(), z
+
+    transformed = torch.func.vmap(torch.func.grad(loss, has_aux=True), randomness="different")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found, z = transformed(logits, weights)
+    assert ((z == 0) | (z == 1)).all()
+    assert (z.sum(-1) == 1).all()
+    assert not z[:, 0].any()
+    leaf = logits.clone().requires_grad_()
+    carried = ils.differentiable_draw(leaf, z, **RULES[name])
+    (expected,) = torch.autograd.grad((carried * weights).sum(), leaf)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("categories", [1, 2, 5, 100, 1000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_bad_rows_under_a_transform(categories: int, dtype: torch.dtype) -> None:
+    """A row without a law gives NaN, and as an index the last category; others are drawn still."""
+    last = torch.full((2, categories), -torch.inf, dtype=dtype)
+    last[:, -1] = 0
+    bad = torch.zeros(3, categories, dtype=dtype)
+    bad[0, 0], bad[1, -1], bad[2] = torch.nan, torch.inf, -torch.inf
+    rows = torch.cat([last, bad])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        z = torch.func.vmap(ils.sample, randomness="different")(rows)
+        index = torch.func.vmap(ils.sample_index, randomness="different")(rows)
+    assert z.dtype == dtype
+    assert torch.equal(z[:2], (last == 0).to(dtype))
+    assert z[2:].isnan().any(-1).all()
+    assert index.tolist() == [categories - 1] * 5
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_update_under_create_graph(name: str) -> None:
+    """Keeping the graph changes no number, masked categories included."""
+    logits = normal(4, 5, seed=1)
+    logits[0, 1] = -torch.inf
+    leaf, weights = logits.requires_grad_(), normal(4, 5, seed=2)
+    weights[0, 1] = 100
+    for carrier in CARRIERS:
+        z = carrier(leaf, **RULES[name])
+        plain, kept = (
+            torch.autograd.grad((z * weights).sum(), leaf, retain_graph=True, create_graph=graph)[0]
+            for graph in (False, True)
+        )
+        assert torch.equal(plain, kept)
+
+
+def test_normalizers_are_tried_in_the_type_of_the_logits() -> None:
+    """The corners on which a normaliser of one's own is tried are like the logits."""
+    logits, seen = normal(2, 3).float(), []
+
+    def mine(x: Tensor) -> Tensor:
+        seen.append((x.dtype, x.device.type, x.shape[-1]))
+        return x
+
+    ils.differentiable_draw(logits, torch.eye(3)[:2], step_size=0.5, normalizer=mine)
+    with elsewhere():
+        ils.differentiable_draw(logits, eye_of(logits), step_size=0.5, normalizer=mine)
+    assert set(seen) == {(torch.float32, "cpu", 3)}
 
 
 def test_no_second_derivative_for_anything() -> None:
@@ -353,7 +432,7 @@ def test_what_the_kernel_is_given(
 
     def only_draw(*arguments: Any, **options: Any) -> tuple[None, Tensor]:
         told.append((arguments, options))
-        return None, torch.zeros(4, 1)
+        return None, torch.zeros(2, 4, 1)
 
     monkeypatch.setattr(kernel, "serves", lambda tensor: tensor is logits)
     monkeypatch.setattr(kernel, "sample", sample)
@@ -365,7 +444,7 @@ def test_what_the_kernel_is_given(
     assert torch.equal(uniforms, numbers)
     assert shape == draws
     assert tuple(fused) == autograd._fused(rule)
-    assert autograd.draw_index_of(logits, generator(1), draws).shape == (4,)
+    assert autograd.draw_index_of(logits, generator(1), draws).shape == (2, 4)
     (given, uniforms, keep, shape), options = told.pop()
     assert given is logits
     assert torch.equal(uniforms, numbers)
