@@ -313,12 +313,14 @@ def test_second_derivative_is_refused() -> None:
     message = "ils: expected to be differentiated once"
     weights = normal(3, 4, seed=28)
     for options in RULES.values():
-        logits = normal(3, 4, seed=27).requires_grad_()
-        given = ils.differentiable_draw(logits, draws(3, 4, seed=28), **options)
+        logits, hard = normal(3, 4, seed=27), draws(3, 4, seed=28)
+        logits[0, (int(hard[0].argmax()) + 1) % 4] = -torch.inf  # the first derivative minds it
+        logits.requires_grad_()
+        given = ils.differentiable_draw(logits, hard, **options)
         for z in (ils.sample(logits, **options), given):
             for loss in ((z * weights).sum(), (z**2 * weights).sum()):
                 # Another path to the logits must not let the second derivative pass as its own.
-                loss = loss + (logits**3).sum()
+                loss = loss + logits.exp().sum()
                 (first,) = torch.autograd.grad(loss, logits, create_graph=True, retain_graph=True)
                 with pytest.raises(RuntimeError, match=message):
                     first.pow(2).sum().backward(retain_graph=True)

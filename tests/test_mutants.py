@@ -1,0 +1,46 @@
+"""The record of mutation testing: the score that is asked for, and a reason for every survivor."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+RECORD = (TESTS / "mutants.md").read_text(encoding="utf-8")
+ROWS = [
+    (name, int(mutants), int(killed))
+    for name, mutants, killed in re.findall(r"^\| `(ils[\w.]*)` \| (\d+) \| (\d+) ", RECORD, re.M)
+]
+
+
+def test_score() -> None:
+    """At least 95 of 100 mutants are killed over all, and 85 of 100 in every module."""
+    every, caught = sum(row[1] for row in ROWS), sum(row[2] for row in ROWS)
+    assert f"**{caught} of {every} killed: " in RECORD
+    assert caught >= 0.95 * every
+    assert not [name for name, mutants, killed in ROWS if killed < 0.85 * mutants]
+
+
+def test_every_module_is_there() -> None:
+    """Each module with functions of its own was mutated, but the laboratory and the kernel."""
+    package = TESTS.parent / "ils"
+    modules = [*package.glob("*.py"), *(package / "estimators").glob("*.py")]
+    wanted = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for path in modules
+        if path.stem != "__init__"
+    }
+    assert {name for name, _, _ in ROWS} == wanted
+
+
+def test_survivors_are_explained() -> None:
+    """No survivor is listed without a reason, and every reason says something."""
+    assert "not explained" not in RECORD
+    listed = sum(1 for line in RECORD.splitlines() if re.match(r"\| `[^`]+` \| ``", line))
+    assert listed == sum(mutants - killed for _, mutants, killed in ROWS)
+    reasons = tomllib.loads((TESTS / "mutants.toml").read_text(encoding="utf-8"))["survivor"]
+    for entry in reasons:
+        assert set(entry) <= {"where", "was", "now", "why"}
+        assert re.compile(entry["where"])
+        assert len(entry["why"]) > 20
