@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -196,18 +197,16 @@ def _replica(rank: int, port: int, folder: Path) -> None:
         world_size=2,
         timeout=timedelta(seconds=120),
     )
-    try:
-        found = []
-        for wrap in (False, True):
-            model = network().double()
-            model = nn.parallel.DistributedDataParallel(model) if wrap else model
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(100 + rank)
-                model(normal(7, 3, seed=rank)).pow(2).mean().backward()
-            found.append([parameter.grad for parameter in model.parameters()])
-        torch.save(found, folder / f"{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
+    found = []
+    for wrap in (False, True):
+        model = network().double()
+        model = nn.parallel.DistributedDataParallel(model) if wrap else model
+        torch.manual_seed(100 + rank)
+        model(normal(7, 3, seed=rank)).pow(2).mean().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    torch.save(found, folder / "part")
+    (folder / "part").rename(folder / "whole")
+    time.sleep(300)  # taking gloo down can hang: the parent ends this process
 
 
 def test_distributed_data_parallel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -215,22 +214,28 @@ def test_distributed_data_parallel(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch has no gloo to talk through")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    port = _port()
-    other = torch.multiprocessing.spawn(_second_replica, (port, tmp_path), join=False)
+    port, spawn = _port(), torch.multiprocessing.get_context("spawn")
+    folders = [tmp_path / str(rank) for rank in range(2)]
+    replicas = []
+    for rank, folder in enumerate(folders):
+        folder.mkdir()
+        replicas.append(spawn.Process(target=_replica, args=(rank, port, folder), daemon=True))
+        replicas[-1].start()
+    end = time.monotonic() + 240
     try:
-        _replica(0, port, tmp_path)
+        while not all((folder / "whole").exists() for folder in folders):
+            assert all(replica.is_alive() for replica in replicas), "a process has failed"
+            assert time.monotonic() < end, "the processes take too long"
+            time.sleep(0.1)
     finally:
-        while not other.join():
-            pass
-    (alone0, both0), (alone1, both1) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+        for replica in replicas:
+            replica.kill()
+            replica.join()
+    (alone0, both0), (alone1, both1) = (torch.load(folder / "whole") for folder in folders)
     for one, two, first, second in zip(alone0, alone1, both0, both1, strict=True):
         assert torch.equal(first, second)
         assert close(first, (one + two) / 2)
         assert not torch.equal(one, two)
-
-
-def _second_replica(_: int, port: int, folder: Path) -> None:
-    _replica(1, port, folder)
 
 
 @each_rule
