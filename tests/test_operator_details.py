@@ -548,6 +548,57 @@ def test_probabilities(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("categories", [3, 15, 16])
+def test_probabilities_of_far_rows(categories: int) -> None:
+    """Each row by its own largest entry, whatever axes there are: no overflow, nothing lost."""
+    logits = normal(10, 100, categories)
+    far = logits + torch.tensor([-2000.0, 0.0, 2000.0]).repeat(334)[:1000].view(10, 100, 1)
+    found = draw.probabilities(far)
+    torch.testing.assert_close(found, far.softmax(-1), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("source", [None, 1])
+def test_uniform_numbers(source: int | None) -> None:
+    """In float64, on the device of the rows, one a draw or two, from the given generator."""
+    rows = torch.zeros(4, 100)
+
+    def numbers(rows: Tensor, points: int) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return draw.uniforms(rows, None if source is None else generator(source), points)
+
+    for width, points, shape in ((5, 1, (4, 1)), (64, 2, (4, 2)), (65, 1, (4, 1, 2))):
+        found = numbers(rows[:, :width], points)
+        assert found.shape == shape
+        assert found.dtype == torch.float64
+        assert torch.equal(found, torch.rand(shape, generator=generator(1), dtype=torch.float64))
+        with elsewhere():
+            assert torch.equal(found, numbers(rows[:, :width], points))
+    assert draw.uniforms(rows.to("meta"), None, 1).device.type == "meta"
+
+
+def test_one_scan_or_two_levels() -> None:
+    """Up to 64 categories, and where 32 categories or fewer come upon a draw."""
+    for categories, points, scan in (
+        (64, 1, True),
+        (65, 1, False),
+        (65, 2, False),
+        (65, 3, True),
+        (96, 3, False),
+        (95, 3, True),
+    ):
+        assert draw.one_scan(categories, points) is scan
+
+
+def test_sums_are_taken_in_float64() -> None:
+    """A category too small for a sum in float32 has its interval, in short rows and long ones."""
+    for rows in (1, 5000):
+        weights = torch.tensor([1.0, 2.0**-26]).expand(rows, 2)
+        number = torch.full((rows,), 1 - 2.0**-30, dtype=torch.float64)
+        assert (draw.inverse_cdf(weights, number) == 1).all()
+        assert (torch.func.vmap(draw.inverse_cdf)(weights, number) == 1).all()
+
+
 def test_inverse_cdf_by_hand() -> None:
     """The category in whose interval the number falls, the lower end included."""
     probs = torch.tensor([[0.25, 0.0, 0.5, 0.25], [0.0, 1.0, 1.0, 2.0]])

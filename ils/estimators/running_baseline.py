@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ils.checks import check_fraction
+from ils.checks import check_count, check_fraction
 from ils.estimators.estimator import Estimator
 from ils.estimators.evaluation import Loss
 from ils.estimators.score_function import score_function
@@ -23,15 +23,22 @@ class RunningBaseline:
         decay: weight of the past, in ``[0, 1)``.
         value: the average, in the units of the loss; 0 before anything was seen, then the mean of
             the first call.
+        own_dims: how many leading axes of the problems have an average for each entry.
     """
 
     decay: float = 0.9
     value: float | Tensor = 0.0
     seen: bool = field(default=False, repr=False)
+    own_dims: int = 0
 
     def update(self, losses: Tensor) -> None:
-        """Take in the losses of a call."""
-        mean = float(losses.detach().mean())
+        """Take in the losses ``(D, *batch)`` of a call."""
+        mean: float | Tensor
+        if self.own_dims:
+            pooled = [0, *range(1 + self.own_dims, losses.dim())]
+            mean = losses.detach().mean(pooled, keepdim=True).squeeze(0)
+        else:
+            mean = float(losses.detach().mean())
         self.value = self.decay * self.value + (1 - self.decay) * mean if self.seen else mean
         self.seen = True
 
@@ -60,7 +67,7 @@ class _Running(Estimator):
         return estimates
 
 
-def score_function_running(*, decay: float = 0.9) -> Estimator:
+def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimator:
     r"""REINFORCE with a running baseline: ``(z - pi) (L(z) - b)``, then ``b`` moves towards ``L``.
 
     ``b <- decay * b + (1 - decay) * mean(L)`` after the estimates of a call are made, so that
@@ -72,12 +79,15 @@ def score_function_running(*, decay: float = 0.9) -> Estimator:
 
     Args:
         decay: weight of the past, in ``[0, 1)``.
+        own_dims: how many leading axes of the logits have a baseline for each entry, so that
+            models trained side by side do not share one.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
 
     Raises:
-        TypeError, ValueError: ``decay`` is not in ``[0, 1)``; at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``decay`` is not in ``[0, 1)``, ``own_dims`` no integer of at least
+            0; at a call, as :class:`Estimator`.
 
     Example:
         >>> import torch, ils
@@ -89,7 +99,9 @@ def score_function_running(*, decay: float = 0.9) -> Estimator:
     Source: Williams (1992), there as reinforcement comparison.
     """
     check_fraction("decay", decay)
-    baseline = RunningBaseline(decay)
+    if own_dims != 0:
+        check_count("own_dims", own_dims)
+    baseline = RunningBaseline(decay, own_dims=own_dims)
 
     def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
         return score_function(baseline=baseline.value).formula(logits, z, loss)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ils import exact
 from ils.estimators import score_function, score_function_running
+from ils.estimators.running_baseline import RunningBaseline
 
 SHAPES = [(5,), (3, 4), (1, 2)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -63,6 +64,35 @@ def test_running_baseline() -> None:
         assert estimator.baseline.value == pytest.approx(after)
     assert exact.moments(estimator, loss, logits).bias.abs().max() < 1e-10
     assert estimator.baseline.value == pytest.approx(after)  # enumeration leaves it alone
+
+
+def test_running_baselines_side_by_side() -> None:
+    """With a baseline for each entry of an axis, models do not learn from one another."""
+    logits = normal(2, 3, 4, seed=5)
+    together = score_function_running(own_dims=1)
+    shared = score_function_running()
+
+    def losses(z: Tensor) -> Tensor:
+        """One value a draw and problem, problems ``(2, 3)``; the second model's are larger."""
+        return torch.tensor([[1.0], [100.0]]) * (z * torch.arange(4.0)).sum(-1)
+
+    for call in range(3):
+        before = together.baseline.value
+        estimates = together(logits, losses, draws=8, generator=generator(call))
+        plain = score_function(baseline=before)(logits, losses, draws=8, generator=generator(call))
+        assert torch.equal(estimates, plain)
+        shared(logits, losses, draws=8, generator=generator(call))
+        for model in range(2):
+            alone = RunningBaseline()
+            alone.value, alone.seen = (float(before[model]), True) if call else (0.0, False)
+            z = score_function().randomness.sample(logits, 8, generator(call), 0)
+            alone.update(losses(z)[:, model])
+            assert float(together.baseline.value[model]) == pytest.approx(alone.value)
+    assert together.baseline.value.shape == (2, 1)
+    assert isinstance(shared.baseline.value, float)
+    for bad, error in ((-1, ValueError), (1.0, TypeError)):
+        with pytest.raises(error, match="own_dims"):
+            score_function_running(own_dims=bad)
 
 
 @pytest.mark.parametrize(
