@@ -1,0 +1,82 @@
+"""Time and memory of a training step, and what it saves to train many runs as one program."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+
+from ils.lab.footprint import peak
+from ils.lab.sweep.protocol import method_of, methods
+from ils.lab.sweep.task import Stream
+from ils.lab.sweep.tasks import TASKS
+from ils.lab.sweep.train import Adam, gradients
+
+__all__ = ["batching", "step_of", "steps"]
+
+_ROUNDS = 15
+
+
+def step_of(task_name: str, method: str, setting: float, runs: int) -> Callable[[], None]:
+    """A training step of so many runs, to be called again and again."""
+    task = TASKS[task_name]
+    stream = Stream(range(runs))
+    generator = torch.Generator().manual_seed(0)
+    parameters = {name: p.requires_grad_() for name, p in task.start(stream).items()}
+    optimizer = Adam(parameters, torch.full((runs,), 1e-3), dict(task.fixed_rates))
+    made = method_of(task, method, setting)
+
+    def step() -> None:
+        batch = task.batch(parameters, stream, generator)
+        optimizer.step(gradients(task, made, parameters, batch, generator))
+
+    return step
+
+
+def _interleaved(calls: dict[tuple, Callable[[], None]], rounds: int) -> dict[tuple, float]:
+    """Median seconds of each call, in turns, so that a disturbance meets all alike."""
+    seconds: dict[tuple, list[float]] = {key: [] for key in calls}
+    for one in calls.values():
+        one()
+    for _ in range(rounds):
+        for key, one in calls.items():
+            start = time.perf_counter()
+            one()
+            seconds[key].append(time.perf_counter() - start)
+    return {key: statistics.median(values) for key, values in seconds.items()}
+
+
+def steps(task_name: str, runs: int = 10) -> pd.DataFrame:
+    """Milliseconds and peak megabytes of a step with each method, at its middle setting."""
+    task = TASKS[task_name]
+    calls = {}
+    for name, method in methods(task).items():
+        setting = method.settings[len(method.settings) // 2]
+        calls[task_name, name] = step_of(task_name, name, setting, runs)
+    seconds = _interleaved(calls, _ROUNDS)
+    rows = {
+        key: {"milliseconds": 1e3 * seconds[key], "megabytes": peak(one) / 2**20}
+        for key, one in calls.items()
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "method"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def batching(
+    names: Sequence[str], counts: Sequence[int] = (1, 10, 24), method: str = "ILS, default"
+) -> pd.DataFrame:
+    """Milliseconds of a step of one run and of several, and how much faster a run becomes."""
+    calls = {(name, count): step_of(name, method, 0.0, count) for name in names for count in counts}
+    seconds = _interleaved(calls, _ROUNDS)
+    rows = {
+        (name, count): {
+            "milliseconds": 1e3 * found,
+            "speed-up": count * seconds[name, 1] / found,
+        }
+        for (name, count), found in seconds.items()
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "runs"])
+    return pd.DataFrame(list(rows.values()), index=index)

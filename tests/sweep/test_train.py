@@ -1,0 +1,233 @@
+"""The trainer: its gradients against autograd and enumeration, its optimiser against PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from ils import estimators, exact
+from ils.estimators.estimator import Estimator
+from ils.estimators.randomness import Draw
+from ils.lab.sweep.contestants import CONTESTANTS
+from ils.lab.sweep.protocol import method_of, methods
+from ils.lab.sweep.shared import SharedLoss
+from ils.lab.sweep.task import Parameters, Stream, Task, linear
+from ils.lab.sweep.tasks import PUBLISHED, TASKS
+from ils.lab.sweep.tasks.autoencoder import Autoencoder
+from ils.lab.sweep.tasks.experts import Experts
+from ils.lab.sweep.train import Adam, gradients, train
+
+SMALL = Autoencoder(3, 2, widths=(5,), examples=4)
+
+
+def begun(task: Task, seeds: tuple[int, ...] = (1, 2)) -> tuple[Parameters, Any, torch.Generator]:
+    """Parameters in float64, and a batch."""
+    stream, generator = Stream(seeds), torch.Generator().manual_seed(0)
+    parameters = {n: p.double().requires_grad_() for n, p in task.start(stream).items()}
+    batch = task.batch(parameters, stream, generator)
+    if batch is not None:
+        batch = (
+            type(batch)(*(x.double() for x in batch))
+            if hasattr(batch, "_fields")
+            else tuple(x.double() for x in batch)
+        )
+    return parameters, batch, generator
+
+
+def fixed(estimator: Estimator, z: Tensor) -> Estimator:
+    """The estimator at draws ``(D, *logits.shape)`` that are given."""
+
+    class Given:
+        joint = False
+
+        def sample(self, *_: object) -> Tensor:
+            return z
+
+    return Estimator(
+        estimator.name, estimator.formula, Given(), 1, estimator.biased, estimator.differentiates
+    )
+
+
+@pytest.mark.parametrize("task", [SMALL, Experts()], ids=["vae", "experts"])
+def test_expected_gradient(task: Task) -> None:
+    """Over all draws an unbiased method has the gradient of the exact objective.
+
+    For every parameter: those before the draw by the estimator, those after it by the loss.
+    """
+    parameters, batch, generator = begun(task)
+    objective = task.own["exact gradient"].objective(parameters, batch, 0.0)
+    wanted = torch.autograd.grad(objective.sum(), list(parameters.values()))
+    logits = task.logits(parameters, batch).detach()
+    probs = logits.softmax(-1)
+    found = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for z in exact.states(logits[0, 0]):
+        every = z.expand_as(logits).unsqueeze(0)
+        # Weights of the state differ from example to example: put them into the loss.
+        weight = (probs * z).sum(-1).prod(-1)
+        weighted = _Weighted(task, weight)
+        method = fixed(estimators.score_function(), every)
+        for name, grad in gradients(weighted, method, parameters, batch, generator).items():
+            found[name] += grad
+    penalty = task.penalty(parameters, batch, task.logits(parameters, batch))
+    rest = torch.autograd.grad(penalty.sum(), list(parameters.values()), allow_unused=True)
+    for name, exactly, extra in zip(parameters, wanted, rest, strict=True):
+        expected = exactly if extra is None else exactly - extra
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-10)
+
+
+class _Weighted(Task):
+    """A task whose loss is weighted example by example, and which has no penalty."""
+
+    def __init__(self, task: Task, weight: Tensor) -> None:
+        self.task, self.weight = task, weight
+        self.draws, self.decoder = 1, task.decoder
+
+    def logits(self, parameters: Parameters, batch: Any) -> Tensor:
+        return self.task.logits(parameters, batch)
+
+    def loss(self, parameters: Parameters, batch: Any, z: Tensor) -> Tensor:
+        return self.weight * self.task.loss(parameters, batch, z)
+
+
+def test_pathwise_gradient() -> None:
+    """Straight-through by the trainer is straight-through by autograd, in a single pass."""
+    parameters, batch, generator = begun(SMALL)
+    logits = SMALL.logits(parameters, batch)
+    z = Draw().sample(logits.detach(), 1, torch.Generator().manual_seed(3), 0)
+    probs = logits.softmax(-1)
+    attached = (z[0] - probs).detach() + probs
+    objective = SMALL.loss(parameters, batch, attached.unsqueeze(0)).mean((0, -1))
+    objective = objective + SMALL.penalty(parameters, batch, logits)
+    wanted = torch.autograd.grad(objective.sum(), list(parameters.values()))
+    method = fixed(estimators.straight_through(), z)
+    found = gradients(SMALL, method, parameters, batch, generator)
+    for name, expected in zip(parameters, wanted, strict=True):
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["straight-through", "REINFORCE", "REBAR", "Gumbel-Softmax"])
+def test_gradient_behind_the_draw(name: str) -> None:
+    """The decoder learns from the hard draws an estimator evaluates; from relaxed ones if none."""
+    parameters, batch, generator = begun(SMALL)
+    seen: list[Tensor] = []
+
+    class Watched(Autoencoder):
+        def loss(self, parameters: Parameters, batch: Any, z: Tensor) -> Tensor:
+            seen.append(z.detach())
+            return super().loss(parameters, batch, z)
+
+    task = Watched(3, 2, widths=(5,), examples=4)
+    logits = task.logits(parameters, batch).detach()
+    shared = SharedLoss(task, parameters, batch)
+    method_of(task, name, 1.0)(logits, shared, generator=generator)
+    found = shared.gradients()
+    hard = [z for z in seen if bool(((z == 0) | (z == 1)).all())]
+    at = hard[0] if hard else seen[0]
+    assert bool(hard) == (name != "Gumbel-Softmax")
+    leaves = [parameters[n] for n in task.decoder]
+    objective = Autoencoder.loss(task, parameters, batch, at).mean((0, -1)).sum()
+    wanted = torch.autograd.grad(objective, leaves)
+    assert list(found) == list(task.decoder)
+    for name_, expected in zip(task.decoder, wanted, strict=True):
+        torch.testing.assert_close(found[name_], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_adam() -> None:
+    """Each run of the batch follows PyTorch's Adam at its own rate; fixed rates hold for all."""
+    start = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rates = torch.tensor([0.1, 0.01, 0.3], dtype=torch.float64)
+    mine = {"a": start.clone(), "b": start.clone()}
+    optimizer = Adam(mine, rates, {"b": 0.05})
+    theirs = [[start[r].clone().requires_grad_() for r in range(3)] for _ in "ab"]
+    others = [
+        [
+            torch.optim.Adam([p], lr=float(rates[r]) if name == "a" else 0.05)
+            for r, p in enumerate(ps)
+        ]
+        for name, ps in zip("ab", theirs, strict=True)
+    ]
+    for step in range(20):
+        grads = {n: torch.sin(p + step) for n, p in mine.items()}
+        for ps, os, n in zip(theirs, others, "ab", strict=True):
+            for r, (p, o) in enumerate(zip(ps, os, strict=True)):
+                p.grad = grads[n][r].clone()
+                o.step()
+        optimizer.step(grads)
+    for ps, n in zip(theirs, "ab", strict=True):
+        torch.testing.assert_close(
+            mine[n], torch.stack([p.detach() for p in ps]), rtol=1e-10, atol=0
+        )
+
+
+def test_runs_share_nothing() -> None:
+    """A run's data and start are those of its seed, whatever else is in the batch."""
+    task = TASKS["experts"]
+    alone, together = Stream([5]), Stream([4, 5, 4])
+    first, second = task.start(alone), task.start(together)
+    assert all(torch.equal(first[name][0], second[name][1]) for name in first)
+    assert all(torch.equal(second[name][0], second[name][2]) for name in first)
+    one, several = (task.batch({}, s, torch.Generator()) for s in (alone, together))
+    assert torch.equal(one.x[0], several.x[1])
+    assert torch.equal(several.y[0], several.y[2])
+    assert not torch.equal(several.y[0], several.y[1])
+
+
+@pytest.mark.parametrize("name", ["experts", "control"])
+def test_a_failing_run_leaves_the_others(name: str) -> None:
+    """A run that explodes ends without a measure, and its neighbour as if it had been alone."""
+    task, method = TASKS[name], estimators.identity()
+    options = {"seeds": [1], "steps": 30, "split": "validation", "records": 1}
+    rate = task.rates[0]
+    table = train(task, method, learning_rates=[1e38, rate], **options)
+    other = train(task, method, learning_rates=[1.0, rate], **options)
+    assert table.xs(1e38, level="learning_rate").isna().iloc[-1].all()
+    fine = table.xs(rate, level="learning_rate")
+    assert fine.notna().all(axis=None)
+    pd.testing.assert_frame_equal(fine.iloc[:1], other.xs(rate, level="learning_rate").iloc[:1])
+
+
+def test_layers() -> None:
+    """A layer for each run, on examples and on draws of examples."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = {
+        "a.weight": torch.randn(2, 3, 4, generator=generator),
+        "a.bias": torch.randn(2, 4, generator=generator),
+    }
+    x = torch.randn(5, 2, 6, 3, generator=generator)
+    wanted = torch.stack(
+        [x[:, r] @ parameters["a.weight"][r] + parameters["a.bias"][r] for r in range(2)], 1
+    )
+    torch.testing.assert_close(linear(parameters, "a", x), wanted)
+    torch.testing.assert_close(linear(parameters, "a", x[0]), wanted[0])
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in PUBLISHED])
+def test_every_method_takes_a_step(name: str) -> None:
+    """Each method that serves a problem gives finite gradients of the parameters' shapes."""
+    task = TASKS[name]
+    stream, generator = Stream([1, 2]), torch.Generator().manual_seed(0)
+    parameters = {n: p.requires_grad_() for n, p in task.start(stream).items()}
+    for method_name, method in methods(task).items():
+        batch = task.batch(parameters, stream, generator)
+        made = method_of(task, method_name, method.settings[0])
+        found = gradients(task, made, parameters, batch, generator)
+        assert found, method_name
+        for parameter, grad in found.items():
+            assert grad.shape == parameters[parameter].shape, method_name
+            assert grad.isfinite().all(), method_name
+        assert set(task.decoder) <= set(found), method_name
+
+
+def test_contestants() -> None:
+    """Names are unique, trials divide evenly, and binary methods stay with two categories."""
+    names = [method.name for method in CONTESTANTS]
+    assert len(set(names)) == len(names)
+    assert all(12 % len(method.settings) == 0 for method in CONTESTANTS)
+    assert "ARM" in methods(TASKS["bits"])
+    assert "ARM" not in methods(TASKS["vae-8x4"])
+    assert "unordered set" not in methods(TASKS["vae-8x4"])
+    assert "DisARM, categorical" not in methods(TASKS["vae-64x8"])
