@@ -77,6 +77,7 @@ class Clusters(Task):
         generator = torch.Generator().manual_seed(_SEED)
         centres = torch.randn(self.categories, _INPUTS, generator=generator)
         weights = torch.randn(self.categories, _INPUTS, generator=generator)
+        thresholds = torch.zeros(self.categories)
         parts = {}
         for part, size in _SIZES.items():
             cluster = torch.randint(self.categories, (size,), generator=generator)

@@ -35,7 +35,7 @@ class Polynomial(Task):
     power: float = 2.0
     categories: int = 2
     variables: int = 128
-    draws: int = 32
+    draws: int = 16
     steps: int = 1000
     published: bool = False
 

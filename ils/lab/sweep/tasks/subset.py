@@ -125,7 +125,7 @@ class Subset(Task):
 
     def _marginals(self, parameters: Parameters, batch: _Batch, _: float) -> Tensor:
         """Forward an exact draw, backward the marginals: Ahmed et al. (2023)."""
-        _, grad = self._draw(parameters, batch)
+        grad = self._draw(parameters, batch)[1]
         probs = self.logits(parameters, batch).squeeze(-2).softmax(-1)
         return ((probs @ subsets().to(probs)) * grad).sum(-1)
 
