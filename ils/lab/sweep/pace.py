@@ -1,23 +1,32 @@
-"""Time and memory of a training step, and what it saves to train many runs as one program."""
+"""``python -m ils.lab.sweep.pace``: time and memory of a training step, and what batching saves.
+
+Part of ``make bench``: on a quiet machine, and with one thread.
+"""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
 
+from ils.lab import records
 from ils.lab.footprint import peak
+from ils.lab.machine import describe_machine
 from ils.lab.sweep.protocol import method_of, methods
 from ils.lab.sweep.task import Stream
 from ils.lab.sweep.tasks import TASKS
 from ils.lab.sweep.train import Adam, gradients
 
-__all__ = ["batching", "step_of", "steps"]
+__all__ = ["batching", "main", "step_of", "steps"]
 
-_ROUNDS = 15
+_ROUNDS = 31
+_MEASURED = ("vae-8x16", "experts")
+_BATCHED = ("bits", "experts", "codebook", "vae-8x4", "vae-64x8")
 
 
 def step_of(task_name: str, method: str, setting: float, runs: int) -> Callable[[], None]:
@@ -39,7 +48,7 @@ def step_of(task_name: str, method: str, setting: float, runs: int) -> Callable[
 def _interleaved(calls: dict[tuple, Callable[[], None]], rounds: int) -> dict[tuple, float]:
     """Median seconds of each call, in turns, so that a disturbance meets all alike."""
     seconds: dict[tuple, list[float]] = {key: [] for key in calls}
-    for one in calls.values():
+    for one in [*calls.values()] * 3:  # the first calls take longer
         one()
     for _ in range(rounds):
         for key, one in calls.items():
@@ -80,3 +89,24 @@ def batching(
     }
     index = pd.MultiIndex.from_tuples(rows, names=["task", "runs"])
     return pd.DataFrame(list(rows.values()), index=index)
+
+
+def main() -> None:
+    """Write the records ``bench-steps`` and ``bench-batching``."""
+    parser = argparse.ArgumentParser(description="Time the training steps of the sweep.")
+    parser.add_argument("--folder", type=Path, default=Path("book/data"))
+    folder = parser.parse_args().folder
+    torch.set_num_threads(1)
+    configuration = {"seed": 0, "rounds": _ROUNDS, "threads": 1, "machine": describe_machine()}
+    for name, table in (
+        ("bench-steps", lambda: pd.concat([steps(task) for task in _MEASURED])),
+        ("bench-batching", lambda: batching(_BATCHED)),
+    ):
+        start = time.perf_counter()
+        found = table()
+        seconds = time.perf_counter() - start
+        records.write(name, found, configuration=configuration, seconds=seconds, folder=folder)
+
+
+if __name__ == "__main__":
+    main()
