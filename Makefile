@@ -11,6 +11,12 @@ VENV ?= .venv
 JOBS ?= 2
 TORCH ?= 2.13.0
 PIP_FLAGS ?=
+# Of `make results`: processes, or dask with the address of its scheduler; FRESH=1 keeps nothing.
+ENGINE ?= processes
+ADDRESS ?=
+WORKERS ?= 2
+FRESH ?=
+PARTS ?=
 
 BIN := $(VENV)/bin
 SITE := _build/html
@@ -113,8 +119,8 @@ run: $(VENV)/.installed ## execute all notebooks and write their outputs in plac
 	cp _build/figures/figures/fig-controlled.svg book/assets/
 
 .PHONY: results
-results: $(VENV)/.installed ## repeat the long runs whose records lie in book/data
-	$(PURE) $(BIN)/python -m ils.lab.results
+results: $(VENV)/.installed ## bring the records of the long runs, in book/data, up to date
+	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(FRESH),--fresh)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel

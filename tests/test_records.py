@@ -14,6 +14,7 @@ from cases import normal
 
 import ils
 from ils.lab import records
+from ils.lab.checkout import describe_checkout
 
 CONFIGURATION = {"seed": 12, "steps": 3, "rates": [0.1, 1.0]}
 
@@ -44,6 +45,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert about["configuration"] == CONFIGURATION
     assert about["rows"] == 6
     assert about["seconds"] == 61.2
+    assert about["schema"] == {str(column): "float64" for column in table.columns}
+    assert {name: about[name] for name in ("commit", "sources")} == describe_checkout()
     assert about["versions"]["ils"] == ils.__version__
     assert set(about["versions"]) == {"ils", "numpy", "pandas", "python", "torch"}
     line = record.describe()
@@ -58,6 +61,82 @@ def test_other_tables(tmp_path: Path) -> None:
     )
     write(tmp_path, table)
     pd.testing.assert_frame_equal(records.read("run", tmp_path).table, table)
+
+
+def test_kinds_of_columns(tmp_path: Path) -> None:
+    """Numbers that happen to be whole, digits that are text, truth: each comes back as it was."""
+    columns = {
+        "whole": [1, 2**60 + 1],
+        "number": [1.0, 2.0],
+        "single": np.array([0.5, 3.0], dtype=np.float32),
+        "missing": [np.nan, np.nan],
+        "text": ["007", "1"],
+        "truth": [True, False],
+    }
+    table = pd.DataFrame(columns, index=pd.Index([4, 9], name="group"))
+    write(tmp_path, table)
+    pd.testing.assert_frame_equal(records.read("run", tmp_path).table, table)
+    write(tmp_path, table.iloc[:0])
+    empty = records.read("run", tmp_path).table
+    assert empty.dtypes.tolist() == table.dtypes.tolist()
+    assert len(empty) == 0
+
+
+def change(folder: Path, **entries: Any) -> None:
+    """Other provenance; None takes an entry away."""
+    about = folder / "run.json"
+    changed = json.loads(about.read_text(encoding="utf-8")) | entries
+    about.write_text(json.dumps({k: v for k, v in changed.items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"gone": "float64"}, "column 'gone' is missing"),
+        ({"method": "float64"}, "column 'method' should be float64, found text"),
+        ({"rate": "int64"}, "column 'rate' should be int64, found number"),
+        ({"count": "bool"}, "column 'count' should be bool, found whole number"),
+        ({"held": "int64"}, "column 'held' should be int64, found truth"),
+    ],
+)
+def test_a_column_that_is_not_what_it_was(
+    tmp_path: Path, schema: dict[str, str], message: str
+) -> None:
+    """It is named, together with what it should be."""
+    columns = {"method": ["a", "b"], "rate": [0.1, 3.5], "count": [1, 2], "held": [True, False]}
+    write(tmp_path, pd.DataFrame(columns).rename_axis("group"))
+    change(tmp_path, schema=schema)
+    with pytest.raises(ValueError, match=f"record 'run': {message}"):
+        records.read("run", tmp_path)
+
+
+def test_a_table_that_is_another(tmp_path: Path) -> None:
+    """The description is of one table; another one beside it, or half of it, is no record."""
+    write(tmp_path, curves())
+    other = tmp_path / "other"
+    write(other, curves(seed=2))
+    table = tmp_path / "run.csv.gz"
+    for content in (table.read_bytes()[:-9], b"", (other / "run.csv.gz").read_bytes()):
+        table.write_bytes(content)
+        with pytest.raises(ValueError, match=r"run.csv.gz is not the table that run.json is of"):
+            records.read("run", tmp_path)
+    change(tmp_path, sha256=None, rows=5)
+    with pytest.raises(ValueError, match="expected 5 rows, found 6"):
+        records.read("run", tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(ValueError, match="describes no table"):
+        records.read("run", tmp_path)
+
+
+def test_older_records(tmp_path: Path) -> None:
+    """Records made before digests and columns were kept are read as they were then."""
+    write(tmp_path, pd.DataFrame({"a": [1.0, 2.0]}).rename_axis("group"))
+    change(tmp_path, sha256=None, schema=None, commit=None, sources=None)
+    table = records.read("run", tmp_path).table
+    assert table["a"].dtype == np.int64
+    folder = Path(__file__).resolve().parent.parent / "book" / "data"
+    found = [records.read(path.stem, folder) for path in folder.glob("*.json")]
+    assert len(found) >= 17
 
 
 def test_same_numbers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +212,14 @@ def test_an_index_without_a_name_is_refused(tmp_path: Path) -> None:
     table = pd.DataFrame({"a": [1.0]})
     with pytest.raises(ValueError, match="table: expected names"):
         records.write("x", table, configuration={"seed": 1}, seconds=0.0, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_levels_of_columns_are_refused(tmp_path: Path) -> None:
+    """They would come back as one."""
+    table = pd.DataFrame([[1.0, 2.0]], columns=pd.MultiIndex.from_product([["a"], ["b", "c"]]))
+    with pytest.raises(ValueError, match="table: expected one level of columns, got 2"):
+        write(tmp_path, table.rename_axis("group"))
     assert not list(tmp_path.iterdir())
 
 

@@ -24,7 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("ils", "pyproject.toml", "README.md", "LICENSE", "LICENSE-CC-BY-4.0")
 
 # What the experiments and the book need, and the package must not.
-ABSENT = ("numpy", "pandas", "scipy", "matplotlib", "seaborn", "tqdm", "IPython", "pytest")
+ABSENT = (
+    *("numpy", "pandas", "scipy", "matplotlib", "seaborn", "tqdm", "IPython", "pytest"),
+    *("joblib", "distributed", "dask"),
+)
 
 USE = """
 import importlib, importlib.util, pathlib, sys, warnings

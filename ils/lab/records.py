@@ -1,12 +1,15 @@
 """Records of long runs: a table, and beside it how it came about.
 
 A record ``name`` is two files: ``name.csv.gz``, the table, and ``name.json``, its configuration,
-versions, machine and time.  Each is written whole or not at all.
+sources, versions, machine and time.  Each is written whole or not at all, the table first: what
+makes a record is the second file, which holds the digest and the columns of the table that it
+belongs to.  Records made before these were kept are read without that check.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -20,6 +23,7 @@ import pandas as pd
 import torch
 
 import ils
+from ils.lab.checkout import describe_checkout
 
 __all__ = ["FOLDER", "Record", "difference", "read", "write"]
 
@@ -52,6 +56,7 @@ def write(
     configuration: Mapping[str, Any],
     seconds: float,
     folder: Path = FOLDER,
+    checkout: Mapping[str, str | None] | None = None,
 ) -> None:
     """Write a record; numbers keep seven digits.
 
@@ -61,16 +66,21 @@ def write(
         configuration: everything that decides the numbers, the seed among it.
         seconds: wall time of the run.
         folder: where to.
+        checkout: commit and digest of the sources; by default those of this process.
 
     Raises:
-        ValueError: a level of the index has no name; it could not be read back.
+        ValueError: a level of the index has no name, or the columns have several levels; it could
+            not be read back.
     """
     if None in table.index.names:
         raise ValueError(f"table: expected names for the index, got {list(table.index.names)}")
+    if table.columns.nlevels > 1:
+        raise ValueError(f"table: expected one level of columns, got {table.columns.nlevels}")
     provenance = {
         "name": name,
         "configuration": dict(configuration),
         "index": list(table.index.names),
+        "schema": {str(column): _dtype(table[column]) for column in table.columns},
         "rows": len(table),
         "digits": _DIGITS,
         "seconds": round(seconds, 1),
@@ -83,7 +93,10 @@ def write(
             "torch": torch.__version__,
         },
         "machine": {"system": platform.system(), "processor": platform.machine()},
+        **(describe_checkout() if checkout is None else checkout),
     }
+    # Before the table is touched: what cannot be written down leaves no trace.
+    json.dumps(provenance)
     folder.mkdir(parents=True, exist_ok=True)
     data, about = folder / f"{name}.csv.gz", folder / f"{name}.json"
     # A fixed time stamp inside the archive: the same numbers give the same bytes.
@@ -92,6 +105,7 @@ def write(
         float_format=f"%.{_DIGITS}g",
         compression={"method": "gzip", "mtime": 0},
     )
+    provenance["sha256"] = _sha256(_partial(data))
     _partial(about).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     os.replace(_partial(data), data)
     os.replace(_partial(about), about)
@@ -102,13 +116,25 @@ def read(name: str, folder: Path = FOLDER) -> Record:
 
     Raises:
         FileNotFoundError: there is none; the message says how to make it.
+        ValueError: the table is not the one that was described: other bytes, another number of
+            rows, or a column that is missing or of another kind.
     """
     data, about = folder / f"{name}.csv.gz", folder / f"{name}.json"
     if not (data.exists() and about.exists()):
         command = "make bench" if name.startswith("bench-") else "make results"
         raise FileNotFoundError(f"no record {name!r} in {folder}: `{command}` makes it")
     provenance = json.loads(about.read_text(encoding="utf-8"))
-    table = pd.read_csv(data, index_col=provenance["index"])
+    if not isinstance(provenance, dict):
+        raise ValueError(f"record {name!r}: {about.name} describes no table")
+    if "sha256" in provenance and provenance["sha256"] != _sha256(data):
+        raise ValueError(f"record {name!r}: {data.name} is not the table that {about.name} is of")
+    schema = provenance.get("schema", {})
+    text = {column: str for column, dtype in schema.items() if _kind(dtype) == "text"}
+    table = pd.read_csv(data, index_col=provenance["index"], dtype=text)
+    if len(table) != provenance["rows"]:
+        raise ValueError(f"record {name!r}: expected {provenance['rows']} rows, found {len(table)}")
+    for column, dtype in schema.items():
+        table[column] = _checked(name, table, column, dtype)
     if all(str(column).isdigit() for column in table.columns):
         table.columns = table.columns.astype(int)
     return Record(table=table, provenance=provenance)
@@ -135,3 +161,39 @@ def difference(record: Record, again: pd.DataFrame) -> float:
 
 def _partial(path: Path) -> Path:
     return path.with_name("partial-" + path.name)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _dtype(column: pd.Series) -> str:
+    """Its dtype, text under one name: pandas has had several for it."""
+    return "str" if pd.api.types.is_string_dtype(column) else str(column.dtype)
+
+
+def _kind(dtype: Any) -> str:
+    """What is told apart in a file: truth, whole number, number, text, or anything else."""
+    kinds = pd.api.types
+    if str(dtype) in ("str", "string"):
+        return "text"
+    dtype = kinds.pandas_dtype(dtype)
+    if kinds.is_bool_dtype(dtype):
+        return "truth"
+    if kinds.is_integer_dtype(dtype):
+        return "whole number"
+    if kinds.is_float_dtype(dtype):
+        return "number"
+    return "anything"
+
+
+def _checked(name: str, table: pd.DataFrame, column: str, dtype: str) -> pd.Series:
+    """A column as it was written; a float that happens to be whole is read as an integer."""
+    if column not in table:
+        raise ValueError(f"record {name!r}: column {column!r} is missing")
+    found, expected = _kind(table[column].dtype), _kind(dtype)
+    if expected in ("text", "anything"):
+        return table[column]
+    if len(table) and found != expected and (expected, found) != ("number", "whole number"):
+        raise ValueError(f"record {name!r}: column {column!r} should be {dtype}, found {found}")
+    return table[column].astype(dtype)

@@ -1,19 +1,27 @@
-"""``python -m ils.lab.results``: run what is too long for a notebook and write its records."""
+"""``python -m ils.lab.results``: run what is too long for a notebook and write its records.
+
+A record that was made from the present sources is kept; ``--fresh`` makes it anew.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+from tqdm import tqdm
 
-from ils.lab import experiment1, fixed_points, problems, quality, records
+from ils.lab import experiment1, fixed_points, pools, problems, quality
+from ils.lab.engine import Run, execute, find
+
+__all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "phases"]
 
 _TOY = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
 
@@ -96,53 +104,129 @@ AFTER_TUNING = {
 }
 
 
-def _run(name: str, folder: Path) -> str:
-    """Run one part in a process of its own and write its record."""
-    torch.set_num_threads(1)
-    function, configuration = PARTS[name]
-    start = time.perf_counter()
-    table = function(progress=name)
-    seconds = time.perf_counter() - start
-    records.write(name, table, configuration=configuration, seconds=seconds, folder=folder)
-    return f"{name}: {len(table)} rows in {seconds:.0f} s"
+@dataclass(frozen=True)
+class Part:
+    """A run of :data:`PARTS`, under its name there."""
+
+    name: str
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """As in :data:`PARTS`."""
+        return PARTS[self.name][1]
+
+    def __call__(self) -> pd.DataFrame:
+        return PARTS[self.name][0]()
 
 
-def _fair(name: str, folder: Path) -> str:
-    """The comparison at the learning rates that a sweep chose."""
-    torch.set_num_threads(1)
-    sweep, methods = AFTER_TUNING[name]
-    chosen = experiment1.choose(records.read(sweep, folder).table)
-    start = time.perf_counter()
-    table = experiment1.fair(methods, chosen, progress=name)
-    seconds = time.perf_counter() - start
-    configuration = _configuration(
-        seed=experiment1.SEEDS["fair"],
-        groups=experiment1.GROUPS,
-        steps=experiment1.STEPS,
-        learning_rate=chosen.to_dict("records"),
-    )
-    records.write(name, table, configuration=configuration, seconds=seconds, folder=folder)
-    return f"{name}: {len(table)} rows in {seconds:.0f} s"
+@dataclass(frozen=True)
+class Fair:
+    """A comparison at the learning rates that a sweep chose.
+
+    Attributes:
+        name: in :data:`AFTER_TUNING`.
+        chosen: the rows of :func:`ils.lab.experiment1.choose`.
+    """
+
+    name: str
+    chosen: tuple[tuple[str, str, str, float], ...]
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The learning rates, and what does not depend on them."""
+        return _configuration(
+            seed=experiment1.SEEDS["fair"],
+            groups=experiment1.GROUPS,
+            steps=experiment1.STEPS,
+            learning_rate=self._rates().to_dict("records"),
+        )
+
+    def __call__(self) -> pd.DataFrame:
+        return experiment1.fair(AFTER_TUNING[self.name][1], self._rates())
+
+    def _rates(self) -> pd.DataFrame:
+        columns = ["method", "schedule", "purpose", "rate"]
+        return pd.DataFrame(list(self.chosen), columns=columns)
+
+
+def _part(name: str, folder: Path) -> list[Run]:
+    return [Part(name)]
+
+
+def _fair(name: str, folder: Path) -> list[Run]:
+    sweep = AFTER_TUNING[name][0]
+    record = find(Part(sweep), folder)
+    if record is None:
+        raise LookupError(f"needs the record {sweep!r}, made from the present sources")
+    chosen = experiment1.choose(record.table)
+    return [Fair(name, tuple(chosen.itertuples(index=False, name=None)))]
+
+
+Phase = dict[str, Callable[[Path], list[Run]]]
+
+
+def phases() -> list[Phase]:
+    """What there is to run, one phase after another.
+
+    Returns:
+        For each phase its parts: a name, by which it can be asked for, and a function that is
+        given the folder of the records when the phase begins, and returns the runs.  It can read
+        the records of earlier phases; if it raises ``LookupError`` or ``OSError``, its part fails
+        and the others go on.
+    """
+    return [
+        {name: partial(_part, name) for name in PARTS},
+        {name: partial(_fair, name) for name in AFTER_TUNING},
+    ]
+
+
+def _run_phase(
+    phase: Phase, wanted: Collection[str], folder: Path, options: dict[str, Any]
+) -> dict[str, str]:
+    """Run the wanted parts of a phase; what failed, and why."""
+    runs: list[Run] = []
+    failed: dict[str, str] = {}
+    for name in [name for name in phase if name in wanted]:
+        try:
+            runs += phase[name](folder)
+        except (LookupError, OSError) as error:
+            failed[name] = str(error)
+    outcome = execute(runs, folder=folder, report=tqdm.write, progress="runs", **options)
+    return failed | {run.name: error for run, error in outcome.failed.items()}
 
 
 def main() -> None:
-    """Run all parts, or those named."""
-    everything = [*PARTS, *AFTER_TUNING]
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run all parts, or those named; the exit status is 1 if one failed."""
+    steps = phases()
+    everything = [name for phase in steps for name in phase]
+    parser = argparse.ArgumentParser(description="Make the records of the long runs.")
     parser.add_argument("parts", nargs="*", default=everything)
     parser.add_argument("--folder", type=Path, default=Path("book/data"))
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="runs under way at once")
+    parser.add_argument("--engine", choices=pools.ENGINES, default="processes")
+    parser.add_argument("--address", metavar="HOST:PORT", help="of a dask scheduler")
+    parser.add_argument("--fresh", action="store_true", help="make what is there anew")
     wanted = parser.parse_args()
     if unknown := set(wanted.parts) - set(everything):
         parser.error(f"unknown parts {sorted(unknown)}; there are {everything}")
+    if wanted.engine == "dask" and not wanted.address:
+        parser.error("--engine dask needs --address HOST:PORT")
     start = time.perf_counter()
-    with ProcessPoolExecutor(wanted.workers) as pool:
-        for run, names in ((_run, PARTS), (_fair, AFTER_TUNING)):
-            jobs = [pool.submit(run, n, wanted.folder) for n in names if n in wanted.parts]
-            for job in jobs:
-                print(job.result(), flush=True)
+    options = {name: getattr(wanted, name) for name in ("workers", "engine", "address", "fresh")}
+    failed: dict[str, str] = {}
+    try:
+        for phase in steps:
+            failed |= _run_phase(phase, wanted.parts, wanted.folder, options)
+    except (ImportError, OSError) as error:
+        failed["all that is left"] = str(error)
     print(f"all in {time.perf_counter() - start:.0f} s")
+    for name, error in failed.items():
+        print(f"failed: {name}\n{textwrap.indent(error, '    ')}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    # Workers find classes by the name of their module, and __main__ is another one there.
+    from ils.lab.results import main as _main
+
+    _main()

@@ -1,0 +1,381 @@
+"""Sweeps: the same numbers for any workers, nothing lost, nothing twice, and always an end."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from toy_runs import Numbers, attempts
+
+from ils.lab import engine, pools, records
+from ils.lab.engine import execute
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return str(tmp_path / "log")
+
+
+def numbers(log: str, count: int, **deeds: str) -> list[Numbers]:
+    """Runs of which some misbehave: ``two="raise"``."""
+    place = {"one": 1, "two": 2, "three": 3}
+    told = {place[name]: deed for name, deed in deeds.items()}
+    return [Numbers(seed, log, told.get(seed, "")) for seed in range(1, count + 1)]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads in place of processes, which take seconds to begin, where those are not the point."""
+
+    @contextmanager
+    def threads(engine: str, workers: int, address: str | None) -> Iterator[pools.Pool]:
+        with ThreadPoolExecutor(workers) as executor:
+            yield pools.Pool(executor, lambda: True, "threads")
+
+    monkeypatch.setattr(pools, "open_pool", threads)
+
+
+@dataclasses.dataclass
+class Sweep:
+    """A sweep that has been run."""
+
+    runs: list[Numbers]
+    folder: Path
+    found: engine.Outcome
+
+    def assert_same(self, other: Sweep) -> None:
+        """The tables of the runs of another, and the bytes of their files."""
+        assert other.found.tables
+        for run, table in other.found.tables.items():
+            same = next(mine for mine in self.runs if mine.seed == run.seed)
+            pd.testing.assert_frame_equal(self.found.tables[same], table, check_exact=True)
+            file = f"{run.name}.csv.gz"
+            assert (self.folder / file).read_bytes() == (other.folder / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Six runs by one worker."""
+    folder = tmp_path_factory.mktemp("one")
+    runs = numbers(str(folder / "log"), 6)
+    return Sweep(runs, folder, execute(runs, folder=folder, workers=1))
+
+
+def test_any_number_of_workers_gives_the_same_bits(tmp_path: Path, log: str, by_one: Sweep) -> None:
+    """With one worker, with three, and in the caller; each has one thread."""
+    runs = numbers(log, 6)[::-1]
+    three = Sweep(runs, tmp_path, execute(runs, folder=tmp_path, workers=3))
+    for sweep in (by_one, three):
+        assert list(sweep.found.tables) == sweep.runs
+        assert not sweep.found.failed
+    by_one.assert_same(three)
+    for run, table in three.found.tables.items():
+        pd.testing.assert_frame_equal(table[["bits"]], run()[["bits"]], check_exact=True)
+        assert (table["threads"] == 1).all()
+
+
+def test_what_is_recorded_is_not_run_again(tmp_path: Path, log: str, quick: None) -> None:
+    """Unless its configuration, the sources or the record itself are not what they were."""
+    runs = numbers(log, 4)
+    first = execute(runs, folder=tmp_path)
+    again = execute([*runs, runs[0]], folder=tmp_path)
+    assert sorted(attempts(log)) == [run.name for run in runs]
+    for run in runs:
+        pd.testing.assert_frame_equal(first.tables[run], again.tables[run], check_exact=True)
+
+    about = tmp_path / f"{runs[0].name}.json"
+    changed = json.loads(about.read_text()) | {"sources": "0" * 64}
+    about.write_text(json.dumps(changed))
+    other = dataclasses.replace(runs[1], cost=2.0)
+    table = tmp_path / f"{runs[2].name}.csv.gz"
+    table.write_bytes(table.read_bytes()[:-20])
+    lines: list[str] = []
+    execute([runs[0], other, *runs[2:]], folder=tmp_path, report=lines.append)
+    assert sorted(attempts(log)[4:]) == [run.name for run in runs[:3]]
+    assert lines[0] == f"{runs[3].name}: in {tmp_path} already"
+    assert len(lines) == 4
+    assert engine.find(runs[0], tmp_path)
+    assert engine.find(runs[2], tmp_path)
+    assert engine.find(runs[1], tmp_path) is None
+
+    execute(runs[3:], folder=tmp_path, fresh=True)
+    assert attempts(log).count(runs[3].name) == 2
+
+
+def damage_truncate(about: Path) -> None:
+    about.write_text(about.read_text()[:50])
+
+
+def damage_list(about: Path) -> None:
+    about.write_text("[]")
+
+
+def damage_remove(about: Path) -> None:
+    about.rename(about.with_name(f"partial-{about.name}"))
+
+
+def damage_old(about: Path) -> None:
+    """As records were before these were kept."""
+    kept = json.loads(about.read_text())
+    about.write_text(json.dumps({k: v for k, v in kept.items() if k != "sources"}))
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_list, damage_remove, damage_old])
+def test_half_a_record_is_none(tmp_path: Path, log: str, damage: Callable[[Path], None]) -> None:
+    (run,) = numbers(log, 1)
+    records.write(
+        run.name, run(), configuration=engine.configuration_of(run), seconds=0.0, folder=tmp_path
+    )
+    assert engine.find(run, tmp_path)
+    damage(tmp_path / f"{run.name}.json")
+    assert engine.find(run, tmp_path) is None
+
+
+def test_a_run_that_raises_is_tried_twice(tmp_path: Path, log: str, quick: None) -> None:
+    """Then it is reported, and the others go on."""
+    runs = numbers(log, 4, one="raise", two="raise once")
+    found = execute(runs, folder=tmp_path)
+    assert list(found.failed) == runs[:1]
+    assert "ZeroDivisionError: as it was told" in found.failed[runs[0]]
+    assert list(found.tables) == runs[1:]
+    assert [attempts(log).count(run.name) for run in runs] == [2, 2, 1, 1]
+    assert engine.find(runs[0], tmp_path) is None
+
+
+def test_a_run_that_kills_its_process_harms_no_other(tmp_path: Path, log: str) -> None:
+    """It is reported, and all others are there, those that died with it too."""
+    runs = numbers(log, 2, one="exit")
+    found = execute(runs, folder=tmp_path)
+    assert list(found.failed) == runs[:1]
+    assert "TerminatedWorkerError" in found.failed[runs[0]]
+    assert list(found.tables) == runs[1:]
+    assert attempts(log).count(runs[0].name) == 2
+
+
+def test_a_run_that_dies_once_succeeds(tmp_path: Path, log: str) -> None:
+    """And one worker is a process too: what dies there does not take the caller along."""
+    runs = numbers(log, 2, one="exit once")
+    found = execute(runs, folder=tmp_path, workers=1)
+    assert list(found.tables) == runs
+    assert attempts(log) == [runs[place].name for place in (0, 1, 0)]
+
+
+def test_an_interrupt_leaves_what_is_finished(tmp_path: Path, log: str, quick: None) -> None:
+    """The sweep continues from there."""
+    runs = numbers(log, 3, two="interrupt once")
+    with pytest.raises(KeyboardInterrupt):
+        execute(runs, folder=tmp_path, workers=1)
+    assert [engine.find(run, tmp_path) is not None for run in runs] == [True, False, False]
+    found = execute(runs, folder=tmp_path, workers=1)
+    assert list(found.tables) == runs
+    assert attempts(log) == [runs[place].name for place in (0, 1, 1, 2)]
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+from toy_runs import Numbers
+from ils.lab.engine import execute
+log, folder = sys.argv[1:]
+runs = [Numbers(1, log), Numbers(2, log, seconds=600.0), Numbers(3, log)]
+execute(runs, folder=Path(folder), workers=1)
+"""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_sweep_that_was_killed_continues(tmp_path: Path, quick: None) -> None:
+    """Finished records are there, nothing else is, and no worker is left behind."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    # A signal from the keyboard goes to all processes of the terminal.
+    kinds = {"killed": (os.kill, signal.SIGKILL), "interrupted": (os.killpg, signal.SIGINT)}
+    sweeps: dict[str, subprocess.Popen[bytes]] = {}
+    for kind in kinds:
+        (tmp_path / kind).mkdir()
+        sweeps[kind] = subprocess.Popen(
+            [sys.executable, "-c", SWEEP, str(tmp_path / kind / "log"), str(tmp_path / kind)],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    try:
+        for kind, (send, sign) in kinds.items():
+            folder, log, sweep = tmp_path / kind, str(tmp_path / kind / "log"), sweeps[kind]
+            wait_for(lambda log=log: len(attempts(log)) == 2)
+            send(sweep.pid, sign)
+            assert sweep.wait(30) != 0
+            wait_for(lambda sweep=sweep: gone(sweep.pid))
+            runs = numbers(log, 3)
+            there = [engine.find(run, folder) is not None for run in runs]
+            assert there == [True, False, False]
+            found = execute(runs, folder=folder)
+            assert list(found.tables) == runs
+            assert [attempts(log).count(run.name) for run in runs] == [1, 2, 1]
+    finally:
+        for sweep in sweeps.values():
+            if not gone(sweep.pid):
+                os.killpg(sweep.pid, signal.SIGKILL)
+            sweep.wait()
+
+
+def gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_the_longest_begin_first(tmp_path: Path, log: str, quick: None) -> None:
+    runs = [Numbers(seed, log, cost=cost) for seed, cost in ((1, 1.0), (2, 9.0), (3, 4.0))]
+    execute(runs, folder=tmp_path, workers=1)
+    assert attempts(log) == [runs[place].name for place in (1, 2, 0)]
+
+
+def test_progress(tmp_path: Path, log: str, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal a bar with counts, failures and the time that is left; elsewhere nothing."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    runs = numbers(log, 3, one="raise")
+    for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", screen)
+        execute(runs, folder=tmp_path / str(shown), progress="sweep")
+        text = screen.getvalue()
+        assert ("sweep: 100%" in text) == shown
+        for part in ("3/3", "<00:00", "failed=1"):
+            assert (part in text) == shown
+    assert text == ""
+
+
+def test_bad_input(tmp_path: Path, log: str) -> None:
+    """Refused before anything runs."""
+    run, other = numbers(log, 2)
+
+    @dataclasses.dataclass(frozen=True)
+    class Named:
+        name: str
+        rule: object = None
+
+        def __call__(self) -> pd.DataFrame:
+            return other()
+
+    refused: list[tuple[list[Any], dict[str, Any], str]] = [
+        ([run, Named(run.name)], {}, "different names, got .'numbers-1'. more than once"),
+        ([Named("a/b")], {}, "a file name, got 'a/b'"),
+        ([run], {"workers": 0}, "workers: expected at least 1"),
+        ([run], {"engine": "threads"}, "engine: expected one of"),
+        ([run], {"engine": "dask"}, "address: expected"),
+    ]
+    for runs, options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            execute(runs, folder=tmp_path, **options)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        execute([run, Named("named", rule=object())], folder=tmp_path)
+    assert attempts(log) == []
+
+
+def test_other_sources_are_told(
+    tmp_path: Path, log: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that would compute something else computes nothing."""
+    other = {"commit": None, "sources": "0" * 64}
+    monkeypatch.setattr(engine, "describe_checkout", lambda: other)
+    (run,) = numbers(log, 1)
+    found = execute([run], folder=tmp_path, workers=1)
+    assert "other sources" in found.failed[run]
+    assert attempts(log) == []
+
+
+def test_a_table_that_cannot_be_recorded(tmp_path: Path, quick: None) -> None:
+    """It is the run's error, told like any other."""
+    found = execute([Nameless("nameless")], folder=tmp_path, workers=1)
+    assert "expected names for the index" in found.failed[Nameless("nameless")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Nameless:
+    name: str
+
+    def __call__(self) -> pd.DataFrame:
+        return pd.DataFrame({"a": [1.0]})
+
+
+def test_dask_is_asked_for_only_when_wanted(
+    tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import sys, ils.lab.engine; print({'distributed', 'dask'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install ils\[cluster\]"):
+        execute(numbers(log, 1), folder=tmp_path, engine="dask", address="127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A dask scheduler with two workers, processes of their own, on the loopback."""
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    # One death is enough to give a run up; by default it is four.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            local_directory=str(tmp_path_factory.mktemp("dask")),
+        ) as local,
+    ):
+        yield local
+
+
+def test_dask_gives_the_same_bits(tmp_path: Path, log: str, scheduler: Any, by_one: Sweep) -> None:
+    """As processes do; what raises or dies is tried again and reported, as there."""
+    runs = numbers(log, 6, one="raise", two="exit", three="raise once")
+    found = execute(runs, folder=tmp_path, engine="dask", address=scheduler.scheduler_address)
+    assert list(found.failed) == runs[:2]
+    assert list(found.tables) == runs[2:]
+    assert "ZeroDivisionError" in found.failed[runs[0]]
+    assert "KilledWorker" in found.failed[runs[1]]
+    tried = [attempts(log).count(run.name) for run in runs]
+    assert tried[:3] == [2, 2, 2]
+    by_one.assert_same(Sweep(runs, tmp_path, found))
+    assert all(engine.find(run, tmp_path) for run in runs[2:])
+
+
+def test_dask_without_workers_comes_to_an_end(
+    tmp_path: Path, log: str, scheduler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "BEAT", 0.05)
+    monkeypatch.setattr(pools, "PATIENCE", 0.2)
+    scheduler.scale(0)
+    wait_for(lambda: not scheduler.scheduler_info["workers"])
+    with pytest.raises(OSError, match="no worker at tcp://127"):
+        execute(
+            numbers(log, 1), folder=tmp_path, engine="dask", address=scheduler.scheduler_address
+        )
