@@ -36,6 +36,7 @@ __all__ = [
     "published_runs",
     "trials",
     "rates_of",
+    "recompute",
     "tuning_runs",
 ]
 
@@ -221,3 +222,15 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     kept.columns.name = "measure"
     wide = kept.stack().unstack("part")
     return wide.reorder_levels(["task", "measure", "method", "seed"])
+
+
+def recompute(chosen: pd.DataFrame, task: str, method: str, part: float = 0.05) -> pd.DataFrame:
+    """The beginning of a method's final runs anew, as :func:`curves` has them.
+
+    Args:
+        chosen: from :func:`choose`.
+        task, method: of the runs.
+        part: of the run after which to end.
+    """
+    (run,) = final_runs(chosen.loc[[(task, method)]])
+    return curves(run(part=part))

@@ -48,7 +48,6 @@ class Clusters(Task):
     variables = 1
     measure = "share of wrong labels"
     optimum = 0.0
-    tuning_seeds = 4
     rates = (3e-3, 1e-1)
     decoder = ("label.weight", "label.bias")
 

@@ -38,7 +38,6 @@ class ActorCritic(Task):
 
     inputs: int
     variables = 1
-    tuning_seeds = 4
     rates = (3e-4, 3e-2)
     fixed_rates = _CRITIC_RATES
 

@@ -38,7 +38,6 @@ class Experts(Task):
     variables = 1
     examples = 64
     steps = 2000
-    tuning_seeds = 4
     rates = (1e-3, 1e-1)
     decoder = ("experts.weight", "experts.bias")
 
