@@ -118,13 +118,21 @@ run: $(VENV)/.installed ## execute all notebooks and write their outputs in plac
 	# The README's picture; a test holds it equal to the notebook's.
 	cp _build/figures/figures/fig-controlled.svg book/assets/
 
+ENGINE_OPTIONS = --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(FRESH),--fresh)
+
 .PHONY: results
 results: $(VENV)/.installed ## bring the records of the long runs, in book/data, up to date
-	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(FRESH),--fresh)
+	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) $(ENGINE_OPTIONS)
+	$(if $(PARTS),,$(MAKE) sweep)
+
+.PHONY: sweep
+sweep: $(VENV)/.installed ## of these, the benchmarks: every method on every problem
+	$(PURE) $(BIN)/python -m ils.lab.sweep $(TASKS) $(ENGINE_OPTIONS)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel
 	$(BIN)/python -m ils.lab.bench
+	$(ONE_THREAD) $(PURE) $(BIN)/python -m ils.lab.sweep.pace
 
 .PHONY: screenshots
 screenshots: $(STAMPS)/book ## picture every page into _build/screenshots

@@ -126,8 +126,7 @@ class Training:
             part=part,
             device=self.device,
         )
-        key = (self.task, self.method, self.setting)
-        return pd.concat({key: table}, names=COLUMNS)
+        return pd.concat([table], keys=[(self.task, self.method, self.setting)], names=COLUMNS)
 
 
 def tuning_runs(names: Sequence[str], device: str = "cpu") -> list[Training]:

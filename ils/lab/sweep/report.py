@@ -220,4 +220,4 @@ def ranks(found: pd.DataFrame, apart: Sequence[str] = ()) -> pd.Series:
     """Mean rank of each method's mean progress over the problems that it serves."""
     means = found.mean(axis=1).drop(index=list(apart), level="method", errors="ignore")
     placed = means.groupby(level="task").rank(ascending=False)
-    return placed.groupby(level="method").mean().sort_values()
+    return pd.Series(placed.groupby(level="method").mean()).sort_values()
