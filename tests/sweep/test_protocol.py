@@ -182,11 +182,14 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         some = [run for run in runs if run.method in kept]
         broken = [run for run in some if run.method == kept[2] and run.split == "test"]
         tables = {run: run() for run in some if run not in broken}
+        for run in tables:
+            (tmp_path / f"{run.name}.json").write_text('{"seconds": 3.0}')
         return Outcome(tables, dict.fromkeys(broken, "it broke"))
 
+    folders = ["--folder", str(tmp_path), "--runs", str(tmp_path)]
     monkeypatch.setattr(type(TASKS["bits"]), "steps", 40)
     monkeypatch.setattr(cli, "execute", execute)
-    monkeypatch.setattr(sys, "argv", ["sweep", "bits", "--folder", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["sweep", "bits", *folders])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
@@ -199,6 +202,8 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = report.listing(final.table, chosen, "bits")
     assert listing.loc["ILS, default", "beats"] == 0.5
     assert list(listing["failed"]) == [0, 0]
+    # Five settings of three methods were tuned, and two winners run, on two workers.
+    assert final.provenance["seconds"] == 3.0 * 7 / 2
     (failed,) = final.provenance["configuration"]["failed"]
     assert failed.startswith("bits--straight-through--")
     monkeypatch.setattr(sys, "argv", ["sweep", "nothing"])
