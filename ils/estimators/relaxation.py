@@ -73,6 +73,7 @@ def conditional_gumbel(logits: Tensor, z: Tensor, exponential: Tensor) -> Tensor
     drawn = (z * exponential).sum(-1, keepdim=True)
     # Without a double where, autograd turns the unused infinite branch into NaN.
     possible = ~log_probs.isneginf()
-    rest = -(exponential * (-log_probs.where(possible, 0)).exp() + drawn).log()
+    # On the logarithmic scale: 1 / pi overflows where a category is as good as impossible.
+    rest = -torch.logaddexp(exponential.log() - log_probs.where(possible, 0), drawn.log())
     rest = rest.masked_fill(~possible, -torch.inf)
     return torch.where(z > 0, -drawn.log(), rest) + logits.logsumexp(-1, keepdim=True)

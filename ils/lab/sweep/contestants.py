@@ -20,7 +20,7 @@ from ils.estimators.randomness import Draw
 from ils.lab.sweep.task import Task
 from ils.rule import Rule, estimate
 
-__all__ = ["CONTESTANTS", "TRIALS", "Contestant", "package_default"]
+__all__ = ["CONTESTANTS", "MAIN", "TRIALS", "Contestant", "package_default"]
 
 TRIALS = 12
 """Trials of the tuning for each method and problem."""
@@ -41,7 +41,8 @@ class Contestant:
         option: what the setting is; empty for a method without.
         settings: the trials of the setting.
         binary: whether it needs two categories.
-        single: whether it enumerates joint states, so that one variable is all it can take.
+        single: whether it draws joint states without replacement: one variable is all it can take,
+            and what lies behind the draw would need their weights.
         limit: the largest number of categories times variables at which its cost is bearable.
     """
 
@@ -58,7 +59,7 @@ class Contestant:
         """Whether the method exists for the problem."""
         return (
             (task.categories == 2 or not self.binary)
-            and (task.variables == 1 or not self.single)
+            and not (self.single and (task.variables > 1 or task.decoder))
             and task.categories * task.variables <= self.limit
         )
 
@@ -97,7 +98,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
         *_STEP,
     ),
     Contestant("ILS, default", lambda _: package_default(), _ILS),
-    Contestant("ILS, relative step", package_default, _ILS, "step size", (0.1, 1.0, 10.0)),
+    Contestant("ILS, relative step", package_default, _ILS, "relative step", (0.1, 1.0, 10.0)),
     Contestant("SPIGOT", lambda a: estimators.spigot(step_size=a, per_step=True), _ILS, *_STEP),
     Contestant(
         "SPIGOT-CE", lambda a: estimators.spigot_ce(step_size=a, per_step=True), _ILS, *_STEP
@@ -176,3 +177,20 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "sum-and-sample", lambda _: estimators.sum_and_sample(samples=2), _SCORE, single=True
     ),
 )
+
+MAIN = (
+    "ILS, as in the note",
+    "ILS, centred",
+    "ILS, default",
+    "ILS, relative step",
+    "straight-through",
+    "straight-through Gumbel",
+    "Gumbel-Rao",
+    "gapped straight-through",
+    "ReinMax",
+    "Gumbel-Softmax",
+    "REINFORCE, running baseline",
+    "leave-one-out",
+    "double control variates",
+)
+"""Those that take part where a problem of the same kind has shown the rest already."""

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from ils.estimators import Estimator
-from ils.lab.sweep.contestants import CONTESTANTS, TRIALS, Contestant
+from ils.lab.sweep.contestants import CONTESTANTS, MAIN, TRIALS, Contestant
 from ils.lab.sweep.task import Own, Task
 from ils.lab.sweep.tasks import PUBLISHED, TASKS
 from ils.lab.sweep.train import Objective, train
@@ -47,7 +47,8 @@ COLUMNS = ["task", "method", "setting"]
 
 def methods(task: Task) -> dict[str, Contestant | Own]:
     """Every method that takes part in a problem, by name."""
-    serving = {method.name: method for method in CONTESTANTS if method.serves(task)}
+    invited = [one for one in CONTESTANTS if one.name in MAIN or not task.main_only]
+    serving = {one.name: one for one in invited if one.serves(task)}
     return {**serving, **task.own}
 
 
@@ -55,7 +56,7 @@ def method_of(task: Task, name: str, setting: float) -> Estimator | Objective:
     """A method at a setting, as :func:`ils.lab.sweep.train.train` takes it."""
     method = methods(task)[name]
     if isinstance(method, Contestant):
-        return method.make(setting)
+        return method.make(setting * task.step_unit if method.option == "step size" else setting)
     return lambda parameters, batch: method.objective(parameters, batch, setting)
 
 
@@ -161,7 +162,12 @@ def choose(trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Index (task, method); columns ``setting``, ``learning_rate``, ``validation``.
     """
-    means = trials.mean(axis=1, skipna=False).fillna(float("inf"))
+    # Problems differ in the number of seeds: the columns of others are empty.
+    parts = [
+        part[list(TUNING_SEEDS[: TASKS[name].tuning_seeds])].mean(axis=1, skipna=False)
+        for name, part in trials.groupby(level="task", sort=False)
+    ]
+    means = pd.concat(parts).fillna(float("inf"))
     best = means.groupby(level=["task", "method"], sort=False).idxmin()
     rows = {key[:2]: (*key[2:], means[key]) for key in best}
     index = pd.MultiIndex.from_tuples(rows, names=["task", "method"])

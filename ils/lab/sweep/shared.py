@@ -65,7 +65,7 @@ class SharedLoss:
         self._names = list(task.decoder)
         leaves = {name: p.detach() for name, p in parameters.items()}
         self._leaves = leaves | {n: leaves[n].clone().requires_grad_() for n in self._names}
-        self._first: _Call | None = None
+        self._calls: list[_Call] = []
 
     def __call__(self, z: Tensor) -> Tensor:
         # Without gradients an estimator only asks for the shape of the values.
@@ -74,29 +74,33 @@ class SharedLoss:
         with torch.enable_grad():
             inner = z.detach().requires_grad_()
             call = _Call(inner, self._task.loss(self._leaves, self._batch, inner))
-        self._keep(call)
+        self._calls.append(call)
         if z.requires_grad:
             return _Values.apply(z, call, [self._leaves[name] for name in self._names])
         return call.values.detach()
 
-    def _keep(self, call: _Call) -> None:
-        """The first evaluation at one-hot draws counts; failing that, the first of all."""
-        first = self._first
-        if first is None or (_one_hot(call.draws) and not _one_hot(first.draws)):
-            self._first = call
-
     def gradients(self) -> Parameters:
-        """Of the mean over draws and examples, for the parameters in ``task.decoder``."""
-        call = self._first
-        if not self._names or call is None:
-            return {}
-        found = call.found
-        if found is None:
-            leaves = [self._leaves[name] for name in self._names]
-            found = torch.autograd.grad(call.values.sum(), leaves, allow_unused=True)
-        count = call.values.numel() / call.values.shape[1]  # draws and examples of a run
-        pairs = zip(self._names, found, strict=True)
-        return {name: grad / count for name, grad in pairs if grad is not None}
+        """Of the mean over draws and examples, for the parameters in ``task.decoder``.
+
+        At all one-hot draws that were evaluated; at the relaxed ones if there were no others.
+        """
+        hard = [call for call in self._calls if _one_hot(call.draws)]
+        found: Parameters = {}
+        for call in hard or self._calls:
+            values = call.values
+            # Draws and examples of a run, and evaluations.
+            count = values.numel() / values.shape[1] * len(hard or self._calls)
+            pairs = zip(self._names, self._taken(call), strict=True)
+            for name, grad in ((name, grad) for name, grad in pairs if grad is not None):
+                found[name] = found.get(name, 0) + grad / count
+        return found
+
+    def _taken(self, call: _Call) -> tuple[Tensor | None, ...]:
+        """The gradients of a call, from its backward pass if it had one."""
+        if call.found is not None:
+            return call.found
+        leaves = [self._leaves[name] for name in self._names]
+        return torch.autograd.grad(call.values.sum(), leaves, allow_unused=True)
 
 
 def _one_hot(z: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ils.estimators import Estimator
 from ils.estimators.randomness import Draw
+from ils.lab.learning import with_baseline_at_rest
 from ils.lab.problems import Problem
 from ils.lab.quality import enumerated, sampled
 from ils.lab.sweep.protocol import FINAL_SEEDS, method_of
@@ -79,6 +80,8 @@ class Trajectory:
             for name, setting in self.measured:
                 estimator = method_of(task, name, setting)
                 assert isinstance(estimator, Estimator)
+                if hasattr(estimator, "baseline"):
+                    estimator = with_baseline_at_rest(estimator, problem)
                 if isinstance(estimator.randomness, Draw):
                     quality = enumerated(estimator, problem)
                 else:

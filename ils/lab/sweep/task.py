@@ -82,8 +82,10 @@ class Task:
         variables: ``n``.
         draws: ``D``, draws a step from the same logits.
         steps: of a final run.
+        step_unit: of absolute step sizes, where a loss is a mean over variables.
         tuning_seeds: runs of each trial of the tuning.
         rates: the least and the largest learning rate of the tuning.
+        main_only: whether only the main methods take part, see ``contestants.MAIN``.
         decoder: the parameters that the loss of a draw depends on.
         fixed_rates: learning rates of parameters that are not tuned.
         own: methods of this problem alone, by name.
@@ -97,8 +99,10 @@ class Task:
     variables: int
     draws: int = 1
     steps: int = 1000
+    step_unit: float = 1.0
     tuning_seeds: int = 2
     rates: tuple[float, float] = (1e-3, 1e-1)
+    main_only: bool = False
     decoder: tuple[str, ...] = ()
     fixed_rates: Mapping[str, float] = {}
 

@@ -52,6 +52,7 @@ class Pixels(Task):
         variables: ``n``.
         widths: of the encoder's hidden layers; the decoder's are the same, backwards.
         examples: images a step.
+        main_only: whether only the main methods take part.
         images: where they come from.
     """
 
@@ -60,6 +61,7 @@ class Pixels(Task):
     widths: tuple[int, ...] = (64,)
     examples: int = 32
     steps: int = 1000
+    main_only: bool = False
     images: Images = field(default_factory=bundled, repr=False, compare=False)
 
     rates = (1e-3, 3e-2)
@@ -110,14 +112,14 @@ class Pixels(Task):
         return given.expand(runs, *given.shape), wanted.expand(runs, *wanted.shape)
 
     def _states(
-        self, parameters: Parameters, probs: Tensor, wanted: Tensor
+        self, parameters: Parameters, logits: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and losses of every joint state, ``(R, B, S)``."""
-        z = states(probs.new_zeros(self.variables, self.categories), 0)
+        z = states(logits.new_zeros(self.variables, self.categories), 0)
         flat = z.flatten(-2)
-        score = self.decode(parameters, z.expand(len(probs), *z.shape))  # (R, S, pixels)
+        score = self.decode(parameters, z.expand(len(logits), *z.shape))  # (R, S, pixels)
         losses = softplus(score).sum(-1).unsqueeze(1) - wanted @ score.transpose(-1, -2)
-        return probs.log().flatten(-2) @ flat.T, losses
+        return logits.log_softmax(-1).flatten(-2) @ flat.T, losses
 
     def enumerable(self) -> bool:
         """Whether all joint states can be summed over at every step."""
@@ -160,7 +162,7 @@ class Autoencoder(Pixels):
 
     def _bound(self, parameters: Parameters, batch: Any) -> Tensor:
         logits = self.logits(parameters, batch)
-        log_probs, losses = self._states(parameters, logits.softmax(-1), batch[1])
+        log_probs, losses = self._states(parameters, logits, batch[1])
         return (log_probs.exp() * losses).sum(-1) + self.divergence(logits)
 
     def _expected(self, parameters: Parameters, batch: Any, _: float = 0.0) -> Tensor:

@@ -39,11 +39,13 @@ class Clusters(Task):
         categories: ``K``, as many as there are clusters.
         examples: a step, where the authors take all 5,000.
         steps: of a final run.
+        main_only: whether only the main methods take part.
     """
 
     categories: int = 3
     examples: int = 128
     steps: int = 1500
+    main_only: bool = False
 
     variables = 1
     measure = "share of wrong labels"

@@ -30,6 +30,7 @@ class Polynomial(Task):
         draws: a step.
         steps: of a final run.
         published: whether the settings are those of the paper; it changes the name alone.
+        main_only: whether only the main methods take part.
     """
 
     power: float = 2.0
@@ -38,9 +39,10 @@ class Polynomial(Task):
     draws: int = 16
     steps: int = 1000
     published: bool = False
+    main_only: bool = False
 
     measure = "expected loss"
-    rates = (3e-4, 3e-2)
+    rates = (1e-3, 3e-1)
 
     @property
     def name(self) -> str:
@@ -52,6 +54,11 @@ class Polynomial(Task):
     def title(self) -> str:
         """As in tables."""
         return f"Polynomial, K = {self.categories}, p = {self.power:g}"
+
+    @property
+    def step_unit(self) -> float:
+        """The loss is a mean: a step of one is one over the derivative of a single term."""
+        return float(self.variables)
 
     @property
     def levels(self) -> Tensor:
