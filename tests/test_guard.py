@@ -39,6 +39,7 @@ class Mutation:
 CONSTRUCTION, SQUEEZE, TOY = (
     f"{name}.ipynb" for name in ("construction-evidence", "squeeze-evidence", "experiment-1")
 )
+BENCHMARKS, VAE = (f"{name}.ipynb" for name in ("benchmarks-evidence", "vae"))
 QUALITY, RELATIVES, FIXED, SCALE = (
     f"{name}.ipynb"
     for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
@@ -68,6 +69,14 @@ MUTATIONS = [
     ),
     Mutation(
         "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.99 * point", TOY
+    ),
+    # Training: the optimiser, and the divergence from the prior.
+    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.9 - 0.9 * slow", BENCHMARKS),
+    Mutation(
+        "lab/sweep/tasks/autoencoder.py",
+        "math.log(self.categories) - entropy",
+        "math.log(self.categories) - 0.9 * entropy",
+        VAE,
     ),
     # A step relative to the gradient.
     Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),

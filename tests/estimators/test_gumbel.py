@@ -90,6 +90,18 @@ def test_conditional_gumbel_is_the_conditional() -> None:
         assert close(ours, (-noise - (-noise).exp()).sum(), 1e-10)
 
 
+def test_conditional_gumbel_of_a_category_as_good_as_impossible() -> None:
+    """In float32, a probability below the smallest number makes neither infinity nor NaN."""
+    logits = torch.tensor([0.0, 3.0, -110.0], requires_grad=True)
+    z, exponential = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.7, 0.4, 1.3])
+    found = conditional_gumbel(logits, z, exponential)
+    wanted = conditional_gumbel(logits.double(), z.double(), exponential.double())
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert found.isfinite().all()
+    (grad,) = torch.autograd.grad((found * torch.tensor([1.0, 2.0, 3.0])).sum(), logits)
+    assert grad.isfinite().all()
+
+
 def test_conditional_gumbel_with_a_mask() -> None:
     """A category of -inf stays there, and the derivative is finite."""
     logits = normal(5, 4, seed=4)

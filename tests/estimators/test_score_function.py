@@ -91,7 +91,7 @@ def test_running_baselines_side_by_side() -> None:
     assert together.baseline.value.shape == (2, 1)
     assert isinstance(shared.baseline.value, float)
     for bad, error in ((-1, ValueError), (1.0, TypeError)):
-        with pytest.raises(error, match="own_dims"):
+        with pytest.raises(error, match=r"^own_dims"):
             score_function_running(own_dims=bad)
 
 

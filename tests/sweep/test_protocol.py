@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import trim_mean
 
 from ils.lab import records
 from ils.lab.engine import Outcome
@@ -61,15 +60,26 @@ def test_rates_have_the_same_ends() -> None:
 
 
 def test_choice() -> None:
-    """The least mean wins; a trial with a run that failed cannot."""
-    index = pd.MultiIndex.from_tuples(
-        [("a", "m", 0.0, 0.1), ("a", "m", 1.0, 0.1), ("a", "m", 1.0, 0.2), ("a", "n", 0.0, 0.1)],
-        names=["task", "method", "setting", "learning_rate"],
-    )
-    table = pd.DataFrame({1: [3.0, 0.0, 2.0, 9.0], 2: [3.0, np.nan, 3.0, np.nan]}, index=index)
+    """The least mean wins; a trial with a run that failed cannot.
+
+    Problems with more seeds make columns that are empty for the others.
+    """
+    rows = {
+        ("experts", "m", 0.0, 0.1): [3.0, 3.0],
+        ("experts", "m", 1.0, 0.1): [0.0, np.nan],
+        ("experts", "m", 1.0, 0.2): [2.0, 3.0],
+        ("experts", "n", 0.0, 0.1): [9.0, np.nan],
+        ("bits", "m", 0.0, 0.1): [1.0] * 10,
+        ("bits", "m", 0.0, 0.2): [1.0] * 9 + [0.0],
+        ("bits", "m", 0.0, 0.3): [0.0] * 9 + [np.nan],
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "method", "setting", "learning_rate"])
+    padded = [values + [np.nan] * (10 - len(values)) for values in rows.values()]
+    table = pd.DataFrame(padded, index=index, columns=range(1, 11))
     chosen = choose(table)
-    assert list(chosen.loc[("a", "m")]) == [1.0, 0.2, 2.5]
-    assert chosen.loc[("a", "n"), "validation"] == np.inf
+    assert list(chosen.loc[("experts", "m")]) == [1.0, 0.2, 2.5]
+    assert chosen.loc[("experts", "n"), "validation"] == np.inf
+    assert list(chosen.loc[("bits", "m")]) == [0.0, 0.2, 0.9]
 
 
 def test_a_part_is_the_beginning_of_the_whole() -> None:
@@ -134,6 +144,7 @@ def test_improvement() -> None:
     values = {(t, m): list(random.normal(m == "x", 1, 10)) for t in "abc" for m in "xy"}
     values[("d", "x")] = list(random.normal(9, 1, 10))  # no rival here: not counted
     found = made(values)
+    # Each letter is a kind of its own.
     wanted = np.mean(
         [np.mean([[a > b for a in values[t, "x"]] for b in values[t, "y"]]) for t in "abc"]
     )
@@ -145,22 +156,40 @@ def test_improvement() -> None:
     assert report.improvement(found, "x", "x").mean == pytest.approx(0.5)
 
 
-def test_middle_and_profiles() -> None:
-    """The interquartile mean of all runs; the share of runs above a level."""
-    random = np.random.default_rng(1)
-    found = made({(t, "x"): list(random.normal(size=10)) for t in "ab"})
-    middle = report.middle(found, "x", ["a", "b"])
-    assert middle.mean == pytest.approx(trim_mean(found.to_numpy().ravel(), 0.25))
-    assert middle.low < middle.mean < middle.high
-    table = report.profiles(found, ["x"], [-9.0, 0.0, 9.0])
-    assert list(table.loc["x"]) == [1.0, (found.to_numpy() > 0).mean(), 0.0]
+def test_kinds_count_alike() -> None:
+    """Problems of one kind share its weight."""
+    found = made(
+        {
+            ("vae-1", "x"): [1.0, 1.0],
+            ("vae-1", "y"): [0.0, 0.0],
+            ("vae-2", "x"): [1.0, 1.0],
+            ("vae-2", "y"): [0.0, 0.0],
+            ("bits", "x"): [0.0, 0.0],
+            ("bits", "y"): [1.0, 1.0],
+        }
+    )
+    assert report.improvement(found, "x", "y").mean == pytest.approx(0.5)
+    table = report.profiles(found, ["x", "y"], [-1.0, 0.5])
+    assert table.loc["x"].tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_profiles() -> None:
+    """The share of runs above a level; a run that failed is above none."""
+    found = made({("a", "x"): [0.2, -3.0, -np.inf, 0.9]})
+    table = report.profiles(found, ["x"], [-9.0, 0.0, 0.5])
+    assert list(table.loc["x"]) == [0.75, 0.5, 0.25]
 
 
 def test_progress() -> None:
-    """0 where a run began, 1 where the best ends, -1 for a run that failed."""
+    """0 where a run began, 1 where the best method ends that is no reference; failed runs last."""
     rows = {
         ("bits", TASKS["bits"].measure, method, seed): [0.5] * 20 + [end]
-        for method, ends in {"m": (0.1, 0.1), "n": (0.3, 0.5), "o": (0.1, np.nan)}.items()
+        for method, ends in {
+            "m": (0.1, 0.1),
+            "n": (0.3, 0.5),
+            "o": (0.1, np.nan),
+            "exact gradient": (0.0, 0.0),
+        }.items()
         for seed, end in zip((101, 102), ends, strict=True)
     }
     index = pd.MultiIndex.from_tuples(rows, names=["task", "measure", "method", "seed"])
@@ -168,10 +197,18 @@ def test_progress() -> None:
     found = report.progress(final, ["bits"])
     assert found.loc[("bits", "m")].tolist() == pytest.approx([1.0, 1.0])
     assert found.loc[("bits", "n")].tolist() == pytest.approx([0.5, 0.0])
-    assert found.loc[("bits", "o")].tolist() == pytest.approx([1.0, report.FAILED])
-    assert report.ranks(found)["m"] == 1
+    assert found.loc[("bits", "o")].tolist() == pytest.approx([1.0, -np.inf])
+    assert found.loc[("bits", "exact gradient")].tolist() == pytest.approx([1.25, 1.25])
     best = report.wins(final, ["bits"])
     assert best.loc["bits", "best"] == "m"
+
+
+def test_edges() -> None:
+    """Winners at either end of the range are counted, problem by problem."""
+    least, most = TASKS["bits"].rates
+    index = pd.MultiIndex.from_tuples([("bits", m) for m in "abcd"], names=["task", "method"])
+    chosen = pd.DataFrame({"learning_rate": [least, most, least * 2, most / 2]}, index=index)
+    assert report.edges(chosen)["bits"] == 0.5
 
 
 def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,23 @@ def test_gradient_behind_the_draw(name: str) -> None:
         torch.testing.assert_close(found[name_], expected, rtol=1e-9, atol=1e-12)
 
 
+def test_gradient_behind_several_evaluations() -> None:
+    """Two calls at one-hot draws count alike: their gradients are averaged."""
+    parameters, batch, _ = begun(SMALL)
+    logits = SMALL.logits(parameters, batch).detach()
+    shared = SharedLoss(SMALL, parameters, batch)
+    calls = [Draw().sample(logits, 2, torch.Generator().manual_seed(s), 0) for s in (1, 2)]
+    shared(calls[0])
+    leaf = calls[1].clone().requires_grad_()
+    torch.autograd.grad(shared(leaf).sum(), leaf)
+    shared(logits.softmax(-1).unsqueeze(0))  # relaxed: does not count beside hard draws
+    objective = SMALL.loss(parameters, batch, torch.cat(calls)).mean((0, -1)).sum()
+    wanted = torch.autograd.grad(objective, [parameters[n] for n in SMALL.decoder])
+    found = shared.gradients()
+    for name, expected in zip(SMALL.decoder, wanted, strict=True):
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12)
+
+
 def test_adam() -> None:
     """Each run of the batch follows PyTorch's Adam at its own rate; fixed rates hold for all."""
     start = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

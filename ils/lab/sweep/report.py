@@ -1,36 +1,34 @@
 """Summaries of the sweep: means, paired differences, probabilities of improvement, profiles.
 
 The measures over several problems are those of Agarwal et al. (2021), with the bootstrap of
-``scipy.stats``: runs are resampled within each problem, problems are not.
+``scipy.stats``: runs are resampled within each problem, problems are not.  Each *kind* of problem
+has the same weight, whether it has one problem or six.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, mannwhitneyu, trim_mean
+from scipy.stats import bootstrap, mannwhitneyu
 
 from ils.lab.intervals import Estimate, estimate
-from ils.lab.sweep.task import Task
 from ils.lab.sweep.tasks import TASKS
 
 __all__ = [
-    "FAILED",
+    "beats",
+    "edges",
     "ends",
     "improvement",
     "listing",
     "measured",
-    "middle",
+    "kind",
     "profiles",
     "progress",
-    "ranks",
     "wins",
 ]
-
-FAILED = -1.0
-"""Progress of a run that failed: below that of every run that did not."""
 
 _RESAMPLES = 2000
 
@@ -65,21 +63,20 @@ def listing(
         against: the method with which the others are paired.
 
     Returns:
-        A row a method: ``setting``, ``learning rate``, ``mean`` with its 95% interval, the paired
-        ``difference`` (negative: better than ``against``) with its, the probability that a run
-        ``beats`` one of ``against``, and how many ``failed``.
+        A row a method: ``setting``, ``learning rate``, ``mean`` with its 95% interval, that of the
+        paired ``difference`` (negative: better than ``against``), the probability that a run
+        ``beats`` one of ``against``, and how many ``failed``: then only that probability is given.
     """
     values = ends(final, task)
     rows = {}
     for method, runs in values.iterrows():
-        whole = runs.notna() & values.loc[against].notna()
-        difference = estimate((runs - values.loc[against])[whole]) if whole.any() else None
+        paired = runs - values.loc[against]
         rows[method] = {
             "setting": chosen.loc[(task, method), "setting"],
             "learning rate": chosen.loc[(task, method), "learning_rate"],
             "mean": runs.mean(skipna=False),
-            "interval": _ends(estimate(runs.dropna())) if runs.notna().any() else "",
-            "difference": _ends(difference) if difference is not None else "",
+            "interval": _ends(estimate(runs)) if runs.notna().all() else "",
+            "difference": _ends(estimate(paired)) if paired.notna().all() else "",
             "beats": beats(runs, values.loc[against]),
             "failed": int(runs.isna().sum()),
         }
@@ -100,64 +97,64 @@ def beats(first: pd.Series, second: pd.Series) -> float:
     return float(found.statistic) / (len(first) * len(second))
 
 
+def kind(task: str) -> str:
+    """The kind of a problem: ``vae`` for ``vae-8x4``."""
+    return task.split("-")[0]
+
+
 def progress(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """How far each run comes: 0 where it began, 1 where the best method ends on average.
 
+    What exists for one problem alone, such as the exact gradient, is not among the methods whose
+    best is 1; it can come further.
+
     Returns:
-        Index (task, method), a column a seed; :data:`FAILED` for runs that failed, and nothing
+        Index (task, method), a column a seed; minus infinity for runs that failed, and nothing
         for methods that do not serve a problem.
     """
     parts = {}
     for task in tasks:
-        curves = measured(final, task)
-        begin = curves[0].groupby(level="seed").mean()
+        begin = measured(final, task)[0].groupby(level="seed").mean()
         end = ends(final, task)
-        best = _reachable(TASKS[task], end)
-        parts[task] = ((begin - end) / (begin - best)).fillna(FAILED)
+        best = end.drop(index=list(TASKS[task].own), errors="ignore").mean(axis=1, skipna=False)
+        parts[task] = ((begin - end) / (begin - best.min())).fillna(-np.inf)
     return pd.concat(parts, names=["task"])
-
-
-def _reachable(task: Task, values: pd.DataFrame) -> float:
-    return float(values.mean(axis=1, skipna=False).min())
 
 
 def improvement(found: pd.DataFrame, first: str, second: str) -> Estimate:
     """Probability that the first is further than the second, over the problems that both serve.
 
-    The mean over problems of the probability for two runs, with a stratified bootstrap.
+    The probability for two runs, averaged over the problems of a kind and then over kinds, with a
+    stratified bootstrap.
 
     Args:
         found: from :func:`progress`.
         first, second: methods.
     """
-    both = [
-        (found.loc[(task, first)].to_numpy(), found.loc[(task, second)].to_numpy())
+    tasks = [
+        task
         for task in found.index.get_level_values("task").unique()
         if (task, first) in found.index and (task, second) in found.index
     ]
-    samples = [sample for pair in both for sample in pair]
+    samples = [found.loc[(task, name)].to_numpy() for task in tasks for name in (first, second)]
+    weights = _weights(tasks)
 
     def mean(*parts: np.ndarray, axis: int) -> np.ndarray:
         chances = []
         for one, other in zip(parts[::2], parts[1::2], strict=True):
             one, other = np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)
-            difference = one[..., :, None] - other[..., None, :]
-            chances.append(((difference > 0) + 0.5 * (difference == 0)).mean((-1, -2)))
-        return np.mean(chances, axis=0)
+            one, other = one[..., :, None], other[..., None, :]
+            chances.append(((one > other) + 0.5 * (one == other)).mean((-1, -2)))
+        return np.average(chances, axis=0, weights=weights)
 
     low, high = _interval(samples, mean)
     return Estimate(float(mean(*samples, axis=-1)), low, high)
 
 
-def middle(found: pd.DataFrame, method: str, tasks: Sequence[str]) -> Estimate:
-    """Interquartile mean of the progress of all runs of a method, with a stratified bootstrap."""
-    samples = [found.loc[(task, method)].to_numpy() for task in tasks]
-
-    def mean(*parts: np.ndarray, axis: int) -> np.ndarray:
-        return trim_mean(np.concatenate(np.broadcast_arrays(*parts), axis=axis), 0.25, axis=axis)
-
-    low, high = _interval(samples, mean)
-    return Estimate(float(mean(*samples, axis=-1)), low, high)
+def _weights(tasks: Sequence[str]) -> list[float]:
+    """Of problems, so that each kind has the same."""
+    counts = Counter(map(kind, tasks))
+    return [1 / counts[kind(task)] for task in tasks]
 
 
 def _interval(samples: Sequence[np.ndarray], statistic) -> tuple[float, float]:
@@ -186,26 +183,26 @@ def profiles(found: pd.DataFrame, methods: Sequence[str], levels: Sequence[float
     """
     rows = {}
     for method in methods:
-        values = found.xs(method, level="method").to_numpy()
-        rows[method] = [(values > level).mean() for level in levels]
+        part = found.xs(method, level="method")
+        weights = _weights(list(part.index))
+        shares = [(part > level).mean(axis=1) for level in levels]
+        rows[method] = [float(np.average(share, weights=weights)) for share in shares]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(levels))
 
 
-def wins(final: pd.DataFrame, tasks: Sequence[str], apart: Sequence[str] = ()) -> pd.DataFrame:
-    """The best method of each problem, and those that cannot be told from it.
+def wins(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """The best method of each problem, and those that are not separated from it.
 
-    Args:
-        final: the record ``sweep-final``.
-        tasks: problems.
-        apart: names that do not take part, such as references.
+    What exists for one problem alone does not take part.
 
     Returns:
         Index task: ``best``, its ``mean``, and ``alike``, the methods whose paired 95% interval of
-        the difference to the best holds zero.
+        the difference to the best holds zero.  The best is chosen on the same runs, and nothing
+        is corrected for the number of comparisons: a short list proves little.
     """
     rows = {}
     for task in tasks:
-        values = ends(final, task).drop(index=list(apart), errors="ignore").dropna()
+        values = ends(final, task).drop(index=list(TASKS[task].own), errors="ignore").dropna()
         best = values.mean(axis=1).idxmin()
         alike = [
             name
@@ -216,8 +213,11 @@ def wins(final: pd.DataFrame, tasks: Sequence[str], apart: Sequence[str] = ()) -
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def ranks(found: pd.DataFrame, apart: Sequence[str] = ()) -> pd.Series:
-    """Mean rank of each method's mean progress over the problems that it serves."""
-    means = found.mean(axis=1).drop(index=list(apart), level="method", errors="ignore")
-    placed = means.groupby(level="task").rank(ascending=False)
-    return pd.Series(placed.groupby(level="method").mean()).sort_values()
+def edges(chosen: pd.DataFrame) -> pd.Series:
+    """The share of winners at an end of the range of learning rates, for each problem."""
+    rates = chosen["learning_rate"]
+    shares = {}
+    for task, part in rates.groupby(level="task", sort=False):
+        least, most = TASKS[task].rates
+        shares[task] = float(((part <= 1.01 * least) | (part >= 0.99 * most)).mean())
+    return pd.Series(shares)
