@@ -169,10 +169,10 @@ def images(table: pd.DataFrame, figure: Figure, shown: int = 10) -> Figure:
         figure: empty.
         shown: images a row.
     """
-    rows = list(dict.fromkeys(table.index.droplevel("image")))
+    rows = table.groupby(level=["method", "kind"], sort=False)
     axes = figure.subplots(len(rows), 1)
-    for ax, key in zip(axes, rows, strict=True):
-        pictures = table.loc[key].to_numpy()[:shown]
+    for ax, (key, part) in zip(axes, rows, strict=True):
+        pictures = part.to_numpy()[:shown]
         side = int(np.sqrt(pictures.shape[1]))
         framed = np.pad(pictures.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))
         ax.imshow(np.concatenate(list(framed), axis=1), cmap="gray", vmin=0, vmax=1)

@@ -52,6 +52,7 @@ def _interleaved(calls: dict[tuple, Callable[[], None]], rounds: int) -> dict[tu
         one()
     for _ in range(rounds):
         for key, one in calls.items():
+            one()  # what ran before has left the caches to itself
             start = time.perf_counter()
             one()
             seconds[key].append(time.perf_counter() - start)
