@@ -10,7 +10,7 @@ from ils.lab import records
 from ils.lab.intervals import estimate
 from ils.lab.sweep import report
 from ils.lab.sweep.contestants import CONTESTANTS, TRIALS
-from ils.lab.sweep.protocol import FINAL_SEEDS, choose, methods
+from ils.lab.sweep.protocol import FINAL_SEEDS, methods
 from ils.lab.sweep.tasks import TASKS, TUNED
 
 DATA = Path(__file__).resolve().parents[2] / "book" / "data"
@@ -53,13 +53,3 @@ def test_unbiased_methods_solve_one_bit_and_the_note_does_not() -> None:
     assert len(unbiased) == 11
     assert (wrong[unbiased] < 0.05).all()
     assert wrong["ILS, as in the note"] > 0.4
-
-
-def test_the_default_is_reinmax() -> None:
-    """At temperature 1 the two are one estimator: their winners end alike on the exact problems."""
-    chosen = choose(TUNING.table)
-    name = "polynomial-2-p2"
-    assert chosen.loc[(name, "ReinMax"), "setting"] == 1.0
-    ends = report.ends(FINAL.table, name)
-    difference = estimate(ends.loc["ReinMax"] - ends.loc["ILS, default"])
-    assert difference.low < 0 < difference.high

@@ -177,5 +177,5 @@ def images(table: pd.DataFrame, figure: Figure, shown: int = 10) -> Figure:
         framed = np.pad(pictures.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))
         ax.imshow(np.concatenate(list(framed), axis=1), cmap="gray", vmin=0, vmax=1)
         ax.set_axis_off()
-        ax.text(-2, side / 2 + 1, " · ".join(key), ha="right", va="center", fontsize=7.5)
+        ax.text(-2, side / 2 + 1, " · ".join(map(str, key)), ha="right", va="center", fontsize=7.5)
     return figure
