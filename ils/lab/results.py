@@ -6,8 +6,6 @@ A record that was made from the present sources is kept; ``--fresh`` makes it an
 from __future__ import annotations
 
 import argparse
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,8 +16,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from ils.lab import experiment1, fixed_points, pools, problems, quality
+from ils.lab import experiment1, fixed_points, problems, quality
 from ils.lab.engine import Run, execute, find
+from ils.lab.options import add_engine_options, engine_options, finish
 
 __all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "phases"]
 
@@ -202,17 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the records of the long runs.")
     parser.add_argument("parts", nargs="*", default=everything)
     parser.add_argument("--folder", type=Path, default=Path("book/data"))
-    parser.add_argument("--workers", type=int, default=2, help="runs under way at once")
-    parser.add_argument("--engine", choices=pools.ENGINES, default="processes")
-    parser.add_argument("--address", metavar="HOST:PORT", help="of a dask scheduler")
-    parser.add_argument("--fresh", action="store_true", help="make what is there anew")
+    add_engine_options(parser)
     wanted = parser.parse_args()
     if unknown := set(wanted.parts) - set(everything):
         parser.error(f"unknown parts {sorted(unknown)}; there are {everything}")
-    if wanted.engine == "dask" and not wanted.address:
-        parser.error("--engine dask needs --address HOST:PORT")
+    options = engine_options(parser, wanted)
     start = time.perf_counter()
-    options = {name: getattr(wanted, name) for name in ("workers", "engine", "address", "fresh")}
     failed: dict[str, str] = {}
     try:
         for phase in steps:
@@ -220,9 +214,7 @@ def main() -> None:
     except (ImportError, OSError) as error:
         failed["all that is left"] = str(error)
     print(f"all in {time.perf_counter() - start:.0f} s")
-    for name, error in failed.items():
-        print(f"failed: {name}\n{textwrap.indent(error, '    ')}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    finish(failed)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from ils.lab import pools, records
+from ils.lab import records
 from ils.lab.engine import Run, execute
+from ils.lab.options import add_engine_options, engine_options, finish
 from ils.lab.sweep.contestants import TRIALS
 from ils.lab.sweep.protocol import (
     FINAL_SEEDS,
@@ -98,17 +98,12 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=list(TUNED))
     parser.add_argument("--folder", type=Path, default=Path("book/data"), help="of the records")
     parser.add_argument("--runs", type=Path, default=Path("_build/sweep"), help="of single runs")
-    parser.add_argument("--workers", type=int, default=2, help="runs under way at once")
-    parser.add_argument("--engine", choices=pools.ENGINES, default="processes")
-    parser.add_argument("--address", metavar="HOST:PORT", help="of a dask scheduler")
+    add_engine_options(parser)
     parser.add_argument("--device", default="cpu", help="where to train")
-    parser.add_argument("--fresh", action="store_true", help="make what is there anew")
     wanted = parser.parse_args()
     if unknown := set(wanted.tasks) - set(TUNED):
         parser.error(f"unknown tasks {sorted(unknown)}; there are {list(TUNED)}")
-    if wanted.engine == "dask" and not wanted.address:
-        parser.error("--engine dask needs --address HOST:PORT")
-    options = {name: getattr(wanted, name) for name in ("workers", "engine", "address", "fresh")}
+    options = engine_options(parser, wanted)
     failed: dict[str, str] = {}
     spent: dict[str, float] = {}
 
@@ -120,7 +115,10 @@ def main() -> None:
             spent[one.name] = json.loads(record.read_text("utf-8"))["seconds"]
         return outcome.tables
 
-    tables = sweep(wanted.tasks, run, wanted.device)
+    try:
+        tables = sweep(wanted.tasks, run, wanted.device)
+    except (ImportError, OSError) as error:
+        finish(failed | {"the sweep": str(error)})
     # Of all runs, those included that an earlier call made.
     seconds = sum(spent.values()) / wanted.workers
     configuration: dict[str, Any] = {
@@ -138,9 +136,7 @@ def main() -> None:
             name, table, configuration=configuration, seconds=seconds, folder=wanted.folder
         )
     print(f"{len(spent)} runs, {seconds:.0f} s with {wanted.workers} workers")
-    for name, error in failed.items():
-        print(f"failed: {name}\n{error}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    finish(failed)
 
 
 if __name__ == "__main__":
