@@ -15,6 +15,8 @@ The tour:
   attaches the gradient to a draw that is already there.
 - :func:`ils.sample_index` draws integers, and :func:`ils.embedding` looks rows up by them with
   the same gradient.
+- :mod:`ils.distributions` holds other distributions with such draws (Poisson, binomial, mixtures),
+  :mod:`ils.velocity` their formulas, and :mod:`ils.intermediate` the rule for any distribution.
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
   bring the stepped sample back to the simplex (:mod:`ils.simplex`).
 - :mod:`ils.metric` holds the metrics of the step, :mod:`ils.target` the formulas, of a given draw.
@@ -25,7 +27,16 @@ The tour:
 ``ils[lab]``.
 """
 
-from ils import distributions, estimators, exact, metric, squeeze, target
+from ils import (
+    distributions,
+    estimators,
+    exact,
+    intermediate,
+    metric,
+    squeeze,
+    target,
+    velocity,
+)
 from ils.lookup import embedding, sample_index
 from ils.operator import differentiable_draw, sample
 from ils.sampler import Sampler
@@ -41,6 +52,7 @@ __all__ = [
     "embedding",
     "estimators",
     "exact",
+    "intermediate",
     "metric",
     "project_simplex",
     "sample",
@@ -49,4 +61,5 @@ __all__ = [
     "sum_normalize",
     "sum_normalize_unclamped",
     "target",
+    "velocity",
 ]

@@ -15,7 +15,15 @@ from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
 from ils.simplex import project_simplex, sum_normalize
 
-__all__ = ["attach", "draw", "draw_at", "draw_index_of", "embed", "sample_with_rule"]
+__all__ = [
+    "attach",
+    "draw",
+    "draw_at",
+    "draw_index_of",
+    "embed",
+    "refuse_derivative",
+    "sample_with_rule",
+]
 
 
 def sample_with_rule(
@@ -147,7 +155,7 @@ class _Draw(torch.autograd.Function):
             return update, None, None, None, None
         with torch.no_grad():
             update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-        update = _refuse_derivative(update, grads[0], anchor)
+        update = refuse_derivative(update, grads[0], anchor)
         return update, None, None, None, None
 
 
@@ -172,7 +180,7 @@ class _Attach(torch.autograd.Function):
             kept, mask = _what_to_keep(ctx.rule, logits, probs)
             update = _back(ctx.rule, grads[0], at, kept, mask, logits.shape, False)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            update = _refuse_derivative(update, grads[0], logits)
+            update = refuse_derivative(update, grads[0], logits)
         return update, None, None, None, None
 
 
@@ -209,9 +217,9 @@ class _Embed(torch.autograd.Function):
                 ).to(logits.dtype)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             if for_weight is not None:
-                for_weight = _refuse_derivative(for_weight, grad, weight, logits)
+                for_weight = refuse_derivative(for_weight, grad, weight, logits)
             if for_logits is not None:
-                for_logits = _refuse_derivative(for_logits, grad, weight, logits)
+                for_logits = refuse_derivative(for_logits, grad, weight, logits)
         return None, for_weight, for_logits, None
 
 
@@ -266,6 +274,6 @@ class _Refused(torch.autograd.Function):
         )
 
 
-def _refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
+def refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
     """Let an update pass, and raise when a derivative for it, or for its sources, is asked for."""
     return _Refused.apply(update, *sources)

@@ -55,10 +55,12 @@ PUBLIC = (
     "ils.distributions",
     "ils.estimators",
     "ils.exact",
+    "ils.intermediate",
     "ils.metric",
     "ils.simplex",
     "ils.squeeze",
     "ils.target",
+    "ils.velocity",
 )
 # What a docstring owes, and by what it is recognised.
 OWED = {

@@ -183,7 +183,7 @@ def test_independent() -> None:
 
 
 def test_density_at_a_draw() -> None:
-    """log_prob, the parent's, knows the category alone; the product with z has both paths."""
+    """log_prob of a draw has both paths, that of its parameters and that through the draw."""
     logits = normal(5, 4, seed=19).requires_grad_()
     q = OneHotCategorical(logits=logits)
     z = q.rsample(generator=generator(20))
@@ -192,11 +192,20 @@ def test_density_at_a_draw() -> None:
     hard = ils.differentiable_draw(leaf, z.detach())
     (direct,) = torch.autograd.grad((scores * z.detach()).sum(), leaf, retain_graph=True)
     (through,) = torch.autograd.grad((scores.detach() * hard).sum(), leaf)
-    (found,) = torch.autograd.grad(q.log_prob(z).sum(), logits, retain_graph=True)
-    assert close(found, direct)
-    (found,) = torch.autograd.grad((q.logits * z).sum(), logits)
+    assert torch.equal(q.log_prob(z), Parent(logits=logits).log_prob(z))
+    (found,) = torch.autograd.grad(q.log_prob(z).sum(), logits)
     assert close(found, direct + through)
     assert through.abs().max() > 0.01
+
+
+def test_density_of_a_masked_category() -> None:
+    """A category that cannot be drawn has the log-probability -inf, and makes no NaN elsewhere."""
+    logits = torch.tensor([0.0, -torch.inf, 1.0], dtype=torch.float64, requires_grad=True)
+    found = OneHotCategorical(logits=logits).log_prob(torch.eye(3).double())
+    assert torch.equal(found, Parent(logits=logits).log_prob(torch.eye(3).double()))
+    assert found.isneginf().tolist() == [False, True, False]
+    (gradient,) = torch.autograd.grad(found[[0, 2]].sum(), logits)
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("validate_args", [True, False])

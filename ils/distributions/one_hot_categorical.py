@@ -22,10 +22,9 @@ class OneHotCategorical(_OneHotCategorical):
     r"""``torch.distributions.OneHotCategorical`` with a reparameterised sample.
 
     ``rsample`` draws exactly, as ``sample`` does, and carries the *biased* gradient of
-    :func:`ils.sample` for the parameters.  Everything else (``log_prob``, ``entropy``,
-    ``kl_divergence``, ``expand``, the constraints) is the parent's; as there, ``log_prob(z)`` looks
-    the category of ``z`` up, and has no derivative for ``z``: write ``(q.logits * z).sum(-1)``
-    where the gradient is to flow through the draw.
+    :func:`ils.sample` for the parameters.  ``log_prob(z)`` is the inner product of ``z`` and the
+    log-probabilities, and so has a derivative for ``z``, where the parent looks the category up
+    and has none.  The rest (``entropy``, ``kl_divergence``, the constraints) is the parent's.
 
     Args:
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
@@ -73,6 +72,15 @@ class OneHotCategorical(_OneHotCategorical):
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
         new._rule = self._rule
         return super().expand(torch.Size(batch_shape), new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``sum_k z_k log pi_k``, ``(...)``; ``-inf`` for a category that cannot be drawn."""
+        if self._validate_args:
+            self._validate_sample(value)
+        # Zero times -inf would be NaN: a masked category counts where it is drawn alone.
+        masked = self.logits.isneginf()
+        found = (value * self.logits.masked_fill(masked, 0)).sum(-1)
+        return found.masked_fill((masked & (value != 0)).any(-1), -torch.inf)
 
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

@@ -1,0 +1,44 @@
+"""Distributions of ``torch.distributions`` with an exact draw that carries a gradient.
+
+Each is a subclass of the class of its name, with the same arguments, ``log_prob``, ``entropy``,
+constraints and ``kl_divergence``; ``rsample`` and ``sample`` take a ``generator``.  An existing
+program changes one import::
+
+    from ils import distributions as dist  # instead of: from torch import distributions as dist
+
+Names that are not here are those of ``torch.distributions``.  What ``rsample`` hands on is the
+gradient of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  Where
+``torch.distributions`` has an unbiased ``rsample``, prefer that one.
+"""
+
+from typing import Any
+
+import torch
+
+from ils.distributions.categorical import Categorical
+from ils.distributions.composite import Independent, MixtureSameFamily
+from ils.distributions.continuous import Beta, Dirichlet, Gamma, Normal, VonMises
+from ils.distributions.counts import Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson
+from ils.distributions.one_hot_categorical import OneHotCategorical
+
+__all__ = [
+    "Bernoulli",
+    "Beta",
+    "Binomial",
+    "Categorical",
+    "Dirichlet",
+    "Gamma",
+    "Geometric",
+    "Independent",
+    "MixtureSameFamily",
+    "NegativeBinomial",
+    "Normal",
+    "OneHotCategorical",
+    "Poisson",
+    "VonMises",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What is not here is PyTorch's: ``Uniform``, ``constraints``, ``register_kl`` and the rest."""
+    return getattr(torch.distributions, name)

@@ -1,0 +1,161 @@
+"""A category as a row of a table of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical as _Categorical
+from torch.distributions import constraints
+
+from ils.checks import check_floating
+from ils.lookup import embedding, sample_index
+from ils.metric import fisher
+from ils.rule import Rule, check_rule
+from ils.simplex import sum_normalize
+
+__all__ = ["Categorical"]
+
+
+class Categorical(_Categorical):
+    r"""``torch.distributions.Categorical``, whose draws can be rows of a table.
+
+    Without a table it is the parent: its draws are integers, and there is no ``rsample``.  With a
+    table ``weight`` a draw of category ``i`` is the row ``weight[i]``, and ``rsample`` carries the
+    *biased* gradient of :func:`ils.embedding` for the parameters, and the gradient of a look-up
+    for the table.  ``log_prob`` takes such rows, or integers; the probabilities of equal rows add
+    up.  It looks rows up and so has no derivative for them: where a loss contains its own
+    distribution, take ``kl_divergence`` and ``entropy``, which are those of the categories.
+
+    Args:
+        probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
+        logits: or event log-probabilities, ``(..., K)``, normalised or not; ``-inf`` masks.
+        weight: table of rows, ``(K, D)``, shared by the batch; None for integers.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`.
+        validate_args: as in ``torch.distributions``.
+
+    Raises:
+        TypeError, ValueError: as the parent, and options as in :func:`ils.sample`; ``weight`` is
+            not a floating-point table of ``K`` rows; ``log_prob`` is given what is no row.
+        NotImplementedError: ``rsample`` without a table.
+
+    Example:
+        >>> import torch
+        >>> from ils.distributions import Categorical
+        >>> logits = torch.zeros(2, 3, requires_grad=True)
+        >>> q = Categorical(logits=logits, weight=torch.eye(3)[:, :2])
+        >>> q.rsample((5,)).shape
+        torch.Size([5, 2, 2])
+
+    Source: Shliselberg (2019), Algorithm 1; see :func:`ils.sample`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        step_size: float | None = None,
+        metric: Callable[[Tensor, Tensor], Tensor] = fisher,
+        normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+        centred: bool = True,
+        relative: bool = True,
+        keep_mass: bool = False,
+        validate_args: bool | None = None,
+    ) -> None:
+        for name, value in (("probs", probs), ("logits", logits)):
+            if value is not None:
+                check_floating(name, value)
+        self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+        check_rule(self._rule, 2, torch.empty(0))
+        self.weight = weight
+        super().__init__(probs, logits, validate_args)
+        if weight is None:
+            return
+        check_floating("weight", weight)
+        if weight.dim() != 2 or len(weight) != self._num_events:
+            raise ValueError(
+                f"weight: expected shape ({self._num_events}, D), got {tuple(weight.shape)}"
+            )
+        self._event_shape = weight.shape[1:]
+
+    has_rsample: Any = property(
+        lambda self: self.weight is not None, doc="Whether there is a table: integers do not move."
+    )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Categorical:
+        """As the parent's; the table and the options go along."""
+        new: Any = self._get_checked_instance(Categorical, _instance)
+        new._rule, new.weight = self._rule, self.weight
+        super().expand(torch.Size(batch_shape), new)
+        new._event_shape = self._event_shape
+        return new
+
+    @property
+    def support(self) -> Any:  # type: ignore[override]
+        """The categories; of rows, the real vectors, for lack of a constraint for a finite set."""
+        if self.weight is None:
+            return super().support
+        return constraints.real_vector
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean row, ``(..., D)``; without a table NaN, as the parent's."""
+        return super().mean if self.weight is None else self.probs @ self.weight
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each entry of a row, ``(..., D)``; without a table NaN, as the parent's."""
+        if self.weight is None:
+            return super().variance
+        return self.probs @ self.weight**2 - self.mean**2
+
+    @property
+    def mode(self) -> Tensor:
+        """The most probable category, or its row."""
+        return self._rows(super().mode)
+
+    def _rows(self, index: Tensor) -> Tensor:
+        return index if self.weight is None else self.weight[index]
+
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Rows of exact draws, ``(*sample_shape, *batch_shape, D)``, that carry a gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        if self.weight is None:
+            raise NotImplementedError("rsample: expected a Categorical with a weight, got none")
+        index = sample_index(self.logits, generator=generator, draws=tuple(sample_shape))
+        return embedding(index, self.weight, self.logits, **self._rule._asdict())
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same draws without a gradient: rows, or integers where there is no table."""
+        with torch.no_grad():
+            index = sample_index(self.logits, generator=generator, draws=tuple(sample_shape))
+            return self._rows(index)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of rows ``(..., D)`` of the table, or of integer categories ``(...)``."""
+        if self.weight is None or not value.is_floating_point():
+            return super().log_prob(value)
+        same = (value.detach().unsqueeze(-2) == self.weight.detach()).all(-1)
+        if self._validate_args and not bool(same.any(-1).all()):
+            raise ValueError("value: expected rows of the weight, got others")
+        return torch.where(same, self.logits, -torch.inf).logsumexp(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All categories, or rows, along a new first axis."""
+        index = torch.arange(self._num_events, device=self.logits.device)
+        index = index.view((-1,) + (1,) * len(self._batch_shape))
+        if expand:
+            index = index.expand((-1, *self._batch_shape))
+        return self._rows(index)

@@ -1,0 +1,155 @@
+"""Distributions made of others: independent axes as one event, and mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent as _Independent
+from torch.distributions import MixtureSameFamily as _MixtureSameFamily
+
+from ils.operator import sample as draw_one_hot
+
+__all__ = ["Independent", "MixtureSameFamily"]
+
+
+class Independent(_Independent):  # pyright: ignore[reportMissingTypeArgument]
+    r"""``torch.distributions.Independent``, which passes a generator on.
+
+    Args:
+        base_distribution: a distribution of :mod:`ils.distributions`.
+        reinterpreted_batch_ndims: how many of its last batch axes become axes of the event.
+        validate_args: as in ``torch.distributions``.
+
+    Raises:
+        TypeError, ValueError: as the parent.
+
+    Example:
+        >>> import torch
+        >>> from ils.distributions import Independent, Poisson
+        >>> q = Independent(Poisson(torch.ones(2, 3, requires_grad=True)), 1)
+        >>> q.rsample((5,)).shape, q.log_prob(q.sample()).shape
+        (torch.Size([5, 2, 3]), torch.Size([2]))
+
+    Source: the gradient, biased or not, of shape ``(...)``, is that of the base distribution.
+    """
+
+    base_dist: Any
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Independent:
+        """As the parent's."""
+        new: Any = self._get_checked_instance(Independent, _instance)
+        return super().expand(torch.Size(batch_shape), new)
+
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws ``(*sample_shape, *batch_shape, *event_shape)`` that carry a gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        return _drawn(self.base_dist.rsample, torch.Size(sample_shape), generator)
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same draws without a gradient."""
+        return _drawn(self.base_dist.sample, torch.Size(sample_shape), generator)
+
+
+class MixtureSameFamily(_MixtureSameFamily):
+    r"""``torch.distributions.MixtureSameFamily`` with a reparameterised sample.
+
+    ``rsample`` draws a component ``i`` with the weights ``w``, and a point ``z_k`` of each one; the
+    draw is ``z = z_i``.  Its gradient for the parameters of the components is that of their own
+    ``rsample``; for the logits of the weights it is that of :func:`ils.sample` for the loss of the
+    one-hot draw of the component,
+
+    .. math::
+
+        \frac{\partial L}{\partial\,\mathrm{logits}_k} \leftarrow
+        \tfrac12 w_k \langle g, z_k - z_i \rangle \quad (k \ne i) ,
+
+    *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.
+
+    Args:
+        mixture_distribution: ``torch.distributions.Categorical`` or that of this package without a
+            table, of batch shape ``(...)`` with ``K`` categories.
+        component_distribution: with ``rsample``, of batch shape ``(..., K)``.
+        validate_args: as in ``torch.distributions``.
+
+    Raises:
+        TypeError, ValueError: as the parent.
+        NotImplementedError: ``rsample`` where the components have none.
+
+    Example:
+        >>> import torch
+        >>> from ils.distributions import Categorical, MixtureSameFamily, Normal
+        >>> weights = Categorical(logits=torch.zeros(2, 3, requires_grad=True))
+        >>> q = MixtureSameFamily(weights, Normal(torch.zeros(2, 3), torch.ones(2, 3)))
+        >>> q.rsample((5,)).shape
+        torch.Size([5, 2])
+
+    Source: this report.
+    """
+
+    _component_distribution: Any
+
+    has_rsample: Any = property(
+        lambda self: self._component_distribution.has_rsample,
+        doc="Whether the components have it.",
+    )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> MixtureSameFamily:
+        """As the parent's."""
+        shape = torch.Size(batch_shape)
+        new: Any = self._get_checked_instance(MixtureSameFamily, _instance)
+        new._component_distribution = self._component_distribution.expand(
+            (*shape, self._num_component)
+        )
+        new._mixture_distribution = self._mixture_distribution.expand(shape)
+        new._num_component = self._num_component
+        new._event_ndims = self._event_ndims
+        event = new._component_distribution.event_shape
+        torch.distributions.Distribution.__init__(new, shape, event, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws ``(*sample_shape, *batch_shape, *event_shape)`` that carry a gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        if not self.has_rsample:
+            raise NotImplementedError("rsample: expected components that have it, got others")
+        shape = torch.Size(sample_shape)
+        logits = self._mixture_distribution.logits
+        component = draw_one_hot(logits, generator=generator, draws=tuple(shape))
+        points = _drawn(self._component_distribution.rsample, shape, generator)
+        component = component.reshape(component.shape + (1,) * self._event_ndims)
+        # Not a product: zero times a point at infinity would be NaN.
+        chosen = torch.where(component.detach() == 1, points, 0).sum(-1 - self._event_ndims)
+        moved = (component - component.detach()) * points.detach()
+        return chosen + moved.sum(-1 - self._event_ndims)
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws of the same law without a gradient."""
+        with torch.no_grad():
+            if self.has_rsample:
+                return self.rsample(sample_shape, generator)
+            return super().sample(torch.Size(sample_shape))
+
+
+def _drawn(draw: Any, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    # The parents, which may be components too, know of no generator.
+    return draw(shape) if generator is None else draw(shape, generator=generator)

@@ -1,0 +1,75 @@
+"""What the distributions share: the sources of randomness, and a draw without its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ils.checks import check_floating
+
+__all__ = ["Reparameterized", "given", "standard_dirichlet", "standard_gamma"]
+
+# The names that PyTorch's own distributions use; they alone take a generator.
+_native: Any = torch
+
+
+class Reparameterized(Distribution):
+    """A distribution whose draws come from a generator and carry a gradient.
+
+    A family says how to draw, and how a draw moves with the parameters; this class does the rest.
+    """
+
+    has_rsample: Any = True
+    _floating: tuple[str, ...] = ()
+
+    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        """Exact draws ``shape``, without a gradient."""
+        raise NotImplementedError
+
+    def _carry(self, z: Tensor) -> Tensor:
+        """``z``, with its velocity for the parameters."""
+        raise NotImplementedError
+
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Exact draws ``(*sample_shape, *batch_shape, *event_shape)`` that carry a gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        z = self.sample(sample_shape, generator)
+        return self._carry(z) if torch.is_grad_enabled() else z
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same draws without a gradient."""
+        for name in self._floating:
+            check_floating(name, getattr(self, name))
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            return self._draw(shape, generator)
+
+
+def given(distribution: Any) -> tuple[Tensor, bool]:
+    """The parameter that was given, and whether it is ``logits`` and not ``probs``."""
+    names = [name for name in distribution.__dict__ if name in ("probs", "logits")]
+    # The other is computed, and set, later, or not at all.
+    param = getattr(distribution, "_param", distribution.__dict__[names[0]])
+    return param, param is distribution.__dict__.get("logits")
+
+
+def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Gamma draws of rate 1, of the shape of the concentration."""
+    return _native._standard_gamma(concentration, generator=generator)
+
+
+def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Dirichlet draws, of the shape of the concentration."""
+    return _native._sample_dirichlet(concentration, generator=generator)

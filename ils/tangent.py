@@ -1,0 +1,46 @@
+"""A zero that hands a gradient on: how a draw is given a velocity, of which it is no function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ils.autograd import refuse_derivative
+
+__all__ = ["tangent"]
+
+
+def tangent(parameter: Tensor) -> Tensor:
+    r"""Zeros of the shape of a parameter ``theta``, with the identity as derivative.
+
+    ``z + v * tangent(theta)`` is the draw ``z``, to the last bit where ``v`` is finite, and has the
+    derivative ``v`` for ``theta``.  The gradient that comes back is an estimate and the derivative
+    of no function, so a second derivative is refused with a ``RuntimeError``.
+
+    Args:
+        parameter: floating point, of any shape.
+    """
+    if not parameter.requires_grad:
+        return torch.zeros_like(parameter)
+    return _Tangent.apply(parameter)
+
+
+class _Tangent(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(parameter: Tensor) -> Tensor:
+        return torch.zeros_like(parameter)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (parameter,) = ctx.saved_tensors
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return refuse_derivative(grads[0], parameter)
+        return grads[0]
