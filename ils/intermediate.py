@@ -18,7 +18,7 @@ from torch.distributions import Distribution, biject_to, constraints
 
 from ils.checks import check_positive, check_same_shape
 
-__all__ = ["clamp", "intermediate_gradient", "round_at_random", "unconstrained"]
+__all__ = ["at_each_draw", "clamp", "intermediate_gradient", "round_at_random", "unconstrained"]
 
 Move = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,7 +87,7 @@ def intermediate_gradient(
     support: Any = distribution.support
     if not bool(support.check(z).all()):
         raise ValueError(f"z: expected draws in {support}, got others")
-    z, leaves, bound = z.detach(), *_at_each_draw(distribution, z)
+    z, leaves, bound = z.detach(), *at_each_draw(distribution, z)
     direction = grad if metric is None else metric(z) * grad
 
     def score(at: Tensor) -> dict[str, Tensor]:
@@ -113,16 +113,40 @@ def intermediate_gradient(
     return {name: (before[name] - after[name]) / step_size for name in leaves}
 
 
-def _at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tensor], Distribution]:
-    """Leaves for the parameters, one set a draw, and the distribution made of them."""
+def at_each_draw(
+    distribution: Distribution, z: Tensor
+) -> tuple[dict[str, Tensor], Distribution]:
+    """A leaf for each parameter and draw, and the distribution made of them.
+
+    Args:
+        distribution: of floating-point parameters.
+        z: draws ``(*draws, *batch_shape, *event_shape)``; of these only the shape is looked at.
+
+    Returns:
+        By its name each parameter that the distribution was made of, ``(*draws, *batch_shape)`` and
+        its shape for one event; numbers of trials, which are whole, are none.
+
+    Raises:
+        TypeError: the distribution cannot be made of its parameters alone.
+
+    Example:
+        >>> import torch, ils
+        >>> normal = torch.distributions.Normal(torch.tensor(0.0), torch.tensor(2.0))
+        >>> leaves, bound = ils.intermediate.at_each_draw(normal, torch.zeros(5))
+        >>> bound.log_prob(torch.ones(5)).sum().backward()
+        >>> leaves["loc"].grad
+        tensor([0.2500, 0.2500, 0.2500, 0.2500, 0.2500])
+
+    Source: this report.
+    """
     given: dict[str, Any] = distribution.__dict__
     constraint: dict[str, Any] = distribution.arg_constraints
-    names = [name for name in constraint if name in given]
-    if "probs" in names and "logits" in names:
-        # The one that was given came first.
-        names.remove([name for name in given if name in ("probs", "logits")][1])
+    # Of these two the one that was given came first; the other is computed from it.
+    twins = [name for name in given if name in ("probs", "logits")]
+    names = [name for name in constraint if name not in ("probs", "logits")] + twins[:1]
     draws = z.shape[: z.dim() - len(distribution.batch_shape) - len(distribution.event_shape)]
-    values = {name: given[name].detach().expand(draws + given[name].shape) for name in names}
+    parameters = {name: getattr(distribution, name).detach() for name in names}
+    values = {name: value.expand(draws + value.shape) for name, value in parameters.items()}
     leaves = {
         name: value.clone().requires_grad_()
         for name, value in values.items()
@@ -133,6 +157,8 @@ def _at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tens
 
 
 def _bounds(support: Any) -> tuple[Any, Any]:
+    if support is constraints.boolean:
+        return 0.0, 1.0
     low = getattr(support, "lower_bound", -torch.inf)
     return low, getattr(support, "upper_bound", torch.inf)
 
