@@ -19,7 +19,7 @@ from torch.distributions import VonMises as _VonMises
 from torch.distributions import register_kl
 
 from ils import velocity
-from ils.distributions.draws import Reparameterized, standard_dirichlet, standard_gamma
+from ils.distributions.draws import Reparameterized, carried, standard_dirichlet, standard_gamma
 from ils.tangent import tangent
 
 __all__ = ["Beta", "Dirichlet", "Gamma", "Normal", "VonMises"]
@@ -64,7 +64,7 @@ class Normal(Reparameterized, _Normal):
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
             noise = (z - self.loc) / self.scale
-        return z + tangent(self.loc) + noise * tangent(self.scale)
+        return carried(z + tangent(self.loc), (noise, self.scale))
 
 
 class Gamma(Reparameterized, _Gamma):
@@ -105,7 +105,7 @@ class Gamma(Reparameterized, _Gamma):
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
             by_concentration, by_rate = velocity.gamma(z, self.concentration, self.rate)
-        return z + by_concentration * tangent(self.concentration) + by_rate * tangent(self.rate)
+        return carried(z, (by_concentration, self.concentration), (by_rate, self.rate))
 
 
 class Beta(Reparameterized, _Beta):
@@ -146,7 +146,7 @@ class Beta(Reparameterized, _Beta):
         a, b = self.concentration1, self.concentration0
         with torch.no_grad():
             by_a, by_b = velocity.beta(z, a, b)
-        return z + by_a * tangent(a) + by_b * tangent(b)
+        return carried(z, (by_a, a), (by_b, b))
 
 
 class Dirichlet(Reparameterized, _Dirichlet):
@@ -235,7 +235,7 @@ class VonMises(Reparameterized, _VonMises):
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
             moved = velocity.von_mises(z, self.loc, self.concentration)
-        return z + tangent(self.loc) + moved * tangent(self.concentration)
+        return carried(z + tangent(self.loc), (moved, self.concentration))
 
 
 def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -19,8 +19,7 @@ from torch.distributions import Poisson as _Poisson
 from torch.distributions import register_kl
 
 from ils import velocity
-from ils.distributions.draws import Reparameterized, given, standard_gamma
-from ils.tangent import tangent
+from ils.distributions.draws import Reparameterized, carried, given, standard_gamma
 
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
@@ -56,6 +55,8 @@ class Bernoulli(Reparameterized, _Bernoulli):
     Source: this report; Liu et al. (2023), ReinMax, for two categories.
     """
 
+    _floating = ("probs", "logits")
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
         """As the parent's."""
         new: Any = self._get_checked_instance(Bernoulli, _instance)
@@ -68,7 +69,7 @@ class Bernoulli(Reparameterized, _Bernoulli):
         param, logits = given(self)
         with torch.no_grad():
             moved = velocity.binomial(z, torch.ones_like(param), self.probs, logits=logits)
-        return z + moved * tangent(param)
+        return carried(z, (moved, param))
 
 
 class Binomial(Reparameterized, _Binomial):
@@ -103,6 +104,8 @@ class Binomial(Reparameterized, _Binomial):
     Source: this report.
     """
 
+    _floating = ("probs", "logits")
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Binomial:
         """As the parent's."""
         new: Any = self._get_checked_instance(Binomial, _instance)
@@ -116,7 +119,7 @@ class Binomial(Reparameterized, _Binomial):
         param, logits = given(self)
         with torch.no_grad():
             moved = velocity.binomial(z, self.total_count, self.probs, logits=logits)
-        return z + moved * tangent(param)
+        return carried(z, (moved, param))
 
 
 class Poisson(Reparameterized, _Poisson):
@@ -161,7 +164,7 @@ class Poisson(Reparameterized, _Poisson):
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
             moved = velocity.poisson(z, self.rate)
-        return z + moved * tangent(self.rate)
+        return carried(z, (moved, self.rate))
 
 
 class Geometric(Reparameterized, _Geometric):
@@ -195,6 +198,8 @@ class Geometric(Reparameterized, _Geometric):
     Source: this report.
     """
 
+    _floating = ("probs", "logits")
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Geometric:
         """As the parent's."""
         new: Any = self._get_checked_instance(Geometric, _instance)
@@ -209,7 +214,7 @@ class Geometric(Reparameterized, _Geometric):
         param, logits = given(self)
         with torch.no_grad():
             moved = velocity.geometric(z, self.probs, logits=logits)
-        return z + moved * tangent(param)
+        return carried(z, (moved, param))
 
 
 class NegativeBinomial(Reparameterized, _NegativeBinomial):
@@ -244,6 +249,8 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
     Source: this report.
     """
 
+    _floating = ("probs", "logits")
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
         """As the parent's."""
         new: Any = self._get_checked_instance(NegativeBinomial, _instance)
@@ -256,10 +263,12 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
+            # In single precision the probability rounds to 1 at logits of 17, and the mean is lost.
+            probs = self.logits.double().sigmoid() if logits else self.probs
             by_count, by_param = velocity.negative_binomial(
-                z, self.total_count, self.probs, logits=logits
+                z, self.total_count, probs, logits=logits
             )
-        return z + by_count * tangent(self.total_count) + by_param * tangent(param)
+        return carried(z, (by_count.to(z.dtype), self.total_count), (by_param.to(z.dtype), param))
 
 
 @register_kl(NegativeBinomial, NegativeBinomial)

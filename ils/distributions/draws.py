@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ils.checks import check_floating
+from ils.tangent import tangent
 
-__all__ = ["Reparameterized", "given", "standard_dirichlet", "standard_gamma"]
+__all__ = ["Reparameterized", "carried", "given", "standard_dirichlet", "standard_gamma"]
 
 # The names that PyTorch's own distributions use; they alone take a generator.
 _native: Any = torch
@@ -51,10 +52,20 @@ class Reparameterized(Distribution):
     ) -> Tensor:
         """The same draws without a gradient."""
         for name in self._floating:
-            check_floating(name, getattr(self, name))
+            # Of probs and logits the one that was not given is computed, maybe, and is no concern.
+            if name not in ("probs", "logits") or name in self.__dict__:
+                check_floating(name, getattr(self, name))
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             return self._draw(shape, generator)
+
+
+def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
+    """``z``, with a velocity for each parameter; one that overflows is the largest number."""
+    for velocity, parameter in moves:
+        # Zero times infinity would make the draw itself NaN.
+        z = z + velocity.nan_to_num() * tangent(parameter)
+    return z
 
 
 def given(distribution: Any) -> tuple[Tensor, bool]:
