@@ -87,16 +87,18 @@ def intermediate_gradient(
     support: Any = distribution.support
     if not bool(support.check(z).all()):
         raise ValueError(f"z: expected draws in {support}, got others")
-    z, leaves, bound = z.detach(), *at_each_draw(distribution, z)
+    z = z.detach()
     direction = grad if metric is None else metric(z) * grad
 
     def score(at: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
+            leaves, bound = at_each_draw(distribution, at)
             total = bound.log_prob(at).sum()
             return dict(zip(leaves, torch.autograd.grad(total, [*leaves.values()]), strict=True))
 
     if step_size is None:
         with torch.enable_grad():
+            leaves, bound = at_each_draw(distribution, z)
             at = z.clone().requires_grad_()
             (slope,) = torch.autograd.grad(bound.log_prob(at).sum(), at, create_graph=True)
             moved = (slope * direction).sum()
@@ -110,12 +112,10 @@ def intermediate_gradient(
     if not centred:
         return {name: -value / step_size for name, value in after.items()}
     before = score(z)
-    return {name: (before[name] - after[name]) / step_size for name in leaves}
+    return {name: (before[name] - after[name]) / step_size for name in after}
 
 
-def at_each_draw(
-    distribution: Distribution, z: Tensor
-) -> tuple[dict[str, Tensor], Distribution]:
+def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tensor], Distribution]:
     """A leaf for each parameter and draw, and the distribution made of them.
 
     Args:
@@ -253,10 +253,14 @@ def unconstrained(support: Any) -> Move:
     Source: this report; the coordinates are those of ``torch.distributions.biject_to``.
     """
     transform: Any = biject_to(support)
+    low, high = _bounds(support)
 
     def move(z: Tensor, step: Tensor) -> Tensor:
         y = transform.inv(z)
         slope = transform.log_abs_det_jacobian(y, z).exp()
-        return transform(y - step / slope)
+        # A step too large for the type ends next to the bound, and not on it.
+        kind = torch.finfo(z.dtype)
+        ends = (low + kind.tiny, high - kind.eps if high < torch.inf else kind.max)
+        return transform(y - step / slope).clamp(*ends)
 
     return move

@@ -54,7 +54,8 @@ def poisson(z: Tensor, rate: Tensor) -> Tensor:
         >>> ils.velocity.poisson(torch.tensor([0.0, 3.0]), torch.tensor(2.0))
         tensor([0.5000, 1.2500])
 
-    Source: this report, from the birth-death process that goes up at ``rate`` and down at ``z``.
+    Source: He and Wu (2026), order two, and the two-sided smoothing of StochasticAD (2023); here
+    from the birth-death process that goes up at ``rate`` and down at ``z``.
     """
     return (1 + _over(z, rate)) / 2
 
@@ -80,7 +81,8 @@ def binomial(z: Tensor, total_count: Tensor, probs: Tensor, *, logits: bool) -> 
         >>> ils.velocity.binomial(z, torch.tensor(1.0), torch.tensor(0.25), logits=False)
         tensor([0.6667, 2.0000])
 
-    Source: this report; of one trial, ReinMax (Liu et al., 2023) at temperature 1.
+    Source: He and Wu (2026), order two, and the two-sided smoothing of StochasticAD (2023); of one
+    trial, ReinMax (Liu et al., 2023) at temperature 1.
     """
     if logits:
         return (probs * (total_count - z) + (1 - probs) * z) / 2
@@ -94,8 +96,7 @@ def negative_binomial(
 
     .. math::
 
-        \frac{dz}{dr} = \tfrac12 \Bigl[ \tfrac{p}{1-p} + s_r(z) (z - m) \Bigr], \quad
-        s_r(z) = \psi(z + r) - \psi(r) + \log(1 - p), \qquad
+        \frac{dz}{dr} = \tfrac12 \Bigl[ \tfrac{p}{1-p} + \tfrac{z}{r} \Bigr], \qquad
         \frac{dz}{d\,\mathrm{logits}} = \tfrac12 \bigl[ p (z + r) + z \bigr] .
 
     Args:
@@ -116,14 +117,9 @@ def negative_binomial(
         >>> ils.velocity.negative_binomial(z, r, p, logits=True)[1]
         tensor([0.5000, 2.7500])
 
-    Source: this report; for ``r``, its formula for any distribution.
+    Source: He and Wu (2026), order two.
     """
-    odds = probs / (1 - probs)
-    # digamma(0) is -inf, but r = 0 draws 0, of which the score is log(1 - p).
-    some = z > 0
-    climbed = (torch.where(some, z, 1) + total_count).digamma() - total_count.digamma()
-    score = torch.where(some, climbed, 0) + torch.log1p(-probs)
-    count = (odds + score * (z - total_count * odds)) / 2
+    count = (probs / (1 - probs) + _over(z, total_count)) / 2
     if logits:
         return count, (probs * (z + total_count) + z) / 2
     return count, ((z + total_count) + _over(z, probs)) / (2 * (1 - probs))
@@ -149,7 +145,8 @@ def geometric(z: Tensor, probs: Tensor, *, logits: bool) -> Tensor:
         >>> ils.velocity.geometric(z, torch.tensor(0.5), logits=True)
         tensor([-0.2500, -2.5000])
 
-    Source: this report; the negative binomial with ``r = 1`` and ``p = 1 - q``.
+    Source: the two-sided smoothing of StochasticAD (2023); the negative binomial of He and Wu
+    (2026) with ``r = 1`` and ``p = 1 - q``.
     """
     if logits:
         return ((1 - probs) * (z + 1) + z) / -2

@@ -52,7 +52,7 @@ class Bernoulli(Reparameterized, _Bernoulli):
         >>> Bernoulli(p).rsample((5,)).shape
         torch.Size([5, 2])
 
-    Source: this report; Liu et al. (2023), ReinMax, for two categories.
+    Source: Liu et al. (2023), ReinMax, for two categories; StochasticAD (2023).
     """
 
     _floating = ("probs", "logits")
@@ -101,7 +101,7 @@ class Binomial(Reparameterized, _Binomial):
         >>> Binomial(10, p).rsample((5,)).shape
         torch.Size([5, 2])
 
-    Source: this report.
+    Source: He and Wu (2026), order two; StochasticAD (2023).
     """
 
     _floating = ("probs", "logits")
@@ -148,7 +148,7 @@ class Poisson(Reparameterized, _Poisson):
         >>> Poisson(rate).rsample((5,)).shape
         torch.Size([5, 2])
 
-    Source: this report.
+    Source: He and Wu (2026), order two; StochasticAD (2023).
     """
 
     _floating = ("rate",)
@@ -195,7 +195,7 @@ class Geometric(Reparameterized, _Geometric):
         >>> Geometric(q).rsample((5,)).shape
         torch.Size([5, 2])
 
-    Source: this report.
+    Source: He and Wu (2026), order two; StochasticAD (2023).
     """
 
     _floating = ("probs", "logits")
@@ -227,8 +227,8 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
 
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow \tfrac12 [p (z + r) + z]\; g ,
 
-    exact in expectation for losses quadratic in the draw; that for ``total_count`` likewise, but
-    noisier.  Everything else is the parent's.
+    exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
+    Everything else is the parent's.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
@@ -246,7 +246,7 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
         >>> NegativeBinomial(3.5, p).rsample((5,)).shape
         torch.Size([5, 2])
 
-    Source: this report.
+    Source: He and Wu (2026), order two; StochasticAD (2023).
     """
 
     _floating = ("probs", "logits")

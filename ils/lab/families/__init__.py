@@ -1,1 +1,1 @@
-"""Distributions beyond the categorical: exact bias and variance of gradient estimators of a draw."""
+"""Draws beyond the categorical: exact bias and variance of the estimators of their gradient."""
