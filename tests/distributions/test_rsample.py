@@ -1,0 +1,304 @@
+"""The draw: its shape, source, type and law, and the gradient that comes with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import close, generator, normal
+from drop_in import FAMILIES, Family, every_family, some_families, update
+from torch import Tensor
+
+import ils
+from ils import distributions
+
+SCALARS = (
+    *("Bernoulli", "Binomial", "Poisson", "Geometric", "NegativeBinomial"),
+    *("Normal", "Gamma", "Beta", "VonMises"),
+)
+# Those that PyTorch draws in bfloat16.
+HALF = ("Bernoulli", "Poisson", "Geometric", "Normal", "VonMises", "OneHotCategorical")
+
+
+@every_family
+@pytest.mark.parametrize("batch", [(), (0,), (4, 2)], ids=str)
+@pytest.mark.parametrize("draws", [(), (0,), (2, 3)], ids=str)
+def test_shape(family: Family, batch: tuple[int, ...], draws: tuple[int, ...]) -> None:
+    """Draws, then the batch, then the event, empty or not; the gradient has the leaf's shape."""
+    leaves = family.leaves(*batch)
+    if 0 in batch and family.name == "OneHotCategorical":
+        for cls in (family.ours, family.parent):  # PyTorch cannot check rows that are not there.
+            with pytest.raises(RuntimeError, match="0 elements"):
+                cls(**leaves)
+        return
+    q = family.ours(**leaves, validate_args=0 not in batch)
+    for shape in (draws, list(draws), torch.Size(draws)):
+        assert q.sample(shape).shape == (*draws, *batch, *family.event)
+        z = q.rsample(shape)
+        assert z.shape == (*draws, *batch, *family.event)
+    assert z.numel() == 0 or bool(q.support.check(z.detach()).all())
+    for name, found in update(z, leaves).items():
+        assert found.shape == leaves[name].shape
+        assert bool(found.any()) is (z.numel() > 0)
+
+
+@every_family
+def test_generator(family: Family) -> None:
+    """With a generator its numbers alone are used, and the draw is the one of sample."""
+    leaves = family.leaves(50)
+    q = family.ours(**leaves)
+    state = torch.get_rng_state()
+    z = q.rsample((3,), generator(1))
+    assert torch.equal(q.sample((3,), generator=generator(1)), z)
+    assert torch.equal(q.rsample((3,), generator=generator(1)), z)
+    assert not torch.equal(q.rsample((3,), generator(2)), z)
+    own = generator(1)
+    q.rsample((3,), own)
+    assert not torch.equal(q.rsample((3,), own), z)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@every_family
+def test_global_generator(family: Family) -> None:
+    """Without one the draw comes from PyTorch's own, which a seed fixes, gradient and all."""
+    leaves = family.leaves(50)
+    q = family.ours(**leaves)
+    with torch.random.fork_rng(devices=[]):
+        found = []
+        for seed in (3, 3, 4):
+            torch.manual_seed(seed)
+            z = q.rsample((3,))
+            found.append((z, update(z, leaves)))
+            torch.manual_seed(seed)
+            assert torch.equal(q.sample((3,)), z)
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0], found[2][0])
+    for name in family.trained:
+        assert torch.equal(found[0][1][name], found[1][1][name])
+
+
+@every_family
+def test_no_graph(family: Family) -> None:
+    """There is no graph without a gradient to carry: no_grad, sample, and fixed parameters."""
+    q = family.ours(**family.leaves(4))
+    z = q.rsample(generator=generator(5))
+    assert z.requires_grad
+    with torch.no_grad():
+        bare = q.rsample(generator=generator(5))
+    for other in (bare, q.sample(generator=generator(5)), family.make(4).rsample((), generator(5))):
+        assert not other.requires_grad
+        assert torch.equal(other, z)
+
+
+@every_family
+def test_one_leaf_alone(family: Family) -> None:
+    """Each parameter can be trained while the others are fixed, with the same gradient."""
+    leaves = family.leaves(4)
+    wanted = update(family.ours(**leaves).rsample((3,), generator(6)), leaves)
+    for name in family.trained:
+        alone = family.params(4)
+        alone[name].requires_grad_()
+        found = update(family.ours(**alone).rsample((3,), generator(6)), alone)
+        assert torch.equal(found[name], wanted[name])
+
+
+@every_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_type(family: Family, dtype: torch.dtype) -> None:
+    """Draw and gradient have the type of the parameters, wherever the parent draws at all."""
+    leaves = {name: p.to(dtype).requires_grad_() for name, p in family.params(200).items()}
+    if dtype == torch.bfloat16 and family.name not in HALF:
+        with pytest.raises(NotImplementedError):
+            family.parent(**leaves).sample()
+        return
+    if dtype == torch.bfloat16 and "probs" in leaves and family.event:
+        leaves["probs"] = leaves["probs"].detach().float().softmax(-1).to(dtype).requires_grad_()
+    q = family.ours(**leaves, validate_args=False)
+    z = q.rsample((2,), generator(7))
+    assert z.dtype == dtype
+    assert q.sample().dtype == family.parent(**leaves, validate_args=False).sample().dtype == dtype
+    assert bool(q.support.check(z.detach()).all())
+    for name in family.trained:
+        (found,) = torch.autograd.grad(z.sum() + (z**2).sum(), leaves[name], retain_graph=True)
+        assert found.dtype == dtype
+        assert bool(found.isfinite().all())
+        assert found.abs().max() > 1e-3
+
+
+@every_family
+def test_second_derivative(family: Family) -> None:
+    """The estimate is the derivative of no function: to differentiate it again is refused."""
+    leaves = family.leaves(4)
+    z = family.ours(**leaves).rsample(generator=generator(8))
+    trained = [leaves[name] for name in family.trained]
+    for first in torch.autograd.grad((z**3).sum(), trained, create_graph=True):
+        with pytest.raises(RuntimeError, match="derivative"):
+            torch.autograd.grad(first.sum(), trained, retain_graph=True, allow_unused=True)
+
+
+def velocities(name: str, p: dict[str, Tensor], z: Tensor) -> dict[str, Tensor]:
+    """The velocity of a draw for each parameter, by the public formulas."""
+    by = "logits" if "logits" in p else "probs"
+    logits = by == "logits"
+    probs = p[by].sigmoid() if logits else p[by] if "probs" in p else None
+    match name:
+        case "Bernoulli":
+            return {by: ils.velocity.binomial(z, torch.ones(()).double(), probs, logits=logits)}
+        case "Binomial":
+            return {by: ils.velocity.binomial(z, p["total_count"], probs, logits=logits)}
+        case "Poisson":
+            return {"rate": ils.velocity.poisson(z, p["rate"])}
+        case "Geometric":
+            return {by: ils.velocity.geometric(z, probs, logits=logits)}
+        case "NegativeBinomial":
+            found = ils.velocity.negative_binomial(z, p["total_count"], probs, logits=logits)
+            return dict(zip(("total_count", by), found, strict=True))
+        case "Normal":
+            return {"loc": torch.ones_like(z), "scale": (z - p["loc"]) / p["scale"]}
+        case "Gamma":
+            found = ils.velocity.gamma(z, p["concentration"], p["rate"])
+            return dict(zip(("concentration", "rate"), found, strict=True))
+        case "Beta":
+            found = ils.velocity.beta(z, p["concentration1"], p["concentration0"])
+            return dict(zip(("concentration1", "concentration0"), found, strict=True))
+        case _:
+            moved = ils.velocity.von_mises(z, p["loc"], p["concentration"])
+            return {"loc": torch.ones_like(z), "concentration": moved}
+
+
+@some_families(*SCALARS)
+def test_gradient_is_velocity_times_slope(family: Family) -> None:
+    """The gradient is the velocity times g, summed over the draws of a parameter."""
+    leaves = family.leaves(4)
+    z = family.ours(**leaves).rsample((30,), generator(9))
+    g = 3 * (z.detach() - 0.3) ** 2 * normal(30, 4, seed=99)
+    params = {name: leaf.detach() for name, leaf in leaves.items()}
+    found, moved = update(z, leaves), velocities(family.name, params, z.detach())
+    assert set(found) == set(moved)
+    for name, v in moved.items():
+        wanted = (v * g).sum(0)
+        assert close(found[name], wanted, 1e-12 * (1 + float((v * g).abs().sum()))), name
+        assert wanted.abs().max() > 0.01
+
+
+def test_gradient_of_dirichlet() -> None:
+    """That of a Dirichlet draw is the product with each column of its velocity."""
+    leaves = FAMILIES["Dirichlet"].leaves(4)
+    z = distributions.Dirichlet(**leaves).rsample((30,), generator(10))
+    g = 3 * (z.detach() - 0.3) ** 2 * normal(30, 4, 3, seed=99)
+    columns = [
+        ils.velocity.dirichlet(z.detach(), leaves["concentration"].detach(), one)
+        for one in torch.eye(3).double()
+    ]
+    wanted = torch.stack([(column * g).sum(-1).sum(0) for column in columns], -1)
+    assert close(update(z, leaves)["concentration"], wanted, 1e-11)
+    assert wanted.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial"])
+def test_probs_and_logits(name: str) -> None:
+    """The same draw has gradients for probs and logits that the chain rule joins."""
+    logits = FAMILIES[f"{name}-logits"].leaves(40)
+    probs = {n: leaf.detach() for n, leaf in logits.items()}
+    probs["probs"] = probs.pop("logits").sigmoid().requires_grad_()
+    by_logits, by_probs = (
+        FAMILIES[f"{name}-logits"].ours(**p).rsample((3,), generator(11)) for p in (logits, probs)
+    )
+    assert torch.equal(by_logits, by_probs)
+    p = probs["probs"].detach()
+    found = update(by_logits, logits)["logits"]
+    wanted = update(by_probs, probs)["probs"] * p * (1 - p)
+    assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-12)
+    # A layer before either changes nothing.
+    x = logits["logits"].detach().requires_grad_()
+    fixed = {n: leaf.detach() for n, leaf in logits.items() if n != "logits"}
+    through = FAMILIES[f"{name}-probs"].ours(probs=x.sigmoid(), **fixed)
+    z = through.rsample((3,), generator(11))
+    assert torch.allclose(update(z, {"x": x})["x"], found, rtol=1e-10, atol=1e-12)
+
+
+@some_families(*SCALARS[:-1], "Dirichlet", "OneHotCategorical")
+def test_vmap(family: Family) -> None:
+    """Mapped over a batch each one is drawn afresh, and has a gradient.
+
+    The von Mises draws by rejection, which vmap does not follow; nor does it the parent's.
+    """
+    params = family.params(6)
+    names = list(params)
+
+    def draw(*values: Tensor) -> Tensor:
+        return family.ours(**dict(zip(names, values, strict=True)), validate_args=False).rsample(
+            (20,)
+        )
+
+    def slope(*values: Tensor) -> Tensor:
+        return draw(*values).pow(2).mean()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12)
+        z = torch.func.vmap(draw, randomness="different")(*params.values())
+        assert z.shape == (6, 20, *family.event)
+        same = [p[:1].expand_as(p) for p in params.values()]
+        z = torch.func.vmap(draw, randomness="different")(*same)
+        assert not torch.equal(z[0], z[1])
+        last = len(names) - 1
+        mapped = torch.func.vmap(torch.func.grad(slope, argnums=last), randomness="different")
+        found = mapped(*params.values())
+    assert found.shape == params[names[-1]].shape
+    assert bool(found.isfinite().all())
+    assert bool(found.abs().amax() > 1e-3)
+
+
+@every_family
+def test_functional_gradient(family: Family) -> None:
+    """torch.func.grad gives what autograd gives after the same draw."""
+    leaves = family.leaves(4)
+    names, last = list(leaves), len(leaves) - 1
+
+    def loss(*values: Tensor) -> Tensor:
+        q = family.ours(**dict(zip(names, values, strict=True)), validate_args=False)
+        z = q.rsample((3,), generator(13))
+        return ((z - 0.3) ** 3 * normal(*z.shape, seed=99)).sum()
+
+    found = torch.func.grad(loss, argnums=last)(*(leaf.detach() for leaf in leaves.values()))
+    z = family.ours(**leaves).rsample((3,), generator(13))
+    assert close(found, update(z, leaves)[names[-1]], 1e-12 * (1 + float(found.abs().max())))
+
+
+@some_families("Bernoulli", "Poisson", "NegativeBinomial", "Gamma", "Dirichlet")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_compiles(family: Family) -> None:
+    """The draw traces in one graph, and has the gradient of eager code after the same draw."""
+    names = list(family.maps)
+
+    def draw(*values: Tensor) -> Tensor:
+        return family.ours(**dict(zip(names, values, strict=True)), validate_args=False).rsample()
+
+    torch.compiler.reset()
+    leaves = family.leaves(50)
+    z = torch.compile(draw, backend="aot_eager", fullgraph=True)(*leaves.values())
+    q = family.ours(**leaves)
+    assert bool(q.support.check(z.detach()).all())
+    assert len(z.detach().unique()) > 1
+    wanted = update(q._carry(z.detach()), leaves)
+    for name, found in update(z, leaves).items():
+        assert torch.allclose(found, wanted[name], rtol=1e-10, atol=1e-12)
+    torch.compiler.reset()
+
+
+@every_family
+def test_integers_are_refused(family: Family) -> None:
+    """A parameter of whole numbers, which can be no leaf, is refused by its name."""
+    for name in family.trained:
+        integers = torch.ones(4, *family.event, dtype=torch.int64)
+        params = family.params(4)
+        if family.name == "NegativeBinomial" and name == "total_count":
+            # Converted, as the parent's.
+            assert family.ours(**(params | {name: integers})).rsample().dtype == torch.float64
+            continue
+        if family.name == "Beta":
+            params = dict.fromkeys(params, integers)
+        with pytest.raises(
+            TypeError, match=rf"{name.replace('0', '.')}|concentration1: expected a"
+        ):
+            family.ours(**(params | {name: integers}), validate_args=False).rsample()
