@@ -258,7 +258,10 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         unit = standard_gamma(self.total_count.expand(shape), generator)
-        return torch.poisson(unit * self.logits.exp(), generator=generator)
+        # The logits of probabilities are clamped: those of zero would give counts, now and then.
+        logits = given(self)[1]
+        odds = self.logits.exp() if logits else self.probs / (1 - self.probs)
+        return torch.poisson(unit * odds, generator=generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)

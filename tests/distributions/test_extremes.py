@@ -1,0 +1,185 @@
+"""The ends of the range of every parameter: draws stay in the support, and nothing is NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from cases import generator
+from torch import Tensor
+
+import ils
+from ils import distributions
+
+# Class, and values of each parameter, of which there are all combinations.
+EXTREMES: dict[str, tuple[str, dict[str, list[float]]]] = {
+    "Bernoulli-probs": ("Bernoulli", {"probs": [0, 1e-30, 1e-5, 0.5, 1]}),
+    "Bernoulli-logits": ("Bernoulli", {"logits": [-1e4, -100, 0, 100, 1e4]}),
+    "Binomial-probs": (
+        "Binomial",
+        {"total_count": [0, 1, 1000, 10**6], "probs": [0, 1e-30, 0.5, 1]},
+    ),
+    "Binomial-logits": (
+        "Binomial",
+        {"total_count": [0, 1, 1000, 10**6], "logits": [-1e4, -100, 0, 100, 1e4]},
+    ),
+    "Poisson": ("Poisson", {"rate": [0, 1e-30, 1e-5, 1, 1e8, 1e12]}),
+    "Geometric-probs": ("Geometric", {"probs": [1e-9, 1e-4, 0.5, 1 - 1e-7, 1]}),
+    "Geometric-logits": ("Geometric", {"logits": [-15, 0, 100, 1e4]}),
+    "NegativeBinomial-probs": (
+        "NegativeBinomial",
+        {"total_count": [0, 1e-30, 1e-3, 1, 1e6], "probs": [0, 1e-30, 0.5, 1 - 1e-6]},
+    ),
+    "NegativeBinomial-logits": (
+        "NegativeBinomial",
+        {"total_count": [0, 1e-30, 1e-3, 1, 1e6], "logits": [-1e4, -100, 0, 17, 20]},
+    ),
+    "Normal": ("Normal", {"loc": [-1e8, 0, 1e8], "scale": [1e-8, 1, 1e8]}),
+    "Gamma": ("Gamma", {"concentration": [1e-3, 1, 1e6], "rate": [1e-6, 1, 1e6]}),
+    "Beta": ("Beta", {"concentration1": [1e-3, 1, 1e6], "concentration0": [1e-3, 1, 1e6]}),
+    "VonMises": (
+        "VonMises",
+        {"loc": [-10, 0, math.pi, 10], "concentration": [1e-8, 1e-4, 1, 1e3, 1001, 1e6, 1e8]},
+    ),
+}
+
+
+def leaves_of(params: dict[str, list[float]], dtype: torch.dtype) -> dict[str, Tensor]:
+    """All combinations of the values, as leaves."""
+    grids = torch.meshgrid(
+        *(torch.tensor(v, dtype=torch.float64) for v in params.values()), indexing="ij"
+    )
+    found = {k: grid.flatten().to(dtype) for k, grid in zip(params, grids, strict=True)}
+    for leaf in found.values():
+        leaf.requires_grad_()
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", EXTREMES)
+def test_extremes(case: str, dtype: torch.dtype) -> None:
+    """Draws are finite and in the support, and so is every gradient, draw by draw."""
+    name, params = EXTREMES[case]
+    leaves = leaves_of(params, dtype)
+    if name == "Binomial":
+        leaves["total_count"] = leaves["total_count"].detach()
+    q: Any = getattr(distributions, name)(**leaves)
+    z = q.rsample((500,), generator(1))
+    assert bool(z.isfinite().all())
+    assert bool(q.support.check(z.detach()).all())
+    if name == "VonMises":
+        assert float(z.detach().abs().max()) <= 3.1415928
+    trained = [leaf for leaf in leaves.values() if leaf.requires_grad]
+    for found in torch.autograd.grad(z.sum(), trained):
+        assert bool(found.isfinite().all())
+        assert bool((found != 0).any())
+    assert bool(q.log_prob(z.detach()).isnan().any()) is False
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_extremes_of_vectors(dtype: torch.dtype) -> None:
+    """Dirichlet draws with entries near zero, even, sharp and mixed are distributions."""
+    rows = [[1e-3] * 3, [1.0] * 3, [1e6] * 3, [1e-3, 1, 1e6], [1e-3, 1e6, 1e6]]
+    concentration = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    z = distributions.Dirichlet(concentration).rsample((500,), generator(2))
+    assert bool((z >= 0).all())
+    assert torch.allclose(z.sum(-1), torch.ones((), dtype=dtype))
+    for power in (1, 2):
+        (found,) = torch.autograd.grad((z**power)[..., 0].sum(), concentration, retain_graph=True)
+        assert bool(found.isfinite().all())
+
+
+def test_the_certain_has_the_slope_of_its_limit() -> None:
+    """Where an outcome is certain the gradient is the limit, and not zero or infinite."""
+    probs = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    z = distributions.Bernoulli(probs).rsample()
+    assert z.tolist() == [0, 1]
+    # Half of the true slope, 1: the other half comes from the outcome of probability zero.
+    assert torch.autograd.grad(z.sum(), probs)[0].tolist() == [0.5, 0.5]
+    rate = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(distributions.Poisson(rate).rsample(), rate)[0] == 0.5
+    probs = torch.ones((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(distributions.Geometric(probs).rsample(), probs)[0] == -0.5
+
+
+def test_the_impossible_is_not_drawn() -> None:
+    """A probability of zero gives zeros, where the parent's clamped logits give counts."""
+    count, probs = torch.full((20,), 1e6), torch.zeros(20)
+    q = distributions.NegativeBinomial(count, probs)
+    assert not q.sample((50,), generator(4)).any()
+    assert not q.expand((3, 20)).sample((50,), generator(4)).any()
+    parent = torch.distributions.NegativeBinomial(count, probs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        assert parent.sample(torch.Size([50])).any()
+
+
+def test_a_velocity_that_overflows() -> None:
+    """A mean beyond the largest number leaves the draw what the parent's is, and no NaN behind."""
+    logits = torch.tensor([-1e4, 0.0], requires_grad=True)
+    q, parent = (d.Geometric(logits=logits) for d in (distributions, torch.distributions))
+    assert parent.sample()[0] == torch.inf
+    z = q.rsample()
+    assert z[0] == torch.inf
+    assert z[1].isfinite()
+    probs = torch.full((2,), 1e-30, dtype=torch.float32, requires_grad=True)
+    z = distributions.Geometric(probs).rsample()
+    assert not z.isnan().any()
+    (found,) = torch.autograd.grad(z.sum(), probs)
+    assert not found.isnan().any()
+
+
+def test_negative_binomial_with_large_logits() -> None:
+    """In single precision, where the probability rounds to 1, the gradients are those in double."""
+    params = {"total_count": torch.full((50,), 2.0), "logits": torch.full((50,), 18.0)}
+    found = []
+    z = distributions.NegativeBinomial(**params).sample(generator=generator(3))
+    for dtype in (torch.float32, torch.float64):
+        leaves = {k: v.to(dtype).requires_grad_() for k, v in params.items()}
+        q = distributions.NegativeBinomial(**leaves)
+        moved = q._carry(z.to(dtype))
+        assert torch.equal(moved, z.to(dtype))
+        found.append(torch.autograd.grad(moved.sum(), [*leaves.values()]))
+    for single, double in zip(*found, strict=True):
+        assert torch.allclose(single.double(), double, rtol=1e-4)
+        assert double.abs().min() > 1e3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_velocities_keep_their_digits(dtype: torch.dtype) -> None:
+    """From tiny to huge parameters the mean velocity of a von Mises draw keeps its digits.
+
+    Against the double formula, and that against its limits: a half for kappa to 0 and 1 / (2 kappa)
+    for a large one.
+    """
+    kappa = torch.logspace(-8, 8, 65, dtype=torch.float64)
+    right = torch.tensor(-math.pi / 2, dtype=torch.float64)
+    zero = torch.zeros((), dtype=torch.float64)
+    double = ils.velocity.von_mises(right, zero, kappa)
+    found = ils.velocity.von_mises(right.to(dtype), zero.to(dtype), kappa.to(dtype))
+    assert torch.allclose(found.double(), double, rtol=1e-5, atol=0)
+    assert torch.allclose(double[:9], torch.ones(9).double(), rtol=1e-9)
+    assert torch.allclose(double[-9:], 0.5 / kappa[-9:], rtol=1e-5, atol=0)
+    # No step where the series takes over from the difference.
+    around = torch.tensor([1e3 - 1e-6, 1e3 + 1e-6], dtype=torch.float64)
+    below, above = ils.velocity.von_mises(right, zero, around)
+    assert abs(below / above - 1) < 1e-8
+
+
+def test_density_of_extremes() -> None:
+    """Entropies and divergences of the package's own are finite over the whole range."""
+    kappa = torch.logspace(-8, 8, 33, dtype=torch.float64)
+    q = distributions.VonMises(torch.zeros(33).double(), kappa)
+    assert q.entropy().isfinite().all()
+    assert bool((q.entropy().diff() <= 1e-15).all())
+    p = distributions.VonMises(torch.ones(33, 1).double(), kappa[:, None])
+    found = torch.distributions.kl_divergence(p, q)
+    assert found.isfinite().all()
+    assert bool((found >= -1e-12).all())
+    logits = torch.tensor([-700.0, -20.0, 0.0, 20.0], dtype=torch.float64)
+    p, q = (distributions.NegativeBinomial(3.0, logits=x) for x in (logits, logits[:, None]))
+    found = torch.distributions.kl_divergence(p, q)
+    assert found.isfinite().all()
+    assert bool((found >= -1e-6).all())
