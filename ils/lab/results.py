@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ils.lab import experiment1, fixed_points, problems, quality
 from ils.lab.engine import Run, execute, find
+from ils.lab.models import parts as models
 from ils.lab.options import add_engine_options, engine_options, finish
 
 __all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "phases"]
@@ -174,8 +175,8 @@ def phases() -> list[Phase]:
         and the others go on.
     """
     return [
-        {name: partial(_part, name) for name in PARTS},
-        {name: partial(_fair, name) for name in AFTER_TUNING},
+        {name: partial(_part, name) for name in PARTS} | models.FIRST,
+        {name: partial(_fair, name) for name in AFTER_TUNING} | models.AFTER_TUNING,
     ]
 
 
