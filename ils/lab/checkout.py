@@ -12,7 +12,15 @@ __all__ = ["commit", "describe_checkout", "digest"]
 PACKAGE = Path(__file__).resolve().parent.parent
 
 # Those that decide numbers.  Figures only draw them, and the kernel is turned off in long runs.
-PATTERNS = ("*.py", "estimators/*.py", "lab/*.py", "lab/sweep/**/*.py")
+PATTERNS = (
+    "*.py",
+    "distributions/*.py",
+    "estimators/*.py",
+    "lab/*.py",
+    "lab/families/*.py",
+    "lab/models/*.py",
+    "lab/sweep/**/*.py",
+)
 
 
 def digest(package: Path = PACKAGE) -> str:
