@@ -242,7 +242,7 @@ def unconstrained(support: Any) -> Move:
         A ``move`` for :func:`intermediate_gradient`.
 
     Raises:
-        NotImplementedError: PyTorch has no transform for the support.
+        NotImplementedError: PyTorch has no transform for the support, or it is one of vectors.
 
     Example:
         >>> import torch, ils
@@ -252,15 +252,24 @@ def unconstrained(support: Any) -> Move:
 
     Source: this report; the coordinates are those of ``torch.distributions.biject_to``.
     """
+    if support.event_dim > 0:
+        raise NotImplementedError(f"support: expected one of single numbers, got {support}")
     transform: Any = biject_to(support)
     low, high = _bounds(support)
 
     def move(z: Tensor, step: Tensor) -> Tensor:
         y = transform.inv(z)
-        slope = transform.log_abs_det_jacobian(y, z).exp()
-        # A step too large for the type ends next to the bound, and not on it.
-        kind = torch.finfo(z.dtype)
-        ends = (low + kind.tiny, high - kind.eps if high < torch.inf else kind.max)
-        return transform(y - step / slope).clamp(*ends)
+        slope = transform.sign * transform.log_abs_det_jacobian(y, z).exp()
+        return transform(y - step / slope).clamp(*_inside(low, high, z))
 
     return move
+
+
+def _inside(low: Any, high: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and last numbers within bounds: a step too large for the type ends on these."""
+    low, high = (torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (low, high))
+    first = low.nextafter(torch.full_like(low, torch.inf))
+    last = high.nextafter(torch.full_like(high, -torch.inf))
+    # Next to zero they are too small to be divided by.
+    tiny = torch.finfo(like.dtype).tiny
+    return torch.maximum(first, low + tiny), torch.minimum(last, high - tiny)
