@@ -1,0 +1,433 @@
+"""Draws beyond categories on real data: every gradient against a sum or an integral.
+
+Exact where the noise is a draw of counts or can be put on a grid; the two statistical tests allow
+five standard errors of their own estimates, about one failure in a million for each number, and
+assert that this is below a tenth of what is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from ils.distributions import Poisson
+from ils.lab import records
+from ils.lab.engine import configuration_of
+from ils.lab.models import components, parts, posterior, protocol, rates
+from ils.lab.models.components import Mixture, Noise
+from ils.lab.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
+from ils.lab.models.counts_quality import enumerate_counts, moments_of
+from ils.lab.models.mixture_quality import in_both_modes, modes
+from ils.lab.models.moments import from_estimates, from_moments
+from ils.lab.sweep.task import Stream
+from ils.lab.sweep.train import train
+
+DATA = Path(__file__).resolve().parent.parent / "book" / "data"
+RATE = torch.tensor([0.3, 1.7], dtype=torch.float64)
+
+
+def bumpy(z: Tensor) -> Tensor:
+    """Neither symmetric nor a polynomial; at ``(..., 2)``."""
+    first, second = z.unbind(-1)
+    return torch.sin(first + 0.4 * second) + 0.1 * first * second**2
+
+
+def quadratic(z: Tensor) -> Tensor:
+    first, second = z.unbind(-1)
+    return first**2 - 2 * first * second + 0.5 * second**2 + 3 * second
+
+
+def exact_gradient(loss) -> Tensor:
+    """Of the expected loss for the rates, by differentiating the sum over all counts."""
+    z, _ = enumerate_counts(RATE)
+    rate = RATE.clone().requires_grad_()
+    probs = rates.log_prob(z, rate).sum(-1).exp()
+    return torch.autograd.grad((probs * loss(z)).sum(), rate)[0]
+
+
+def summed(surrogate) -> Tensor:
+    """The mean of a surrogate's gradient over all single draws, by weighting each of them."""
+    z, probs = enumerate_counts(RATE)
+    copies = RATE.expand(len(z), -1).clone().requires_grad_()
+    value = surrogate(copies, z.unsqueeze(0))
+    return torch.autograd.grad((probs * value).sum(), copies)[0].sum(0)
+
+
+def test_the_sum_over_counts_is_whole() -> None:
+    z, probs = enumerate_counts(RATE)
+    assert probs.sum() == pytest.approx(1, abs=1e-11)
+    assert (probs @ z).tolist() == pytest.approx(RATE.tolist(), abs=1e-10)
+
+
+@pytest.mark.parametrize("velocity", [rates.ils, rates.any_distribution])
+def test_velocities_are_exact_for_quadratic_losses(velocity) -> None:
+    """And not for others; that of straight-through is not even for these."""
+    for loss, exact in ((quadratic, True), (bumpy, False)):
+        found = summed(partial(rates.pathwise, loss, velocity=velocity))
+        assert torch.allclose(found, exact_gradient(loss), atol=1e-9) == exact
+    found = summed(partial(rates.pathwise, quadratic, velocity=rates.straight_through))
+    assert not torch.allclose(found, exact_gradient(quadratic), atol=1e-1)
+
+
+def test_any_distribution_is_half_mean_half_score() -> None:
+    z, _ = enumerate_counts(RATE)
+    score = z / RATE - 1
+    expected = (1 + score * (z - RATE)) / 2
+    assert torch.allclose(rates.any_distribution(z, RATE), expected, atol=1e-12)
+
+
+def test_differences_are_unbiased() -> None:
+    found = summed(partial(rates.differences, bumpy))
+    assert torch.allclose(found, exact_gradient(bumpy), atol=1e-10)
+
+
+def test_leave_one_out_is_unbiased() -> None:
+    """Over all pairs of draws."""
+    z, probs = enumerate_counts(RATE)
+    z, probs = z[probs > 1e-9], probs[probs > 1e-9]
+    first, second = (
+        x.flatten() for x in torch.meshgrid(*[torch.arange(len(z))] * 2, indexing="ij")
+    )
+    pairs = torch.stack([z[first], z[second]])
+    copies = RATE.expand(len(first), -1).clone().requires_grad_()
+    value = rates.leave_one_out(bumpy, copies, pairs)
+    weight = probs[first] * probs[second]
+    found = torch.autograd.grad((weight * value).sum(), copies)[0].sum(0)
+    assert torch.allclose(found, exact_gradient(bumpy), atol=1e-6)
+
+
+def test_the_objective_of_ils_is_the_distribution_of_the_package() -> None:
+    """``rsample`` has the gradient of the velocity at the same draws."""
+    rate = RATE.clone().requires_grad_()
+    z = Poisson(rate).rsample((50,), torch.Generator().manual_seed(0))
+    (found,) = torch.autograd.grad(bumpy(z).mean(), rate)
+    value = rates.pathwise(bumpy, rate, z.detach(), rates.ils)
+    assert torch.allclose(found, torch.autograd.grad(value.mean(), rate)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [bumpy, quadratic])
+def test_moments_are_those_of_the_surrogates(loss) -> None:
+    exact, found = moments_of(loss, RATE)
+    assert torch.allclose(exact, exact_gradient(loss), atol=1e-9)
+    for name, velocity in (("ILS", rates.ils), ("straight-through", rates.straight_through)):
+        mean = summed(partial(rates.pathwise, loss, velocity=velocity))
+        assert torch.allclose(found[name][0], mean, atol=1e-9)
+    assert torch.allclose(found["differences"][0], exact, atol=1e-9)
+
+
+def test_variance_of_pairs() -> None:
+    """That of leave-one-out, from moments of one draw, against all pairs."""
+    z, probs = enumerate_counts(RATE)
+    _, found = moments_of(bumpy, RATE)
+    values, score = bumpy(z), z / RATE - 1
+    pair = (values[:, None] - values)[..., None] * (score[:, None] - score) / 2
+    second = (probs[:, None, None] * probs[None, :, None] * pair**2).sum()
+    mean = (probs[:, None, None] * probs[None, :, None] * pair).sum((0, 1))
+    variance = float(second - (mean**2).sum())
+    assert float(found["leave-one-out"][1]) == pytest.approx(variance, rel=1e-9)
+
+
+def test_truncated_probabilities_are_whole() -> None:
+    """The last category stands for all counts beyond; the gradient is finite at both ends."""
+    rate = torch.tensor([1e-4, 2.0, 30.0], dtype=torch.float64, requires_grad=True)
+    log_probs = rates.truncated(rate, 8)
+    assert log_probs.exp().sum(-1).tolist() == pytest.approx([1, 1, 1], abs=1e-12)
+    (gradient,) = torch.autograd.grad(log_probs[:, :2].sum(), rate)
+    assert gradient.isfinite().all()
+
+
+def test_relaxation_hardens() -> None:
+    """At a small temperature the relaxed count is the count of the largest noisy logarithm."""
+    generator = torch.Generator().manual_seed(0)
+    gumbels = gumbel_noise((1, 2, 12), RATE, generator)
+    counts = (rates.truncated(RATE, 12) + gumbels).argmax(-1).double()
+    found = rates.relaxed(bumpy, RATE, gumbels, 1e-3)
+    assert torch.allclose(found, bumpy(counts).squeeze(0), atol=1e-6)
+
+
+def test_divergence_of_counts() -> None:
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Poisson(RATE), torch.distributions.Poisson(torch.ones(2).double())
+    )
+    assert float(divergence(RATE)) == pytest.approx(float(expected.sum()))
+
+
+def test_quantiles_of_counts() -> None:
+    """A fine grid of uniform numbers has the probabilities of the counts."""
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    z = poisson_quantile(u, RATE[1].expand(len(u)))
+    for count in range(4):
+        expected = rates.log_prob(torch.tensor(float(count)), RATE[1]).exp()
+        assert float((z == count).double().mean()) == pytest.approx(float(expected), abs=1e-4)
+
+
+# --- the mixture -----------------------------------------------------------------------------
+
+
+def mixture(runs: int = 1) -> Mixture:
+    """An asymmetric mixture of three components in the plane."""
+    logits = torch.tensor([[0.2, -0.5, 0.9]], dtype=torch.float64)
+    means = torch.tensor([[[0.0, 1.0], [2.0, -1.0], [-1.0, 0.5]]], dtype=torch.float64)
+    scales = torch.tensor([[[0.0, 0.3], [-0.4, 0.1], [0.2, -0.3]]], dtype=torch.float64)
+    return Mixture(*(x.expand(runs, *x.shape[1:]).clone() for x in (logits, means, scales)))
+
+
+def wavy(z: Tensor) -> Tensor:
+    first, second = z.unbind(-1)
+    return torch.sin(first) * second + 0.2 * first**2 + torch.cos(2 * second)
+
+
+def plane() -> Tensor:
+    line = torch.arange(-10, 10, 0.08, dtype=torch.float64)
+    return torch.cartesian_prod(line, line)
+
+
+def integral(loss, q: Mixture) -> list[Tensor]:
+    """The exact gradient of the expected loss, by quadrature."""
+    moving = Mixture(*(x.requires_grad_() for x in q))
+    mass = moving.log_prob(plane().unsqueeze(1)).exp() * 0.08**2
+    assert float(mass.detach().sum()) == pytest.approx(1, abs=1e-9)
+    value = (mass * loss(plane()).unsqueeze(-1)).sum()
+    return list(torch.autograd.grad(value, list(moving)))
+
+
+def test_density_of_the_mixture() -> None:
+    q, z = mixture(), torch.randn(7, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.allclose(q.log_prob(z), q.distribution().log_prob(z), atol=1e-12)
+
+
+def test_transforms_are_conditional_distribution_functions() -> None:
+    """The Jacobian is that of autograd, and its determinant the density."""
+    q, z = mixture(), torch.tensor([[[0.3, -0.4]], [[1.5, 0.7]]], dtype=torch.float64)
+    _, jacobian = components.transforms(q, z)
+    for place in range(2):
+        one = torch.autograd.functional.jacobian(
+            lambda x: components.transforms(q, x[None, None])[0][0, 0], z[place, 0]
+        )
+        assert torch.allclose(jacobian[place, 0], one, atol=1e-10)
+    assert torch.allclose(torch.linalg.det(jacobian), q.log_prob(z).exp(), atol=1e-12)
+
+
+def test_the_implicit_gradient_is_exact() -> None:
+    """The velocity integrated against the density, over the plane, is the exact gradient.
+
+    The draw is put where the grid is by the noise of a component that the Gumbels choose.
+    """
+    z = plane()
+    q = mixture(len(z))
+    gumbels = torch.zeros(1, len(z), 3, dtype=torch.float64)
+    gumbels[..., 0] = 100
+    normal = torch.zeros(1, len(z), 3, 2, dtype=torch.float64)
+    normal[0, :, 0] = (z - q.means[:, 0]) / q.log_scales[:, 0].exp()
+    # At the rim of the plane the density underflows, and there is nothing to integrate.
+    mass = q.log_prob(z).exp() * 0.08**2
+    kept = mass > 1e-18
+    q = Mixture(*(x[kept].requires_grad_() for x in q))
+    noise = Noise(gumbels[:, kept], normal[:, kept])
+    value = components.implicit(lambda x: mass[kept] * wavy(x), q, noise)
+    found = torch.autograd.grad(value.sum(), list(q))
+    for one, expected in zip(found, integral(wavy, mixture()), strict=True):
+        assert torch.allclose(one.sum(0), expected.squeeze(0), atol=1e-7)
+
+
+DRAWS = 400_000
+
+
+def mean_and_error(surrogate, draws: int = DRAWS, inner: int = 1) -> list[tuple[Tensor, Tensor]]:
+    q = Mixture(*(x.requires_grad_() for x in mixture(draws)))
+    noise = components.draw_noise(q, inner, torch.Generator().manual_seed(0))
+    value = surrogate(wavy, q, noise)
+    found = torch.autograd.grad(value.sum(), list(q), materialize_grads=True)
+    return [(x.mean(0), x.std(0) / draws**0.5) for x in found]
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "inner"), [(components.leave_one_out, 2), (components.stratified, 1)]
+)
+def test_score_and_stratified_are_unbiased(surrogate, inner: int) -> None:
+    for (mean, error), expected in zip(
+        mean_and_error(surrogate, inner=inner), integral(wavy, mixture()), strict=True
+    ):
+        assert ((mean - expected.squeeze(0)).abs() < 5 * error).all()
+        assert 5 * error.max() < 0.1 * expected.abs().max()
+
+
+def test_the_components_of_the_other_methods_are_exact() -> None:
+    """The exact draw moves with its component; the weights' gradients differ from the exact one."""
+    expected = integral(wavy, mixture())
+    found = mean_and_error(partial(components.straight_through, temperature=0.5))
+    for (mean, error), part in zip(found[1:], expected[1:], strict=True):
+        assert ((mean - part.squeeze(0)).abs() < 5 * error).all()
+    assert ((found[0][0] - expected[0].squeeze(0)).abs() > 5 * found[0][1]).any()
+    fixed = mean_and_error(components.weights_fixed, 1000)
+    assert not fixed[0][0].any()
+
+
+def test_the_mixture_of_the_package_is_exact_for_quadratic_losses_only() -> None:
+    """For the weights ``E w_k <g(z_i), z_k - z_i> / 2`` by quadrature of each component."""
+
+    def of_weights(loss) -> Tensor:
+        q = mixture()
+        z = plane().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(z).sum(), z)
+        each = q.log_each(z.detach().unsqueeze(1)).sum(-1).exp().squeeze(1) * 0.08**2
+        w, m = q.logits.softmax(-1)[0], q.means[0]
+        apart = m - z.detach().unsqueeze(1)  # the mean of z_k - z_i, given z_i
+        inner = (slope.unsqueeze(1) * apart).sum(-1)
+        pairs = torch.einsum("si,sk->ik", each, inner)
+        # The own point is no other point: nothing moves for k = i.
+        pairs = pairs - torch.diag(pairs.diagonal())
+        found = (w[:, None] * w * pairs).sum(0) / 2
+        # A one-hot draw has as much of mass to lose as it gains.
+        return found - (w[:, None] * w * pairs).sum(1) / 2
+
+    def bowl(z: Tensor) -> Tensor:
+        return quadratic(z) + 0.3 * z[..., 0]
+
+    assert torch.allclose(of_weights(bowl), integral(bowl, mixture())[0][0], atol=1e-8)
+    assert not torch.allclose(of_weights(wavy), integral(wavy, mixture())[0][0], atol=1e-2)
+
+    q = Mixture(*(x.requires_grad_() for x in mixture(DRAWS)))
+    z = q.distribution().rsample((), torch.Generator().manual_seed(0))
+    found = torch.autograd.grad(wavy(z).sum(), q.logits)[0]
+    error = found.std(0) / DRAWS**0.5
+    assert ((found.mean(0) - of_weights(wavy)).abs() < 5 * error).all()
+    assert 5 * error.max() < 0.1 * of_weights(wavy).abs().max()
+
+
+def test_the_posterior_has_two_modes() -> None:
+    """Whole on the grid, unequal, and far apart for their spread."""
+    mass = posterior.log_posterior().exp() * 0.01
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-12)
+    assert 0.6 < float(posterior.share_above(mass)) < 0.8
+    means, spreads = modes()
+    assert ((means[0] - means[1]).abs() > 8 * spreads.max()).all()
+    rim = (posterior.grid() < -4).any(-1) | (posterior.grid() > 10).any(-1)
+    assert float(mass[rim].sum()) < 1e-6
+
+
+def test_divergence_of_the_mixture() -> None:
+    """A mixture of the two modes' normals is close; one mode alone lacks ``-log`` of its mass."""
+    means, spreads = modes()
+    above = float(posterior.share_above(posterior.log_posterior().exp() * 0.01))
+    logits = torch.tensor([[above, 1 - above], [1, 1e-30]], dtype=torch.float64).log()
+    q = Mixture(logits, means.expand(2, 2, 2), spreads.log().expand(2, 2, 2))
+    kl, mass, found = posterior.divergence(q)
+    assert mass.tolist() == pytest.approx([1, 1], abs=1e-9)
+    assert found.tolist() == pytest.approx([above, 1], abs=1e-3)
+    assert 0 < float(kl[0]) < 0.2
+    assert float(kl[1] - kl[0]) == pytest.approx(-torch.tensor(above).log().item(), abs=0.05)
+
+
+def test_both_modes_are_where_they_should_be() -> None:
+    found = in_both_modes(Stream([1, 2]))
+    assert (found["means"][:, :2, 0] > found["means"][:, :2, 1]).all()
+    assert (found["means"][:, 2:, 0] < found["means"][:, 2:, 1]).all()
+
+
+# --- measures, protocol, records -------------------------------------------------------------
+
+
+def test_quality_from_estimates_and_from_moments_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.tensor([[1.0, -2.0], [0.5, 0.5]], dtype=torch.float64)
+    noise = torch.randn(200_000, 2, 2, generator=generator).double()
+    mean = 1.5 * gradient + 0.3
+    known = from_moments(mean, torch.tensor([8.0, 8.0]).double(), gradient).measures()
+    found = from_estimates(mean + 2 * noise, gradient).measures()
+    for name, values in known.items():
+        assert found[name].tolist() == pytest.approx(values.tolist(), rel=0.02)
+    assert not from_estimates(mean + noise, gradient, biased=False).measures()["bias"].any()
+
+
+SHORT = [("counts", name) for name in CountAutoencoder().own]
+SHORT += [("mixture", name) for name in posterior.MixturePosterior().own]
+
+
+@pytest.mark.parametrize(("experiment", "method"), SHORT)
+def test_runs_are_the_same_again_and_learn(experiment: str, method: str) -> None:
+    task = protocol.EXPERIMENTS[experiment]
+    setting = task.own[method].settings[0]
+
+    def run() -> pd.DataFrame:
+        return train(
+            task,
+            protocol.objective_of(experiment, method, setting),
+            learning_rates=[1e-2],
+            seeds=[5],
+            steps=60,
+            split="validation",
+            records=1,
+        )
+
+    first = run()
+    pd.testing.assert_frame_equal(first, run())
+    start, end = first[task.measure]
+    assert end < start
+
+
+def test_choice_is_the_least_mean_of_the_trials_that_end() -> None:
+    index = pd.MultiIndex.from_tuples(
+        [("a", 0.0, 0.1), ("a", 0.0, 0.2), ("b", 1.0, 0.1), ("b", 2.0, 0.1)],
+        names=["method", "setting", "learning_rate"],
+    )
+    trials = pd.DataFrame([[1.0, 2.0], [0.0, float("nan")], [3, 3], [2, 3.5]], index, [1, 2])
+    assert protocol.choose(trials) == (("a", 0.0, 0.1), ("b", 2.0, 0.1))
+
+
+def test_equal_budgets() -> None:
+    """Twelve trials for each method, and eight evaluations of the posterior for each estimate."""
+    for task in protocol.EXPERIMENTS.values():
+        for own in task.own.values():
+            assert len(protocol.rates_of(task, own)) * len(own.settings) == 12
+    counted: list[int] = []
+
+    def loss(z: Tensor) -> Tensor:
+        counted.append(z[..., 0].numel())
+        return wavy(z)
+
+    q = mixture()
+    for surrogate, draws in ((components.implicit, 8), (components.soft, 8)):
+        counted.clear()
+        surrogate(loss, q, components.draw_noise(q, draws, torch.Generator()), 1.0)
+        assert sum(counted) == posterior.EVALUATIONS
+    counted.clear()
+    four = posterior.MixturePosterior().start(Stream([1]))
+    q = Mixture(*four.values())
+    components.stratified(loss, q, components.draw_noise(q, 2, torch.Generator()))
+    assert sum(counted) == posterior.EVALUATIONS
+
+
+@pytest.mark.parametrize("experiment", ["counts", "mixture"])
+def test_the_records_are_of_these_runs(experiment: str) -> None:
+    """Configurations are the present ones; all methods and fresh seeds are there and finite."""
+    tuning = protocol.Tuning(experiment)
+    trials = records.read(tuning.name, DATA)
+    chosen = protocol.choose(trials.table)
+    final = protocol.final_of(experiment, trials.table)
+    for run in (tuning, final, *parts.after(experiment, chosen)):
+        known = records.read(run.name, DATA).provenance["configuration"]
+        assert json.loads(json.dumps(configuration_of(run))) == known
+    task = protocol.EXPERIMENTS[experiment]
+    ends = records.read(final.name, DATA).table.loc[task.measure][20].unstack("seed")
+    assert set(ends.index) == set(task.own)
+    assert tuple(ends.columns) == protocol.SEEDS[experiment]
+    assert ends.notna().all(axis=None)
+    seeds = set(protocol.SEEDS[experiment])
+    assert not seeds & set(tuning.configuration["seed"])
+
+
+def test_parts_need_their_tuning(tmp_path: Path) -> None:
+    for name, runs in parts.FIRST.items():
+        assert [run.name for run in runs(tmp_path)] == [name]
+    for runs in parts.AFTER_TUNING.values():
+        with pytest.raises(LookupError, match="needs the record 'models-"):
+            runs(tmp_path)
+    assert dataclasses.is_dataclass(protocol.Tuning)
