@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ils.lab import experiment1, fixed_points, problems, quality
 from ils.lab.engine import Run, execute, find
+from ils.lab.families import quality as families
 from ils.lab.models import parts as models
 from ils.lab.options import add_engine_options, engine_options, finish
 
@@ -79,6 +80,10 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
     ),
     "quality-pathwise": (partial(quality.quality_table, quality.PATHWISE), _SUITE),
     "quality-score": (partial(quality.quality_table, quality.SCORE), _SUITE),
+    "families-quality": (
+        families.quality,
+        {"seed": 0, "instances": families.INSTANCES, "kinds": families.KINDS},
+    ),
     "fixed-limits": (fixed_points.all_limits, _toy_batch("flows", steps=fixed_points.FLOW_STEPS)),
     "fixed-simulated": (
         fixed_points.simulate_flows,
