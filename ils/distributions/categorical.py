@@ -145,8 +145,11 @@ class Categorical(_Categorical):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of rows ``(..., D)`` of the table, or of integer categories ``(...)``."""
-        if self.weight is None or not value.is_floating_point():
+        if self.weight is None:
             return super().log_prob(value)
+        if not value.is_floating_point():
+            plain = _Categorical(logits=self.logits, validate_args=self._validate_args)
+            return plain.log_prob(value)
         same = (value.detach().unsqueeze(-2) == self.weight.detach()).all(-1)
         if self._validate_args and not bool(same.any(-1).all()):
             raise ValueError("value: expected rows of the weight, got others")

@@ -137,7 +137,7 @@ class MixtureSameFamily(_MixtureSameFamily):
         component = component.reshape(component.shape + (1,) * self._event_ndims)
         # Not a product: zero times a point at infinity would be NaN.
         chosen = torch.where(component.detach() == 1, points, 0).sum(-1 - self._event_ndims)
-        moved = (component - component.detach()) * points.detach()
+        moved = (component - component.detach()) * points.detach().nan_to_num()
         return chosen + moved.sum(-1 - self._event_ndims)
 
     def sample(

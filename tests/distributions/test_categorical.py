@@ -1,0 +1,210 @@
+"""A category as an integer, or as a row of a table."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from cases import close, generator, normal
+from torch.distributions import Categorical as Parent
+from torch.distributions import constraints, kl_divergence
+
+import ils
+from ils.distributions import Categorical
+
+TABLE = normal(3, 2, seed=1)
+LOGITS = normal(4, 3, seed=2)
+
+
+@pytest.mark.parametrize("by", ["probs", "logits"])
+def test_without_a_table_it_is_the_parent(by: str) -> None:
+    """Draws are integers; densities, moments and divergences are the parent's."""
+    value = LOGITS.softmax(-1) if by == "probs" else LOGITS
+    q, parent = Categorical(**{by: value}), Parent(**{by: value})
+    assert q.has_rsample is False
+    index = q.sample((5,), generator(3))
+    assert torch.equal(index, ils.sample_index(q.logits, draws=5, generator=generator(3)))
+    assert index.dtype == torch.int64
+    assert torch.equal(q.log_prob(index), parent.log_prob(index))
+    assert torch.equal(q.mode, parent.mode)
+    for name in ("mean", "variance"):
+        assert getattr(q, name).isnan().all()
+        assert getattr(q, name).shape == getattr(parent, name).shape
+    assert torch.equal(q.entropy(), parent.entropy())
+    assert str(q.support) == str(parent.support)
+    assert torch.equal(q.enumerate_support(), parent.enumerate_support())
+    assert torch.equal(q.enumerate_support(False), parent.enumerate_support(False))
+    assert repr(q) == repr(parent)
+    with pytest.raises(NotImplementedError, match="rsample: expected a Categorical with a weight"):
+        q.rsample()
+    wide = q.expand((2, 4))
+    assert type(wide) is Categorical
+    assert wide.sample().shape == (2, 4)
+
+
+def test_divergence_is_that_of_the_categories() -> None:
+    """A table changes no entropy and no divergence."""
+    plain, table = Categorical(logits=LOGITS), Categorical(logits=LOGITS, weight=TABLE)
+    other = Parent(logits=normal(4, 3, seed=4))
+    wanted = kl_divergence(Parent(logits=LOGITS), other)
+    assert wanted.min() > 1e-3
+    for q in (plain, table):
+        assert torch.equal(kl_divergence(q, other), wanted)
+        assert torch.equal(q.entropy(), Parent(logits=LOGITS).entropy())
+
+
+@pytest.mark.parametrize("draws", [(), (0,), (5,), (2, 3)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"step_size": 0.3, "relative": False}], ids=str)
+def test_rows_are_those_of_a_look_up(draws: tuple[int, ...], options: dict[str, Any]) -> None:
+    """Rows and both gradients are those of sample_index and embedding."""
+    logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
+    q = Categorical(logits=logits, weight=table, **options)
+    assert q.has_rsample is True
+    assert q.event_shape == (2,)
+    state = torch.get_rng_state()
+    z = q.rsample(draws, generator(5))
+    plain = q.sample(draws, generator(5))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert z.shape == (*draws, 4, 2)
+    assert torch.equal(z, plain)
+    assert not plain.requires_grad
+    index = ils.sample_index(q.logits, draws=draws, generator=generator(5))
+    wanted = ils.embedding(index, table, q.logits, **options)
+    assert torch.equal(z, wanted)
+    g = normal(*z.shape, seed=6)
+    found, other = (
+        torch.autograd.grad((x**2 * g).sum(), [logits, table], retain_graph=True)
+        for x in (z, wanted)
+    )
+    for one, two in zip(found, other, strict=True):
+        assert torch.equal(one, two)
+        assert bool(one.any()) is (z.numel() > 0)
+
+
+def test_density_of_rows() -> None:
+    """Rows have the log-probability of their category, and so have integers."""
+    q = Categorical(logits=LOGITS, weight=TABLE)
+    index = torch.arange(3)[:, None].expand(3, 4)
+    wanted = Parent(logits=LOGITS).log_prob(index)
+    assert close(q.log_prob(index), wanted, 1e-15)
+    assert close(q.log_prob(TABLE[index]), wanted, 1e-15)
+    assert q.log_prob(TABLE[0]).shape == (4,)
+    logits = LOGITS.clone().requires_grad_()
+    values = Categorical(logits=logits, weight=TABLE).log_prob(TABLE[index])
+    (found,) = torch.autograd.grad(values[1].sum(), logits)
+    assert close(found, torch.eye(3).double()[1] - LOGITS.softmax(-1))
+
+
+def test_density_of_equal_rows() -> None:
+    """Where rows are equal the probabilities add up, and the parts sum to one."""
+    table = TABLE[[0, 1, 0]]
+    q = Categorical(logits=LOGITS, weight=table)
+    probs = LOGITS.softmax(-1)
+    assert close(q.log_prob(table[0]).exp(), probs[:, 0] + probs[:, 2])
+    assert close(q.log_prob(table[1]).exp() + q.log_prob(table[2]).exp(), torch.ones(4).double())
+
+
+def test_density_of_no_row() -> None:
+    """What is no row is refused, or impossible where values are not checked."""
+    for bad in (TABLE[0] + 1e-9, torch.stack([TABLE[0], torch.zeros(2).double()]).mean(0)):
+        with pytest.raises(ValueError, match="value: expected rows of the weight, got others"):
+            Categorical(logits=LOGITS, weight=TABLE, validate_args=True).log_prob(bad)
+        loose = Categorical(logits=LOGITS, weight=TABLE, validate_args=False)
+        assert loose.log_prob(bad).isneginf().all()
+    for weight in (None, TABLE):
+        with pytest.raises(ValueError, match="support"):
+            Categorical(logits=LOGITS, weight=weight, validate_args=True).log_prob(torch.tensor(3))
+
+
+def test_masks() -> None:
+    """A category of probability zero is never drawn, has the density zero, and no gradient."""
+    logits = LOGITS.clone()
+    logits[:, 1] = -torch.inf
+    logits.requires_grad_()
+    # The parent refuses -inf where it checks its arguments.
+    q = Categorical(logits=logits, weight=TABLE, validate_args=False)
+    z = q.rsample((200,), generator(7))
+    assert not (z == TABLE[1]).all(-1).any()
+    (found,) = torch.autograd.grad((z**2).sum(), logits)
+    assert found.isfinite().all()
+    assert not found[:, 1].any()
+    assert found[:, 0].all()
+    assert q.log_prob(TABLE[1]).isneginf().all()
+    assert q.log_prob(TABLE[0]).isfinite().all()
+
+
+def test_moments() -> None:
+    """Mean, variance and mode of a row are sums over all rows, weighted."""
+    logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
+    q = Categorical(logits=logits, weight=table)
+    probs = LOGITS.softmax(-1)
+    mean = (probs[..., None] * TABLE).sum(1)
+    assert close(q.mean, mean)
+    assert close(q.variance, (probs[..., None] * (TABLE - mean[:, None]) ** 2).sum(1))
+    assert torch.equal(q.mode, TABLE[probs.argmax(-1)])
+    for leaf in (logits, table):
+        assert torch.autograd.grad(q.mean.sum(), leaf, retain_graph=True)[0].abs().max() > 0.01
+    assert q.support is constraints.real_vector
+    assert bool(q.support.check(q.sample()).all())
+
+
+def test_enumerate_support() -> None:
+    """All rows come along a new first axis, and their densities sum to one."""
+    q = Categorical(logits=LOGITS, weight=TABLE)
+    assert q.has_enumerate_support
+    rows = q.enumerate_support()
+    assert rows.shape == (3, 4, 2)
+    assert close(q.log_prob(rows).exp().sum(0), torch.ones(4).double())
+    assert torch.equal(q.enumerate_support(False), TABLE[:, None])
+
+
+def test_expand_and_copies() -> None:
+    """Expanded or copied it keeps the table and the options, and trains the original."""
+    logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
+    options: dict[str, Any] = {"step_size": 0.2, "metric": ils.metric.euclidean}
+    q = Categorical(logits=logits, weight=table, **options)
+    wide = q.expand((5, 4))
+    assert type(wide) is Categorical
+    assert (wide.batch_shape, wide.event_shape) == ((5, 4), (2,))
+    assert wide.weight is table
+    z = wide.rsample((2,), generator(8))
+    wanted = Categorical(logits=logits.expand(5, 4, 3), weight=table, **options)
+    wanted = wanted.rsample((2,), generator(8))
+    assert torch.equal(z, wanted)
+    g = normal(*z.shape, seed=9)
+    for leaf in (logits, table):
+        found, other = (
+            torch.autograd.grad((x**2 * g).sum(), leaf, retain_graph=True)[0] for x in (z, wanted)
+        )
+        assert close(found, other, 1e-11)
+        assert found.abs().max() > 0.01
+    assert wide.log_prob(z.detach()).shape == (2, 5, 4)
+    fixed = Categorical(logits=LOGITS, weight=TABLE, **options)
+    for twin in (copy.deepcopy(fixed), pickle.loads(pickle.dumps(fixed))):
+        assert torch.equal(twin.rsample((3,), generator(8)), fixed.rsample((3,), generator(8)))
+        assert twin._rule == fixed._rule
+
+
+def test_refusals() -> None:
+    """Tables of another height or type, integers and bad options are refused by name."""
+    for weight, error, message in (
+        (torch.zeros(4, 2), ValueError, r"weight: expected shape \(3, D\), got \(4, 2\)"),
+        (torch.zeros(3), ValueError, r"weight: expected shape \(3, D\), got \(3,\)"),
+        (torch.zeros(3, 2).long(), TypeError, r"weight: .* got torch\.int64"),
+        ([[1.0], [2.0], [3.0]], TypeError, "weight: .* got list"),
+    ):
+        with pytest.raises(error, match=message):
+            Categorical(logits=LOGITS, weight=weight)
+    for name in ("probs", "logits"):
+        with pytest.raises(TypeError, match=rf"{name}: .* got torch\.int64"):
+            Categorical(**{name: torch.ones(3).long()})
+    with pytest.raises(ValueError, match="step_size"):
+        Categorical(logits=LOGITS, weight=TABLE, step_size=-1.0)
+    logits = LOGITS.clone().requires_grad_()
+    z = Categorical(logits=logits, weight=TABLE).rsample()
+    (first,) = torch.autograd.grad((z**2).sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="derivative"):
+        torch.autograd.grad(first.sum(), logits)
