@@ -149,23 +149,23 @@ def test_negative_binomial_with_large_logits() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_velocities_keep_their_digits(dtype: torch.dtype) -> None:
-    """From tiny to huge parameters the mean velocity of a von Mises draw keeps its digits.
+    """From tiny to huge concentrations the velocity of a von Mises draw has its digits.
 
-    Against the double formula, and that against its limits: a half for kappa to 0 and 1 / (2 kappa)
-    for a large one.
+    Single precision is compared with double, and that with its limits: minus the sine for a flat
+    law, and minus z / (2 kappa), the path of a normal draw, for a sharp one.
     """
-    kappa = torch.logspace(-8, 8, 65, dtype=torch.float64)
-    right = torch.tensor(-math.pi / 2, dtype=torch.float64)
+    kappa = torch.logspace(-8, 8, 6401, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64)
-    double = ils.velocity.von_mises(right, zero, kappa)
-    found = ils.velocity.von_mises(right.to(dtype), zero.to(dtype), kappa.to(dtype))
+    side = torch.tensor(-math.pi / 2, dtype=torch.float64)
+    double = ils.velocity.von_mises(side, zero, kappa)
+    found = ils.velocity.von_mises(side.to(dtype), zero.to(dtype), kappa.to(dtype))
     assert torch.allclose(found.double(), double, rtol=1e-5, atol=0)
-    assert torch.allclose(double[:9], torch.ones(9).double(), rtol=1e-9)
-    assert torch.allclose(double[-9:], 0.5 / kappa[-9:], rtol=1e-5, atol=0)
-    # No step where the series takes over from the difference.
-    around = torch.tensor([1e3 - 1e-6, 1e3 + 1e-6], dtype=torch.float64)
-    below, above = ils.velocity.von_mises(right, zero, around)
-    assert abs(below / above - 1) < 1e-8
+    assert torch.allclose(double[:800], torch.ones(800).double(), rtol=1e-9)
+    sharp = kappa[-800:]
+    near = ils.velocity.von_mises(-sharp.rsqrt(), zero, sharp)
+    assert torch.allclose(near, 0.5 * sharp**-1.5, rtol=1e-5, atol=0)
+    # No step where a series takes over: on this grid a smooth curve bends by less than that.
+    assert double.log().diff().diff().abs().max() < 6e-5
 
 
 def test_density_of_extremes() -> None:
