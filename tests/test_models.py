@@ -152,6 +152,18 @@ def test_relaxation_hardens() -> None:
     assert torch.allclose(found, bumpy(counts).squeeze(0), atol=1e-6)
 
 
+def test_soft_events_become_counts() -> None:
+    """At a small temperature the soft count is that of the events before time 1, a Poisson draw."""
+    generator = torch.Generator().manual_seed(0)
+    waits = -torch.log1p(-torch.rand(1, 40_000, 2, 20, dtype=torch.float64, generator=generator))
+    counts = (waits.cumsum(-1) < RATE.unsqueeze(-1)).sum(-1).double()
+    found = rates.arrivals(bumpy, RATE.expand(40_000, -1), waits, 1e-6)
+    assert float((found - bumpy(counts).squeeze(0)).abs().median()) < 1e-9
+    error = (counts.var((0, 1)) / 40_000).sqrt()
+    assert ((counts.mean((0, 1)) - RATE).abs() < 5 * error).all()
+    assert (5 * error < 0.1 * RATE).all()
+
+
 def test_divergence_of_counts() -> None:
     expected = torch.distributions.kl_divergence(
         torch.distributions.Poisson(RATE), torch.distributions.Poisson(torch.ones(2).double())

@@ -6,7 +6,7 @@ the prior of a count is Poisson of rate 1, and the divergence from it is
 .. math:: \mathrm{KL} = \sum_j \lambda_j \log \lambda_j - \lambda_j + 1 .
 
 Every method sees the same images in the same order from the same initial parameters, and draws
-twice a step.  The methods differ in what they hand to the rates alone, but for the relaxation,
+twice a step.  The methods differ in what they hand to the rates alone, but for the two relaxations,
 whose decoder learns from numbers that are not whole.
 """
 
@@ -81,6 +81,7 @@ class CountAutoencoder(Task):
             },
             "leave-one-out": Own(self._from_draws(methods.leave_one_out)),
             "Gumbel-Softmax": Own(self._relaxed, "temperature", (0.25, 0.5, 1.0)),
+            "arrival times": Own(self._arrivals, "temperature", (0.1, 0.3, 1.0)),
             "differences": Own(self._from_draws(methods.differences)),
             "no gradient": Own(self._from_draws(lambda loss, rate, z: loss(z).mean(0))),
         }
@@ -146,6 +147,14 @@ class CountAutoencoder(Task):
         gumbels = gumbel_noise((DRAWS, *rate.shape, methods.COUNTS), rate, batch.generator)
         loss: Any = partial(self.pixel_loss, parameters, batch.images)
         values = methods.relaxed(loss, rate, gumbels, temperature)
+        return (values + divergence(rate)).mean(-1)
+
+    def _arrivals(self, parameters: Parameters, batch: Digits, temperature: float) -> Tensor:
+        rate = self.rate(parameters, batch.images)
+        shape = (DRAWS, *rate.shape, methods.COUNTS)
+        u = torch.rand(shape, dtype=rate.dtype, generator=batch.generator)
+        loss: Any = partial(self.pixel_loss, parameters, batch.images)
+        values = methods.arrivals(loss, rate, -torch.log1p(-u), temperature)
         return (values + divergence(rate)).mean(-1)
 
 

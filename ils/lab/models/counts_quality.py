@@ -2,15 +2,14 @@ r"""Bias and variance of gradients for the rates, exactly, along the training of
 
 With three variables the sum over all counts can be taken, cut where less than ``1e-12`` of the mass
 of a variable lies beyond.  So the exact gradient for the rates of an image is known, and the mean
-and the variance of every method whose noise is a draw of the counts; those of the relaxation come
-from estimates.  All are of two draws, as a step takes them.
+and the variance of every method whose noise is a draw of the counts; those of the two relaxations
+come from estimates.  All are of two draws, as a step takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
@@ -95,19 +94,20 @@ def _pair_second(probs: Tensor, f: Tensor, s: Tensor) -> Tensor:
 
 
 def quality_of(
-    task: CountAutoencoder, parameters: Parameters, temperature: float
+    task: CountAutoencoder, parameters: Parameters, temperatures: tuple[float, float]
 ) -> dict[str, dict[str, Tensor]]:
     """The measures of :mod:`ils.lab.quality` for the first test images, ``(B,)`` each, by method.
 
     Args:
         task: with few variables.
         parameters: of a single run.
-        temperature: of the relaxation.
+        temperatures: of Gumbel-Softmax and of the arrival times.
     """
     exact = {name: p.double() for name, p in parameters.items()}
     images = task.images.test[:_IMAGES].flatten(-2).double().unsqueeze(0)
     every = task.rate(exact, images).squeeze(0)
-    gradients, parts, samples = [], [], []
+    gradients, parts = [], []
+    samples: dict[str, list[Tensor]] = {"Gumbel-Softmax": [], "arrival times": []}
     generator = torch.Generator().manual_seed(0)
     for place, rate in enumerate(every):
         image = images[:, place : place + 1]
@@ -118,20 +118,36 @@ def quality_of(
         gradient, found = moments_of(loss, rate)
         gradients.append(gradient)
         parts.append(found)
-        copies = rate.expand(_ESTIMATES, -1).clone().requires_grad_()
-        noise = gumbel_noise((DRAWS, *copies.shape, rates.COUNTS), rate, generator)
-
-        def flat(z: Tensor, loss: Any = loss) -> Tensor:
-            return loss(z.flatten(0, -2)).reshape(z.shape[:-1])
-
-        value = rates.relaxed(flat, copies, noise, temperature).sum()
-        samples.append(torch.autograd.grad(value, copies)[0])
+        for name, found in _relaxed(loss, rate, temperatures, generator).items():
+            samples[name].append(found)
     gradient = torch.stack(gradients)
-    measured = {"Gumbel-Softmax": from_estimates(torch.stack(samples, 1), gradient).measures()}
+    measured = {
+        name: from_estimates(torch.stack(each, 1), gradient).measures()
+        for name, each in samples.items()
+    }
     for name in parts[0]:
         mean, variance = (torch.stack(v) for v in zip(*(p[name] for p in parts), strict=True))
         measured[name] = from_moments(mean, variance, gradient).measures()
     return measured
+
+
+def _relaxed(
+    loss: Loss, rate: Tensor, temperatures: tuple[float, float], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Independent estimates ``(N, n)`` of the two relaxations for the rates of an image."""
+    copies = rate.expand(_ESTIMATES, -1).clone().requires_grad_()
+    shape = (DRAWS, *copies.shape, rates.COUNTS)
+    gumbels = gumbel_noise(shape, rate, generator)
+    waits = -torch.log1p(-torch.rand(shape, dtype=rate.dtype, generator=generator))
+
+    def flat(z: Tensor) -> Tensor:
+        return loss(z.flatten(0, -2)).reshape(z.shape[:-1])
+
+    values = {
+        "Gumbel-Softmax": rates.relaxed(flat, copies, gumbels, temperatures[0]),
+        "arrival times": rates.arrivals(flat, copies, waits, temperatures[1]),
+    }
+    return {name: torch.autograd.grad(v.sum(), copies)[0] for name, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -140,14 +156,14 @@ class CountsQuality:
 
     Attributes:
         learning_rate: of the run.
-        temperature: of the relaxation.
+        temperatures: of Gumbel-Softmax and of the arrival times.
         variables: of the VAE.
         seed: of the run.
         steps: how many.
     """
 
     learning_rate: float
-    temperature: float
+    temperatures: tuple[float, float]
     variables: int = 3
     seed: int = 101
     steps: int = 3000
@@ -167,7 +183,7 @@ class CountsQuality:
         rows: dict[tuple[int, str], dict[str, float]] = {}
 
         def look(step: int, parameters: Parameters) -> None:
-            for name, found in quality_of(task, parameters, self.temperature).items():
+            for name, found in quality_of(task, parameters, self.temperatures).items():
                 rows[step, name] = {key: float(value.median()) for key, value in found.items()}
 
         train(

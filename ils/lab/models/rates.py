@@ -17,6 +17,7 @@ from ils import velocity
 __all__ = [
     "COUNTS",
     "any_distribution",
+    "arrivals",
     "differences",
     "ils",
     "leave_one_out",
@@ -109,3 +110,16 @@ def relaxed(loss: Loss, rate: Tensor, gumbels: Tensor, temperature: float) -> Te
     counts = gumbels.shape[-1]
     weights = ((truncated(rate, counts) + gumbels) / temperature).softmax(-1)
     return loss(weights @ torch.arange(counts, dtype=rate.dtype)).mean(0)
+
+
+def arrivals(loss: Loss, rate: Tensor, exponentials: Tensor, temperature: float) -> Tensor:
+    """Counts as events of a Poisson process before time 1, each counted by a soft indicator.
+
+    Args:
+        loss: at numbers that need not be whole.
+        rate: of the draws.
+        exponentials: standard exponential noise ``(D, ..., n, events)``, between the events.
+        temperature: of the sigmoid, in units of that time.
+    """
+    times = exponentials.cumsum(-1) / rate.unsqueeze(-1)
+    return loss(((1 - times) / temperature).sigmoid().sum(-1)).mean(0)
