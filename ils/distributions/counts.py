@@ -19,7 +19,7 @@ from torch.distributions import Poisson as _Poisson
 from torch.distributions import register_kl
 
 from ils import velocity
-from ils.distributions.draws import Reparameterized, carried, given, standard_gamma
+from ils.distributions.draws import Reparameterized, carried, expanded, given, standard_gamma
 
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
@@ -60,7 +60,7 @@ class Bernoulli(Reparameterized, _Bernoulli):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
         """As the parent's."""
         new: Any = self._get_checked_instance(Bernoulli, _instance)
-        return super().expand(torch.Size(batch_shape), new)
+        return expanded(self, super().expand(torch.Size(batch_shape), new))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.bernoulli(self.probs.expand(shape), generator=generator)
@@ -109,7 +109,7 @@ class Binomial(Reparameterized, _Binomial):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Binomial:
         """As the parent's."""
         new: Any = self._get_checked_instance(Binomial, _instance)
-        return super().expand(torch.Size(batch_shape), new)
+        return expanded(self, super().expand(torch.Size(batch_shape), new))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count, probs = self.total_count.expand(shape), self.probs.expand(shape)
@@ -203,7 +203,7 @@ class Geometric(Reparameterized, _Geometric):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Geometric:
         """As the parent's."""
         new: Any = self._get_checked_instance(Geometric, _instance)
-        return super().expand(torch.Size(batch_shape), new)
+        return expanded(self, super().expand(torch.Size(batch_shape), new))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         u = torch.rand(shape, dtype=self.probs.dtype, device=self.probs.device, generator=generator)
@@ -254,7 +254,7 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
     def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
         """As the parent's."""
         new: Any = self._get_checked_instance(NegativeBinomial, _instance)
-        return super().expand(torch.Size(batch_shape), new)
+        return expanded(self, super().expand(torch.Size(batch_shape), new))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         unit = standard_gamma(self.total_count.expand(shape), generator)

@@ -12,7 +12,14 @@ from torch.distributions import Distribution
 from ils.checks import check_floating
 from ils.tangent import tangent
 
-__all__ = ["Reparameterized", "carried", "given", "standard_dirichlet", "standard_gamma"]
+__all__ = [
+    "Reparameterized",
+    "carried",
+    "expanded",
+    "given",
+    "standard_dirichlet",
+    "standard_gamma",
+]
 
 # The names that PyTorch's own distributions use; they alone take a generator.
 _native: Any = torch
@@ -74,6 +81,18 @@ def given(distribution: Any) -> tuple[Tensor, bool]:
     # The other is computed, and set, later, or not at all.
     param = getattr(distribution, "_param", distribution.__dict__[names[0]])
     return param, param is distribution.__dict__.get("logits")
+
+
+def expanded(old: Any, new: Any) -> Any:
+    """``new``, made of that of ``probs`` and ``logits`` alone that ``old`` was made of.
+
+    The parents' ``expand`` takes logits that have been computed, and clamped, for what was given.
+    """
+    logits = given(old)[1]
+    new.__dict__.pop("probs" if logits else "logits", None)
+    if "_param" in new.__dict__:
+        new._param = new.__dict__["logits" if logits else "probs"]
+    return new
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:

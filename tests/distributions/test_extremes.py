@@ -98,6 +98,10 @@ def test_the_certain_has_the_slope_of_its_limit() -> None:
     assert z.tolist() == [0, 1]
     # Half of the true slope, 1: the other half comes from the outcome of probability zero.
     assert torch.autograd.grad(z.sum(), probs)[0].tolist() == [0.5, 0.5]
+    q = distributions.Bernoulli(probs)
+    assert q.log_prob(torch.tensor([0.0, 1.0]).double()).abs().max() < 1e-12
+    z = q.expand((3, 2)).rsample()
+    assert torch.autograd.grad(z.sum(), probs)[0].tolist() == [1.5, 1.5]
     rate = torch.zeros((), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.grad(distributions.Poisson(rate).rsample(), rate)[0] == 0.5
     probs = torch.ones((), dtype=torch.float64, requires_grad=True)
@@ -109,6 +113,8 @@ def test_the_impossible_is_not_drawn() -> None:
     count, probs = torch.full((20,), 1e6), torch.zeros(20)
     q = distributions.NegativeBinomial(count, probs)
     assert not q.sample((50,), generator(4)).any()
+    # A density in between makes the clamped logits, of which an expanded one is not made.
+    assert q.log_prob(torch.zeros(20)).isfinite().all()
     assert not q.expand((3, 20)).sample((50,), generator(4)).any()
     parent = torch.distributions.NegativeBinomial(count, probs)
     with torch.random.fork_rng(devices=[]):
