@@ -10,10 +10,10 @@ from cases import close, generator
 from families import CONTINUOUS, COUNTS, number
 from test_velocity import bump, exact, gradient_at, mean
 from torch import Tensor
-from torch.distributions import Gumbel, StudentT
+from torch.distributions import Gumbel, StudentT, kl_divergence
 
 from ils import velocity
-from ils.distributions import Binomial, Gamma, Poisson, VonMises
+from ils.distributions import Binomial, Gamma, Normal, Poisson, VonMises
 from ils.intermediate import clamp, intermediate_gradient, round_at_random, unconstrained
 from ils.lab.families.fields import flow, pathwise
 from ils.lab.families.quadrature import nodes, scores
@@ -29,6 +29,23 @@ MANY = {
 def skewed(z: Tensor) -> Tensor:
     """A bounded loss with a bounded gradient, unlike on both sides."""
     return torch.tanh(z - 0.6) + 0.5 * torch.exp(-((z - 1.1) ** 2))
+
+
+def test_target_distribution_or_point() -> None:
+    """prop-kl-target: a distribution of the mean z' and the point z' give one gradient."""
+    stepped = number([0.2, 3.7])
+    rate = number([1.3, 4.0]).requires_grad_()
+    towards = kl_divergence(Poisson(stepped), Poisson(rate)).sum()
+    at_point = -Poisson(rate, validate_args=False).log_prob(stepped).sum()
+    (wanted,), (found,) = (torch.autograd.grad(loss, rate) for loss in (towards, at_point))
+    assert close(found, wanted, 1e-14)
+    # Of a normal the second moment of the target counts too, for the scale alone.
+    loc, scale = number(0.3).requires_grad_(), number(1.4).requires_grad_()
+    wide = kl_divergence(Normal(number(0.9), number(0.5)), Normal(loc, scale))
+    point = -Normal(loc, scale).log_prob(number(0.9))
+    first, second = (torch.autograd.grad(loss, [loc, scale]) for loss in (wide, point))
+    assert close(first[0], second[0], 1e-14)
+    assert close(second[1] - first[1], 0.5**2 / scale.detach() ** 3, 1e-14)
 
 
 @pytest.mark.parametrize("family", MANY.values(), ids=MANY)
@@ -111,7 +128,7 @@ NATURAL: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("step", [0.01, 1.0])
 @pytest.mark.parametrize(("family", "variance"), NATURAL.values(), ids=NATURAL)
 def test_natural_exponential_families(family: Any, variance: Any, step: float) -> None:
-    """prop-natural: in the natural parameter it is ``M g`` at every step, draw by draw."""
+    """prop-natural-families: in the natural parameter it is ``M g`` at every step, draw by draw."""
     at = nodes(family)
     z = at.z[(at.weights > 1e-12) & (at.z > 0)]
     g = gradient_at(skewed, z) * z.clamp(max=1) * 0.4  # so that no step leaves the support
@@ -207,15 +224,14 @@ def test_the_bias_of_a_galerkin_field() -> None:
     z, w = at.z, at.weights
     field, _ = velocity.gamma(z, family.concentration, family.rate)
     error = field - pathwise(at, scores(family, at)["concentration"])
-    for statistic in (torch.log, lambda x: x):
+    for statistic in (lambda x: x, lambda x: x**2):
         assert close(mean(w, error * gradient_at(statistic, z)), number(0.0), 1e-9)
     g = gradient_at(bump, z)
-    best = (w.sqrt() * g).unsqueeze(-1)
-    basis = torch.stack([w.sqrt() / z, w.sqrt()], -1)
-    # Measured in the metric of log z, in which the step is taken.
-    basis, best = basis * z.unsqueeze(-1), best * z.unsqueeze(-1)
-    left = best - basis @ torch.linalg.lstsq(basis, best).solution
-    bound = (mean(w, (error / z) ** 2)).sqrt() * left.norm()
+    # In the metric of the step, which is in proportion to z.
+    root = (w * z).sqrt().unsqueeze(-1)
+    basis, slope = root * torch.stack([torch.ones_like(z), 2 * z], -1), root * g.unsqueeze(-1)
+    left = slope - basis @ torch.linalg.lstsq(basis, slope).solution
+    bound = (mean(w, error**2 / z)).sqrt() * left.norm()
     bias = mean(w, error * g).abs()
     assert 0.01 * float(bound) < float(bias) <= float(bound) + 1e-9
 

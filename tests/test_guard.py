@@ -39,7 +39,9 @@ class Mutation:
 CONSTRUCTION, SQUEEZE, TOY = (
     f"{name}.ipynb" for name in ("construction-evidence", "squeeze-evidence", "experiment-1")
 )
-BENCHMARKS, VAE = (f"{name}.ipynb" for name in ("benchmarks-evidence", "vae"))
+BENCHMARKS, VAE, BEYOND, MODELS = (
+    f"{name}.ipynb" for name in ("benchmarks-evidence", "vae", "beyond-evidence", "beyond-models")
+)
 QUALITY, RELATIVES, FIXED, SCALE = (
     f"{name}.ipynb"
     for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
@@ -78,6 +80,18 @@ MUTATIONS = [
         "math.log(self.categories) - 0.9 * entropy",
         VAE,
     ),
+    # Beyond categories: the velocity of a count, and the transforms of a mixture.
+    Mutation(
+        "velocity.py", "return (1 + _over(z, rate)) / 2", "return (1 + _over(z, rate)) / 3", MODELS
+    ),
+    Mutation(
+        "lab/models/components.py",
+        "(weight * change * part[..., row])",
+        "(0.9 * weight * change * part[..., row])",
+        MODELS,
+    ),
+    Mutation("velocity.py", "(3 - rate * z", "(2.9 - rate * z", BEYOND),
+    Mutation("lab/families/methods.py", "product + separate) / 2", "product + separate)", BEYOND),
     # A step relative to the gradient.
     Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ils.lab.families.quadrature import Nodes
 
-__all__ = ["flow", "pathwise"]
+__all__ = ["flow", "galerkin", "pathwise"]
 
 
 def pathwise(at: Nodes, score: Tensor) -> Tensor:
@@ -46,3 +46,19 @@ def flow(at: Nodes, score: Tensor) -> Tensor:
     below = -flux.cumsum(0)
     above = flux.flip(0).cumsum(0).flip(0) - flux
     return torch.where(at.weights.cumsum(0) < 0.5, below, above)
+
+
+def galerkin(
+    at: Nodes, score: Tensor, metric: Tensor, statistics: Tensor, slopes: Tensor
+) -> Tensor:
+    """The combination of the fields ``M t'`` that is exact for the statistics ``t``.
+
+    Args:
+        at: nodes.
+        score: of one parameter, ``(S,)``.
+        metric: ``M``, ``(S,)``.
+        statistics, slopes: ``t`` and ``t'``, ``(S, n)``.
+    """
+    energy = torch.einsum("s,s,sp,sq->pq", at.weights, metric, slopes, slopes)
+    wanted = torch.einsum("s,s,sp->p", at.weights, score, statistics)
+    return metric * (slopes @ torch.linalg.solve(energy, wanted))

@@ -139,6 +139,8 @@ def winners(
 ) -> pd.DataFrame:
     """The method of least error, for each setting, kind and number of evaluations.
 
+    Of methods within a thousandth of the least, the first: some are the same by another name.
+
     Args:
         table: of :func:`quality`.
         evaluations: numbers of evaluations of the loss, at least as many as an estimate takes.
@@ -152,5 +154,7 @@ def winners(
         least = {"leave-one-out, 2": 2, "leave-one-out, 8": 8, "differences": 2}
         allowed = [name for name in methods if least.get(name, 1) <= count]
         errors = error(table, count).unstack("method")
-        columns[count] = errors[[name for name in allowed if name in errors]].idxmin(axis=1)
+        errors = errors[[name for name in allowed if name in errors]]
+        tied = errors.le(1.001 * errors.min(axis=1), axis=0)
+        columns[count] = tied.idxmax(axis=1)
     return pd.DataFrame(columns)
