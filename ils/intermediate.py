@@ -93,17 +93,16 @@ def intermediate_gradient(
     def score(at: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
             leaves, bound = at_each_draw(distribution, at)
-            total = bound.log_prob(at).sum()
-            return dict(zip(leaves, torch.autograd.grad(total, [*leaves.values()]), strict=True))
+            found = _derivatives(bound.log_prob(at).sum(), [*leaves.values()])
+            return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
 
     if step_size is None:
         with torch.enable_grad():
             leaves, bound = at_each_draw(distribution, z)
             at = z.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(bound.log_prob(at).sum(), at, create_graph=True)
-            moved = (slope * direction).sum()
-            found = torch.autograd.grad(moved, [*leaves.values()], materialize_grads=True)
-        return dict(zip(leaves, found, strict=True))
+            (slope,) = _derivatives(bound.log_prob(at).sum(), [at])
+            found = _derivatives((slope * direction).sum(), [*leaves.values()])
+        return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
     stepped = (move or _default_move(support))(z, step_size * direction)
     low, high = _bounds(support)
     if not bool(((stepped >= low) & (stepped <= high)).all()):
@@ -113,6 +112,13 @@ def intermediate_gradient(
         return {name: -value / step_size for name, value in after.items()}
     before = score(z)
     return {name: (before[name] - after[name]) / step_size for name in after}
+
+
+def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:
+    """Derivatives that can be differentiated again; zero where there is no dependence."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(source) for source in sources)
+    return torch.autograd.grad(total, sources, create_graph=True, materialize_grads=True)
 
 
 def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tensor], Distribution]:
@@ -153,7 +159,12 @@ def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tenso
         if value.is_floating_point() and not constraint[name].is_discrete
     }
     family: Any = type(distribution)
-    return leaves, family(**{**values, **leaves}, validate_args=False)
+    try:
+        return leaves, family(**{**values, **leaves}, validate_args=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"distribution: expected one that is made of {sorted(values)}, got {family.__name__}"
+        ) from error
 
 
 def _bounds(support: Any) -> tuple[Any, Any]:

@@ -143,8 +143,9 @@ def test_summary_and_error() -> None:
     assert row["noise_low"] < row["noise"] < row["noise_high"]
     found = quality.error(table, 4)[("Bernoulli(.2)", "wave", "ILS")]
     assert found == pytest.approx((row["bias"] ** 2 + row["noise"] ** 2 / 4) ** 0.5)
-    pooled = quality.summarise(table, ["method"])
-    assert list(pooled.index) == list(dict.fromkeys(table.index.get_level_values("method")))
+    pooled = quality.summarise(table, ["setting", "method"])
+    assert list(pooled.index.names) == ["setting", "method"]
+    assert len(pooled) == len(set(zip(*map(table.index.get_level_values, (0, 2)), strict=True)))
 
 
 def test_winners() -> None:

@@ -374,6 +374,22 @@ def test_whole_moves_of_counts() -> None:
 REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no distribution": ({"distribution": "Normal"}, TypeError, "distribution: .* got str"),
     "a class": ({"distribution": dist.Normal}, TypeError, "distribution: .* got type"),
+    "one-hot": (
+        {
+            "distribution": dist.OneHotCategorical(logits=torch.zeros(3)),
+            "z": torch.eye(3)[0],
+        },
+        TypeError,
+        "distribution: expected one that is made of",
+    ),
+    "many ways": (
+        {
+            "distribution": dist.MultivariateNormal(torch.zeros(3), torch.eye(3)),
+            "z": torch.zeros(3),
+        },
+        TypeError,
+        "distribution: expected one that is made of .* got MultivariateNormal",
+    ),
     "shape of grad": ({"grad": torch.zeros(2)}, ValueError, r"grad: expected shape \(3,\)"),
     "step size of zero": ({"step_size": 0.0}, ValueError, "step_size: .* got 0"),
     "negative step size": ({"step_size": -1.0}, ValueError, "step_size: .* got -1"),
@@ -410,6 +426,15 @@ def test_refusals(case: str) -> None:
     intermediate_gradient(**good)
     with pytest.raises(error, match=message):
         intermediate_gradient(**(good | options))
+
+
+def test_level_density() -> None:
+    """Where the density does not depend on the draw there is nothing to hand on, and no error."""
+    q = dist.Uniform(torch.tensor(-1.0), torch.tensor(2.0))
+    found = intermediate_gradient(q, torch.tensor([0.0, 1.0]), torch.ones(2))
+    assert set(found) == {"low", "high"}
+    assert all(torch.equal(value, torch.zeros(2)) for value in found.values())
+    assert not any(value.requires_grad for value in found.values())
 
 
 def test_supports_without_a_coordinate() -> None:

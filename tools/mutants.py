@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "operator": (
-        ["rule", "draw", "autograd", "operator", "lookup", "sampler", "distributions"],
+        ["rule", "draw", "autograd", "operator", "lookup", "sampler"],
         [
             "tests/test_operator_details.py",
             "tests/test_draw.py",
@@ -57,6 +57,18 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_operator.py",
             "tests/test_lookup.py",
             "tests/test_properties.py",
+            "tests/test_docstrings.py::test_examples",
+        ],
+    ),
+    "distributions": (
+        ["tangent", "velocity", "intermediate", "distributions/*", "pyro"],
+        [
+            "tests/test_velocity.py",
+            "tests/test_beyond.py",
+            "tests/test_intermediate_loss.py",
+            "tests/test_sampler.py",
+            "tests/distributions",
+            "tests/test_pyro.py",
             "tests/test_docstrings.py::test_examples",
         ],
     ),

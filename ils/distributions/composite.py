@@ -147,6 +147,10 @@ class MixtureSameFamily(_MixtureSameFamily):
         with torch.no_grad():
             if self.has_rsample:
                 return self.rsample(sample_shape, generator)
+            if generator is not None:
+                raise NotImplementedError(
+                    "generator: expected None where the components have no rsample, got one"
+                )
             return super().sample(torch.Size(sample_shape))
 
 

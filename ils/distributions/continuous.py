@@ -7,6 +7,7 @@ better choice for training; these are here so that one rule can be had, and judg
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.distributions import VonMises as _VonMises
 from torch.distributions import register_kl
 
 from ils import velocity
+from ils.checks import check_floating
 from ils.distributions.draws import Reparameterized, carried, standard_dirichlet, standard_gamma
 from ils.tangent import tangent
 
@@ -55,11 +57,31 @@ class Normal(Reparameterized, _Normal):
         new: Any = self._get_checked_instance(Normal, _instance)
         return super().expand(torch.Size(batch_shape), new)
 
-    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(
-            shape, dtype=self.loc.dtype, device=self.loc.device, generator=generator
-        )
-        return self.loc + self.scale * noise
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws ``(*sample_shape, *batch_shape)`` that carry the pathwise gradient.
+
+        Args:
+            sample_shape: shape of the independent draws.
+            generator: source of the draws; the default is PyTorch's own.
+        """
+        for name in self._floating:
+            check_floating(name, getattr(self, name))
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            kind, device = self.loc.dtype, self.loc.device
+            noise = torch.randn(shape, dtype=kind, device=device, generator=generator)
+            z = self.loc + self.scale * noise
+        # Not recomputed from the draw: beside a large mean a small scale would be lost.
+        return carried(z + tangent(self.loc), (noise, self.scale))
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The same draws without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
@@ -71,8 +93,8 @@ class Gamma(Reparameterized, _Gamma):
     r"""``torch.distributions.Gamma`` with the reparameterisation of the intermediate loss.
 
     ``rsample`` hands on the gradient of :func:`ils.velocity.gamma`: *unbiased* for the rate, and
-    *biased* for the concentration, but for losses linear in ``z`` and ``log z``.  The parent's
-    implicit gradient is unbiased for both.
+    *biased* for the concentration, but for losses quadratic in the draw.  The parent's implicit
+    gradient is unbiased for both.
 
     Args:
         concentration: shape, ``(...)``.
@@ -111,8 +133,8 @@ class Gamma(Reparameterized, _Gamma):
 class Beta(Reparameterized, _Beta):
     r"""``torch.distributions.Beta`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` hands on the gradient of :func:`ils.velocity.beta`, *biased*, but for losses linear
-    in ``log z`` and ``log(1 - z)``.  The parent's implicit gradient is unbiased.
+    ``rsample`` hands on the gradient of :func:`ils.velocity.beta`, *biased*, but for losses
+    quadratic in the draw.  The parent's implicit gradient is unbiased.
 
     Args:
         concentration1: ``a``, ``(...)``, the power of ``z``, plus one.
@@ -153,7 +175,7 @@ class Dirichlet(Reparameterized, _Dirichlet):
     r"""``torch.distributions.Dirichlet`` with the reparameterisation of the intermediate loss.
 
     ``rsample`` hands on the gradient of :func:`ils.velocity.dirichlet`, *biased*, but for losses
-    linear in ``log z``.  The parent's gradient is unbiased.
+    quadratic in the draw.  The parent's gradient is unbiased.
 
     Args:
         concentration: ``(..., K)``.
@@ -191,7 +213,7 @@ class VonMises(Reparameterized, _VonMises):
 
     ``rsample`` draws an angle exactly and hands on ``g`` for ``loc``, *unbiased* for losses with
     the period of the circle, and the gradient of :func:`ils.velocity.von_mises` for the
-    concentration, *biased*, but for losses linear in the sine and cosine of the angle.
+    concentration, *biased*, but for losses quadratic in the sine and cosine of the angle.
 
     Args:
         loc: an angle in radians, ``(...)``.
@@ -263,7 +285,9 @@ def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator 
 
 
 @register_kl(VonMises, VonMises)
-def _von_mises(p: VonMises, q: VonMises) -> Tensor:
+@register_kl(VonMises, _VonMises)
+@register_kl(_VonMises, VonMises)
+def _von_mises(p: _VonMises, q: _VonMises) -> Tensor:
     """``kappa_p A_p - kappa_q A_p cos(mu_p - mu_q) - log I_0(kappa_p) + log I_0(kappa_q)``."""
     at_p, at_q = torch.special.i0e(p.concentration), torch.special.i0e(q.concentration)
     resultant = torch.special.i1e(p.concentration) / at_p

@@ -275,7 +275,9 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
 
 
 @register_kl(NegativeBinomial, NegativeBinomial)
-def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Tensor:
+@register_kl(NegativeBinomial, _NegativeBinomial)
+@register_kl(_NegativeBinomial, NegativeBinomial)
+def _negative_binomial(p: _NegativeBinomial, q: _NegativeBinomial) -> Tensor:
     """``r [log((1 - p) / (1 - q)) + p / (1 - p) log(p / q)]``, for one number ``r`` of failures."""
     if not bool((p.total_count == q.total_count).all()):
         raise NotImplementedError(

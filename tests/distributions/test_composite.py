@@ -219,6 +219,8 @@ def test_mixture_without_a_reparameterised_sample() -> None:
     assert q.sample((2,)).shape == (2, 4)
     with pytest.raises(NotImplementedError, match="rsample: expected components that have it"):
         q.rsample()
+    with pytest.raises(NotImplementedError, match="generator: expected None"):
+        q.sample((2,), generator(1))
 
 
 def test_mixture_refusals() -> None:

@@ -196,8 +196,8 @@ def test_divergences(family: Family) -> None:
     ours, parents = ([cls(**p) for p in pair] for cls in (family.ours, family.parent))
     mixtures = [ours, [ours[0], parents[1]], [parents[0], ours[1]]]
     if error_of(lambda: kl_divergence(*parents)) is not None:
+        # Formulas that the parents lack are held in test_new_formulas.
         assert family.name in ("VonMises", "NegativeBinomial")
-        assert error_of(lambda: kl_divergence(*mixtures[2]))[0] is NotImplementedError
         return
     wanted = kl_divergence(*parents)
     assert wanted.max() > 0.05

@@ -83,6 +83,20 @@ def test_divergence_of_negative_binomials(by: str) -> None:
     assert torch.equal(found[1, 1], torch.zeros(4).double())
 
 
+def test_divergences_from_the_parents() -> None:
+    """A prior may be the parent's: the divergence is the same, either way round."""
+    one, two = torch.tensor(0.3).double(), torch.tensor(1.7).double()
+    for ours, parent in (
+        (VonMises, torch.distributions.VonMises),
+        (NegativeBinomial, torch.distributions.NegativeBinomial),
+    ):
+        first, second = (two, one), (two, one / 2)
+        wanted = kl_divergence(ours(*first), ours(*second))
+        assert wanted > 0
+        assert torch.equal(kl_divergence(ours(*first), parent(*second)), wanted)
+        assert torch.equal(kl_divergence(parent(*first), ours(*second)), wanted)
+
+
 def test_other_total_count() -> None:
     """Between different numbers of failures there is no closed form, and it is refused."""
     p, q = (NegativeBinomial(r, torch.tensor([0.3, 0.5])) for r in (2.0, 3.0))

@@ -302,3 +302,13 @@ def test_integers_are_refused(family: Family) -> None:
             TypeError, match=rf"{name.replace('0', '.')}|concentration1: expected a"
         ):
             family.ours(**(params | {name: integers}), validate_args=False).rsample()
+
+
+def test_normal_keeps_its_noise() -> None:
+    """Beside a large mean the noise of a small scale is not recomputed from the draw."""
+    loc, scale = torch.tensor(1000.0), torch.tensor(1e-5, requires_grad=True)
+    z = distributions.Normal(loc, scale).rsample((5,), generator(3))
+    noise = torch.randn(5, generator=generator(3))
+    for place in range(5):
+        (found,) = torch.autograd.grad(z[place], scale, retain_graph=True)
+        assert found == noise[place] != 0

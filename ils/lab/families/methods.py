@@ -8,6 +8,7 @@ over draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _DRAWS = 20_000
+_native: Any = torch
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def velocities(where: Place) -> dict[str, Tensor]:
     }
     if z.shape[-1] > 1:
         total = where.at.z.new_tensor(where.setting.make().concentration.tolist())
-        slopes = torch._dirichlet_grad(
+        slopes = _native._dirichlet_grad(
             where.at.z, total.expand_as(where.at.z), total.sum().expand_as(where.at.z)
         )
         size = z.shape[-1]

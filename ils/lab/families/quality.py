@@ -108,19 +108,15 @@ def summarise(table: pd.DataFrame, by: Sequence[str] = tuple(INDEX)) -> pd.DataF
     Returns:
         Index ``by``; columns ``bias``, ``bias_low``, ``bias_high``, and the same of ``noise``.
     """
-    rows = {}
+    rows: dict[Any, dict[str, float]] = {}
     for key, part in table.groupby(level=list(by), sort=False):
         row: dict[str, float] = {}
         for name, column in (("bias", "bias"), ("noise", "variance")):
             found = _ratio(part[column].to_numpy(), part["gradient"].to_numpy())
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         rows[key] = row
-    frame = pd.DataFrame(list(rows.values()))
-    index: Any = list(rows)
-    frame.index = (
-        pd.MultiIndex.from_tuples(index, names=list(by)) if len(by) > 1 else pd.Index(index)
-    )
-    return frame
+    index = pd.MultiIndex.from_tuples(list(rows), names=list(by))
+    return pd.DataFrame(list(rows.values()), index=index)
 
 
 def error(table: pd.DataFrame, evaluations: int) -> pd.Series:
@@ -130,8 +126,9 @@ def error(table: pd.DataFrame, evaluations: int) -> pd.Series:
         table: of :func:`quality`.
         evaluations: of the loss.
     """
-    grouped = table.groupby(level=INDEX, sort=False).mean()
-    return ((grouped["bias"] + grouped["variance"] / evaluations) / grouped["gradient"]) ** 0.5
+    grouped: Any = table.groupby(level=INDEX, sort=False).mean()
+    bias, variance, gradient = (grouped[name] for name in ("bias", "variance", "gradient"))
+    return ((bias + variance / evaluations) / gradient) ** 0.5
 
 
 def winners(

@@ -66,7 +66,7 @@ def fields(curves: pd.DataFrame, titles: Sequence[str], axes: Sequence[Axes]) ->
 def _legend_below(ax: Axes) -> None:
     """One legend for the whole figure, of the lines of one of its axes."""
     handles, labels = ax.get_legend_handles_labels()
-    ax.get_figure().legend(
+    ax.figure.legend(
         handles, labels, loc="outside lower center", ncols=4, fontsize="small", frameon=False
     )
 
@@ -143,11 +143,11 @@ def winners(table: pd.DataFrame, ax: Axes) -> Axes:
         table: index (setting, kind), a column a number of evaluations, names of methods.
         ax: the axes.
     """
-    wide = table.unstack("kind").swaplevel(axis=1)
+    wide = table.unstack("kind")
     kinds = list(dict.fromkeys(table.index.get_level_values("kind")))
     counts = list(table.columns)
     settings = list(dict.fromkeys(table.index.get_level_values("setting")))
-    wide = wide.loc[settings, [(kind, count) for kind in kinds for count in counts]]
+    wide = wide.loc[settings, [(count, kind) for kind in kinds for count in counts]]
     groups = {"ILS": 0, "leave-one-out, 8": 2, "leave-one-out, 2": 2, "differences": 2}
     shade = wide.map(lambda name: groups.get(name, 1)).to_numpy()
     shades = ListedColormap([sns.color_palette("colorblind")[1], "0.93", "0.78"])
