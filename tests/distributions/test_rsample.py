@@ -264,28 +264,6 @@ def test_functional_gradient(family: Family) -> None:
     assert close(found, update(z, leaves)[names[-1]], 1e-12 * (1 + float(found.abs().max())))
 
 
-@some_families("Bernoulli", "Poisson", "NegativeBinomial", "Gamma", "Dirichlet")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_compiles(family: Family) -> None:
-    """The draw traces in one graph, and has the gradient of eager code after the same draw."""
-    names = list(family.maps)
-
-    def draw(*values: Tensor) -> Tensor:
-        return family.ours(**dict(zip(names, values, strict=True)), validate_args=False).rsample()
-
-    torch.compiler.reset()
-    leaves = family.leaves(50)
-    z = torch.compile(draw, backend="aot_eager", fullgraph=True)(*leaves.values())
-    q = family.ours(**leaves)
-    assert bool(q.support.check(z.detach()).all())
-    assert len(z.detach().unique()) > 1
-    wanted = update(q._carry(z.detach()), leaves)
-    for name, found in update(z, leaves).items():
-        assert torch.allclose(found, wanted[name], rtol=1e-10, atol=1e-12)
-    torch.compiler.reset()
-
-
 @every_family
 def test_integers_are_refused(family: Family) -> None:
     """A parameter of whole numbers, which can be no leaf, is refused by its name."""
