@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from drop_in import Family, some_families, update
 from torch import Tensor
+
+
+@pytest.fixture(autouse=True)
+def _checks_stay() -> Iterator[None]:
+    """PyTorch's compiler turns the checks of distributions off, for the whole process."""
+    yield
+    torch.distributions.Distribution.set_default_validate_args(__debug__)
 
 
 @some_families("Bernoulli", "Poisson", "NegativeBinomial", "Gamma", "Dirichlet")
