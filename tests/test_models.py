@@ -20,7 +20,7 @@ from torch import Tensor
 from ils.distributions import Poisson
 from ils.lab import records
 from ils.lab.engine import configuration_of
-from ils.lab.models import components, parts, posterior, protocol, rates
+from ils.lab.models import components, parts, posterior, protocol, rates, report
 from ils.lab.models.components import Mixture, Noise
 from ils.lab.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
 from ils.lab.models.counts_quality import enumerate_counts, moments_of
@@ -392,6 +392,26 @@ def test_choice_is_the_least_mean_of_the_trials_that_end() -> None:
     )
     trials = pd.DataFrame([[1.0, 2.0], [0.0, float("nan")], [3, 3], [2, 3.5]], index, [1, 2])
     assert protocol.choose(trials) == (("a", 0.0, 0.1), ("b", 2.0, 0.1))
+
+
+def test_both_modes_need_a_fifth_of_the_mass_of_each() -> None:
+    """The posterior has 70% where the first mean is the larger: 14% there, 6% on the other side."""
+    index = pd.MultiIndex.from_product(
+        [["above", "KL divergence"], ["a"], [1, 2, 3, 4]], names=["measure", "method", "seed"]
+    )
+    final = pd.DataFrame({20: [0.13, 0.15, 0.93, 0.95, 4.0, 1.0, 3.0, 2.0]}, index)
+    assert report.in_both(final).loc["a"].tolist() == [False, True, True, False]
+    kl = report.ends(final, "KL divergence")
+    assert report.median_seeds(kl)["a"] == 4
+    assert report.intervals(kl).loc["a", "mean"] == 2.5
+
+
+def test_a_listing_pairs_by_seed() -> None:
+    values = pd.DataFrame([[2.0, 3.0], [1.0, 2.0]], ["other", "ILS"], [1, 2])
+    found = report.listing(values, (("ILS", 0.0, 0.1), ("other", 0.5, 0.2)))
+    assert list(found.index) == ["ILS", "other"]
+    assert found.loc["other", "against ILS"] == "1.00 [1.00, 1.00]"
+    assert found.loc["other", ["temperature", "learning rate"]].tolist() == [0.5, 0.2]
 
 
 def test_equal_budgets() -> None:

@@ -14,6 +14,7 @@ __all__ = ["dots", "learning", "mixtures", "quality"]
 
 _DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
 _MARKERS = "osD^vP*X"
+_VISIBLE = 0.02
 
 
 def _styles(names: Sequence[str]) -> Mapping[str, dict]:
@@ -58,9 +59,7 @@ def quality(table: pd.DataFrame, names: Sequence[str], axes: Sequence[Axes]) -> 
             ax.plot(wide.index, wide[name], label=name, **style, linewidth=1.3, markersize=4)
         ax.set_title(title, fontsize=9)
         ax.tick_params(labelsize=7.5)
-        if measure == "deviation":
-            ax.set_yscale("log")
-        else:
+        if measure != "bias":  # which, estimated, may be a little below zero
             ax.set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
@@ -89,38 +88,36 @@ def dots(tables: Mapping[str, pd.DataFrame], axes: Sequence[Axes]) -> Sequence[A
 
 
 def mixtures(
-    density: pd.DataFrame, fits: Mapping[str, pd.DataFrame], axes: Sequence[Axes]
+    density: pd.DataFrame,
+    fits: Mapping[str, pd.DataFrame],
+    above: Mapping[str, float],
+    axes: Sequence[Axes],
 ) -> Sequence[Axes]:
     """Contours of the posterior, and the components of a mixture as ellipses of two deviations.
 
     Args:
         density: of the posterior, index the first mean, columns the second.
         fits: by title; a row a component: ``weight``, ``mean 1``, ``spread 1`` and so on.
+        above: by title, the mass where the first mean is the larger.
         axes: one a mixture.
     """
-    # Regions that hold 95% and 50% of the mass of a round mode.
-    levels = [density.to_numpy().max() * level for level in (0.05, 0.5)]
+    most = density.to_numpy().max()
     for ax, (title, fit) in zip(axes, fits.items(), strict=True):
         ax.contourf(
             density.index,
             density.columns,
             density.to_numpy().T,
-            [*levels, density.to_numpy().max()],
+            [0.05 * most, 0.5 * most, most],
             colors=["0.85", "0.65"],
         )
         for _, row in fit.iterrows():
             middle = (row["mean 1"], row["mean 2"])
             ellipse = Ellipse(middle, 4 * row["spread 1"], 4 * row["spread 2"], fill=False)
-            ellipse.set(
-                edgecolor="C0", linewidth=1.2, linestyle="-" if row["weight"] > 0.01 else ":"
-            )
+            alive = row["weight"] > _VISIBLE
+            ellipse.set(edgecolor="C0", linewidth=1.2, linestyle="-" if alive else ":")
             ax.add_patch(ellipse)
-            if row["weight"] > 0.01:
-                ax.annotate(
-                    f"{row['weight']:.2f}",
-                    (middle[0] + 2 * row["spread 1"], middle[1] + 2 * row["spread 2"]),
-                    fontsize=6.5,
-                )
+        ax.text(6.0, 2.6, f"{above[title]:.0%}", fontsize=8)
+        ax.text(2.6, 6.0, f"{1 - above[title]:.0%}", fontsize=8)
         ax.set_title(title, fontsize=8)
         ax.tick_params(labelsize=7)
         ax.set_xlim(-0.5, 7.5)

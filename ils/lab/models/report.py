@@ -8,7 +8,7 @@ from ils.lab.intervals import Estimate, estimate
 from ils.lab.models.posterior import log_posterior, share_above
 from ils.lab.models.protocol import Chosen
 
-__all__ = ["ends", "in_both", "intervals", "listing", "median_seeds", "paired"]
+__all__ = ["ends", "in_both", "intervals", "listing", "median_seeds", "on_both_sides", "paired"]
 
 _LEAST = 0.2
 
@@ -29,8 +29,13 @@ def in_both(final: pd.DataFrame) -> pd.DataFrame:
     Args:
         final: of the mixture.
     """
-    true = float(share_above(log_posterior().exp()) / log_posterior().exp().sum())
-    above = ends(final, "above")
+    return on_both_sides(ends(final, "above"))
+
+
+def on_both_sides(above: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """The same, from the mass of ``q`` where the first mean is the larger."""
+    mass = log_posterior().exp()
+    true = float(share_above(mass) / mass.sum())
     return (above >= _LEAST * true) & (1 - above >= _LEAST * (1 - true))
 
 
