@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,13 @@ from ils.operator import sample as draw_one_hot
 
 __all__ = ["Independent", "MixtureSameFamily"]
 
+if TYPE_CHECKING:
+    _IndependentOfAny = _Independent[Any]
+else:
+    _IndependentOfAny = _Independent
 
-class Independent(_Independent):  # pyright: ignore[reportMissingTypeArgument]
+
+class Independent(_IndependentOfAny):
     r"""``torch.distributions.Independent``, which passes a generator on.
 
     Args:
@@ -74,7 +79,9 @@ class MixtureSameFamily(_MixtureSameFamily):
         \frac{\partial L}{\partial\,\mathrm{logits}_k} \leftarrow
         \tfrac12 w_k \langle g, z_k - z_i \rangle \quad (k \ne i) ,
 
-    *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.
+    *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.  Where
+    the components lie apart a gradient at one knows nothing of the loss at another, and that of
+    the weights is of no use: sum over the components, or compare values of the loss.
 
     Args:
         mixture_distribution: ``torch.distributions.Categorical`` or that of this package without a

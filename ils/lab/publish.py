@@ -1,8 +1,8 @@
 """Show a figure in a notebook, and save it where the environment asks for it.
 
 The SVG that is shown is the same, byte for byte, on every run: no date, no random identifiers, a
-fixed box.  With ``ILS_FIGURES`` naming a folder, ``name.svg``, ``.pdf``, ``.png`` and the data
-``.csv`` are written there; ``make figures`` does this for the built site.
+fixed box.  With ``ILS_FIGURES`` naming a folder, ``name.svg``, ``.pdf``, ``.png``, a thumbnail
+``name-small.png`` and the data ``.csv`` are written there; ``make figures`` does this for the site.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from ils.lab.legible import told_by_colour_alone
+
 __all__ = ["publish"]
 
 _NO_DATE = {"Date": None, "Creator": None}
@@ -26,12 +28,14 @@ def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
     """Show a figure as SVG; save it with its data if ``ILS_FIGURES`` is set.
 
     Args:
-        figure: closed afterwards.
+        figure: closed afterwards; refused if its legend or a colour map tells by colour alone.
         name: the anchor of the figure, ``fig-...``.
         data: what is drawn.
     """
     if not name.startswith("fig-"):
         raise ValueError(f"name: expected 'fig-...', got {name!r}")
+    if problems := told_by_colour_alone(figure):
+        raise ValueError(f"{name}: " + "; ".join(problems))
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=_NO_DATE)
@@ -41,6 +45,7 @@ def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
         stem.with_suffix(".svg").write_text(buffer.getvalue(), encoding="utf-8")
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(stem.with_suffix(".png"), dpi=200)
+        figure.savefig(stem.with_name(f"{name}-small.png"), dpi=45)
         data.to_csv(stem.with_suffix(".csv"), float_format="%.7g")
     plt.close(figure)
     display({"image/svg+xml": buffer.getvalue(), "text/plain": f"<figure {name}>"}, raw=True)

@@ -15,6 +15,7 @@ from ils.lab.intervals import band
 __all__ = ["chances", "grid", "images", "learning", "profile", "quality"]
 
 _DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
+_DASHES += [(10, 2, 2, 2), (2, 4)]
 
 
 def _styles(names: Sequence[str]) -> Mapping[str, dict]:
