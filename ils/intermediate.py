@@ -116,8 +116,6 @@ def intermediate_gradient(
 
 def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:
     """Derivatives that can be differentiated again; zero where there is no dependence."""
-    if not total.requires_grad:
-        return tuple(torch.zeros_like(source) for source in sources)
     return torch.autograd.grad(total, sources, create_graph=True, materialize_grads=True)
 
 

@@ -43,11 +43,6 @@ class Independent(_IndependentOfAny):
 
     base_dist: Any
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Independent:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Independent, _instance)
-        return super().expand(torch.Size(batch_shape), new)
-
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
@@ -110,21 +105,6 @@ class MixtureSameFamily(_MixtureSameFamily):
         lambda self: self._component_distribution.has_rsample,
         doc="Whether the components have it.",
     )
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> MixtureSameFamily:
-        """As the parent's."""
-        shape = torch.Size(batch_shape)
-        new: Any = self._get_checked_instance(MixtureSameFamily, _instance)
-        new._component_distribution = self._component_distribution.expand(
-            (*shape, self._num_component)
-        )
-        new._mixture_distribution = self._mixture_distribution.expand(shape)
-        new._num_component = self._num_component
-        new._event_ndims = self._event_ndims
-        event = new._component_distribution.event_shape
-        torch.distributions.Distribution.__init__(new, shape, event, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

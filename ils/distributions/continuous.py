@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,11 +50,6 @@ class Normal(Reparameterized, _Normal):
     """
 
     _floating = ("loc", "scale")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Normal:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Normal, _instance)
-        return super().expand(torch.Size(batch_shape), new)
 
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
@@ -115,11 +109,6 @@ class Gamma(Reparameterized, _Gamma):
 
     _floating = ("concentration", "rate")
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Gamma:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Gamma, _instance)
-        return super().expand(torch.Size(batch_shape), new)
-
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         unit = standard_gamma(self.concentration.expand(shape), generator)
         return (unit / self.rate).clamp(min=torch.finfo(unit.dtype).tiny)
@@ -154,11 +143,6 @@ class Beta(Reparameterized, _Beta):
     """
 
     _floating = ("concentration1", "concentration0")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Beta:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Beta, _instance)
-        return super().expand(torch.Size(batch_shape), new)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         both = self._dirichlet.concentration
@@ -195,11 +179,6 @@ class Dirichlet(Reparameterized, _Dirichlet):
 
     _floating = ("concentration",)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Dirichlet:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Dirichlet, _instance)
-        return super().expand(torch.Size(batch_shape), new)
-
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return standard_dirichlet(self.concentration.expand(shape), generator)
 
@@ -233,16 +212,6 @@ class VonMises(Reparameterized, _VonMises):
     """
 
     _floating = ("loc", "concentration")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> VonMises:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(VonMises, _instance)
-        shape = torch.Size(batch_shape)
-        new.loc = self.loc.expand(shape)
-        new.concentration = self.concentration.expand(shape)
-        torch.distributions.Distribution.__init__(new, shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     def entropy(self) -> Tensor:
         """``log(2 pi I_0(kappa)) - kappa A(kappa)``, in nats, ``(...)``."""

@@ -59,8 +59,7 @@ class Bernoulli(Reparameterized, _Bernoulli):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
         """As the parent's."""
-        new: Any = self._get_checked_instance(Bernoulli, _instance)
-        return expanded(self, super().expand(torch.Size(batch_shape), new))
+        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.bernoulli(self.probs.expand(shape), generator=generator)
@@ -108,8 +107,7 @@ class Binomial(Reparameterized, _Binomial):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Binomial:
         """As the parent's."""
-        new: Any = self._get_checked_instance(Binomial, _instance)
-        return expanded(self, super().expand(torch.Size(batch_shape), new))
+        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count, probs = self.total_count.expand(shape), self.probs.expand(shape)
@@ -152,11 +150,6 @@ class Poisson(Reparameterized, _Poisson):
     """
 
     _floating = ("rate",)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Poisson:
-        """As the parent's."""
-        new: Any = self._get_checked_instance(Poisson, _instance)
-        return super().expand(torch.Size(batch_shape), new)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.poisson(self.rate.expand(shape), generator=generator)
@@ -202,8 +195,7 @@ class Geometric(Reparameterized, _Geometric):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Geometric:
         """As the parent's."""
-        new: Any = self._get_checked_instance(Geometric, _instance)
-        return expanded(self, super().expand(torch.Size(batch_shape), new))
+        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         u = torch.rand(shape, dtype=self.probs.dtype, device=self.probs.device, generator=generator)
@@ -253,8 +245,7 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
         """As the parent's."""
-        new: Any = self._get_checked_instance(NegativeBinomial, _instance)
-        return expanded(self, super().expand(torch.Size(batch_shape), new))
+        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         unit = standard_gamma(self.total_count.expand(shape), generator)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
+from rules import COMBINATIONS
 from torch.distributions import Categorical as Parent
 from torch.distributions import constraints, kl_divergence
 
@@ -208,3 +209,57 @@ def test_refusals() -> None:
     (first,) = torch.autograd.grad((z**2).sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="derivative"):
         torch.autograd.grad(first.sum(), logits)
+
+
+def test_validation_of_rows_and_integers() -> None:
+    """One bad row among good ones is refused; without validation integers are taken as they are."""
+    weight = torch.eye(3, dtype=torch.float64)
+    q = Categorical(logits=torch.zeros(3, dtype=torch.float64), weight=weight)
+    with pytest.raises(ValueError, match="value: expected rows"):
+        q.log_prob(torch.stack([weight[1], weight[1] + 0.5]))
+    with pytest.raises(ValueError, match="within the support"):
+        q.log_prob(torch.tensor(7))
+    loose = Categorical(logits=torch.zeros(3), weight=weight.float(), validate_args=False)
+    with pytest.raises((IndexError, RuntimeError)):
+        loose.log_prob(torch.tensor(7))
+
+
+@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_options_of_rows(options: dict[str, Any]) -> None:
+    """With any options of the operator, the gradient is that of the look-up with them."""
+    logits, weight = normal(4, 3, seed=61).requires_grad_(), normal(3, 2, seed=62)
+    rows = Categorical(logits=logits, weight=weight, **options).rsample(generator=generator(63))
+    index = ils.sample_index(logits, generator=generator(63))
+    wanted = ils.embedding(index, weight, logits.log_softmax(-1), **options)
+    assert torch.equal(rows, wanted)
+    found, other = (
+        torch.autograd.grad((x**3 * normal(4, 2, seed=64)).sum(), logits)[0] for x in (rows, wanted)
+    )
+    assert close(found, other)
+
+
+def test_a_normaliser_of_ones_own_is_tried() -> None:
+    """One that moves one-hot vectors is refused before anything is drawn."""
+    with pytest.raises(ValueError, match="normalizer"):
+        Categorical(logits=torch.zeros(3), step_size=0.1, normalizer=lambda x: x.softmax(-1))
+
+
+@pytest.mark.parametrize("kind", [Categorical, ils.distributions.OneHotCategorical])
+def test_subclass_with_arguments_of_its_own(kind: Any) -> None:
+    """The pattern of torch.distributions: a subclass hands the instance it made to ``expand``."""
+
+    class Own(kind):  # type: ignore[misc]
+        def __init__(self, strength: float) -> None:
+            super().__init__(logits=torch.arange(3.0) * strength)
+
+        def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+            new = self._get_checked_instance(Own, _instance)
+            return super().expand(batch_shape, _instance=new)
+
+    q = Own(2.0).expand((4,))
+    assert type(q) is Own
+    assert q.batch_shape == (4,)
+    with pytest.raises(NotImplementedError):
+        kind.expand(
+            type("Bare", (Own,), {"__init__": lambda self: Own.__init__(self, 1.0)})(), (4,)
+        )

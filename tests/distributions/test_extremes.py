@@ -189,3 +189,11 @@ def test_density_of_extremes() -> None:
     found = torch.distributions.kl_divergence(p, q)
     assert found.isfinite().all()
     assert bool((found >= -1e-6).all())
+
+
+def test_negative_binomial_of_a_small_probability() -> None:
+    """The velocity is that of the probability that was given, not of clamped logits."""
+    count = torch.tensor(2.0, requires_grad=True)
+    q = distributions.NegativeBinomial(count, torch.tensor(1e-10))
+    (found,) = torch.autograd.grad(q.rsample(generator=generator(1)), count)
+    assert float(found) == pytest.approx(0.5e-10, rel=1e-5)
