@@ -34,6 +34,10 @@ def _exact(where: Place) -> torch.Tensor:
     return (passed + before) / 2 / where.at.weights
 
 
+def _top(law: torch.Tensor, discrete: bool) -> torch.Tensor:
+    return law.max() if discrete else torch.minimum(law.max(), 3 * law.median())
+
+
 def curves(titles: Sequence[str] = TITLES) -> pd.DataFrame:
     """Columns ``setting``, ``z``, ``law``, ``exact``, ``ILS``, ``straight-through``.
 
@@ -52,7 +56,7 @@ def curves(titles: Sequence[str] = TITLES) -> pd.DataFrame:
         table = {
             "z": z,
             # A density may have no bound: it is cut where the rest of the picture ends.
-            "law": (law / min(law[likely].max(), 3 * law[likely].median())).clamp(max=1),
+            "law": (law / _top(law[likely], where.discrete)).clamp(max=1),
             "exact": _exact(where),
             "ILS": found["ILS"].flatten(),
             "straight-through": found["straight-through"].flatten(),
