@@ -12,11 +12,15 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["ILS_KERNEL"] = "0"
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ils import kernel
 from ils.kernel.build import build
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,27 @@ def form(request: pytest.FixtureRequest) -> Iterator[None]:
     else:
         with kernel.disabled():
             yield
+
+
+@pytest.fixture(scope="module")
+def built_site() -> None:
+    """The site is there; these tests do not build it."""
+    from tools.browser import SITE
+
+    if not (SITE / "index.html").exists():
+        pytest.fail("there is no site in _build/html: run make book", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A browser; without one tests are skipped, but in continuous integration they fail."""
+    from tools.browser import chromium, find_chromium  # few tests need it
+
+    executable = find_chromium()
+    if executable is None:
+        message = "no Chromium found: install the package chromium, or Google Chrome"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    with chromium(executable) as started:
+        yield started

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,8 +18,6 @@ from tools.browser import (
     SITE,
     VIEWS,
     View,
-    chromium,
-    find_chromium,
     opened,
     toc_documents,
     window,
@@ -30,10 +27,7 @@ DOCUMENTS = toc_documents()
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def built_site() -> None:
-    if not (SITE / "index.html").exists():
-        pytest.fail("there is no site in _build/html: run make book", pytrace=False)
+pytestmark = pytest.mark.usefixtures("built_site")
 
 
 # --- without a browser ---------------------------------------------------------------------
@@ -117,18 +111,6 @@ def test_root_leads_to_the_book() -> None:
 
 
 # --- in a browser --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        message = "no Chromium found: install the package chromium, or Google Chrome"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
-    with chromium(executable) as started:
-        yield started
 
 
 # Of module scope, so that the pages of a view share a window; pytest groups tests by it.

@@ -1,0 +1,169 @@
+// What the three explorers share: elements, labelled controls, numbers, a live region, the theme.
+
+(function (explorer) {
+  "use strict";
+
+  const SVG = "http://www.w3.org/2000/svg";
+
+  function fill(node, attributes, children) {
+    for (const [name, value] of Object.entries(attributes ?? {})) {
+      if (value === false || value === null || value === undefined) continue;
+      node.setAttribute(name, value === true ? "" : value);
+    }
+    node.append(...children);
+    return node;
+  }
+
+  const element = (name, attributes, ...children) =>
+    fill(document.createElement(name), attributes, children);
+  const drawn = (name, attributes, ...children) =>
+    fill(document.createElementNS(SVG, name), attributes, children);
+
+  let count = 0;
+  const freshId = (stem) => `explorer-${stem}-${(count += 1)}`;
+
+  // A true minus sign, and no minus before a zero.
+  function format(value, digits = 3) {
+    if (!Number.isFinite(value)) return "–";
+    const text = Math.abs(value).toFixed(digits);
+    return (value < 0 && Number(text) !== 0 ? "−" : "") + text;
+  }
+
+  // Three significant digits, for numbers of any size.
+  function short(value) {
+    if (value === 0) return "0";
+    if (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4) return String(Number(value.toPrecision(3)));
+    const [digits, power] = value.toExponential(1).split("e");
+    const raised = [...String(Number(power))].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
+    return `${digits.replace("-", "−")} · 10${raised}`;
+  }
+
+  // Shows a number, and keeps all its digits for whoever reads the page by machine.
+  function put(node, value, text = format(value)) {
+    node.textContent = text;
+    node.dataset.value = value;
+  }
+
+  // --- controls: each has a node, value(), set(value) and enable(whether) ----------------------
+
+  function control(node, input, value, set) {
+    return { node, input, value, set, enable: (whether) => (input.disabled = !whether) };
+  }
+
+  // A slider; `from` maps its position to the value that is shown and used, `to` back.
+  function slider(label, options, changed) {
+    const { min, max, step, value, from = (x) => x, to = (x) => x, show = short } = options;
+    const id = freshId("slider");
+    const input = element("input", { type: "range", id, min, max, step });
+    const output = element("output", { for: id });
+    const read = () => from(Number(input.value));
+    const refresh = () => {
+      put(output, read(), show(read()));
+      input.setAttribute("aria-valuetext", show(read()));
+    };
+    const set = (next) => {
+      input.value = to(next);
+      refresh();
+    };
+    set(value);
+    input.addEventListener("input", () => {
+      refresh();
+      changed();
+    });
+    const node = element("div", { class: "control" }, element("label", { for: id }, label), output, input);
+    return control(node, input, read, set);
+  }
+
+  // Ten steps a decade, at round numbers; low and high are powers of ten.
+  const ROUND = [1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8];
+  const decades = (low, high, value) => ({
+    min: 10 * low,
+    max: 10 * high,
+    step: 1,
+    value,
+    from: (x) => Number(`${ROUND[((x % 10) + 10) % 10]}e${Math.floor(x / 10)}`),
+    to: (x) => Math.round(10 * Math.log10(x)),
+  });
+
+  function choice(label, entries, value, changed) {
+    const id = freshId("choice");
+    const options = Object.entries(entries).map(([key, text]) => element("option", { value: key }, text));
+    const input = element("select", { id }, ...options);
+    input.value = value;
+    input.addEventListener("change", changed);
+    const node = element("div", { class: "control" }, element("label", { for: id }, label), input);
+    return control(node, input, () => input.value, (next) => (input.value = next));
+  }
+
+  function tick(label, value, changed) {
+    const id = freshId("tick");
+    const input = element("input", { type: "checkbox", id });
+    input.checked = value;
+    input.addEventListener("change", changed);
+    const node = element("div", { class: "control tick" }, input, element("label", { for: id }, label));
+    return control(node, input, () => input.checked, (next) => (input.checked = next));
+  }
+
+  function whole(label, min, max, value, changed) {
+    const id = freshId("whole");
+    const input = element("input", { type: "number", id, min, max, step: 1, inputmode: "numeric" });
+    input.value = value;
+    input.addEventListener("change", changed);
+    const read = () => Math.min(Math.max(Math.round(Number(input.value)) || min, min), max);
+    const node = element("div", { class: "control" }, element("label", { for: id }, label), input);
+    return control(node, input, read, (next) => (input.value = next));
+  }
+
+  function button(label, pressed) {
+    const node = element("button", { type: "button" }, label);
+    node.addEventListener("click", pressed);
+    return node;
+  }
+
+  const group = (legend, ...nodes) =>
+    element("fieldset", {}, element("legend", {}, legend), ...nodes);
+
+  // Says a sentence once the hand has come to rest; returns the region and the function.
+  function announcer() {
+    const node = element("p", { role: "status", "aria-live": "polite", class: "summary" });
+    let timer = 0;
+    const say = (text) => {
+      clearTimeout(timer);
+      if (!node.textContent) node.textContent = text;
+      else timer = setTimeout(() => (node.textContent = text), 300);
+    };
+    return { node, say };
+  }
+
+  // --- the page -------------------------------------------------------------------------------------
+
+  // A colour of explorer.css in the theme that is on.
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--explorer-${name}`).trim();
+
+  function onTheme(changed) {
+    const watch = new MutationObserver(changed);
+    watch.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  }
+
+  const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+  // Puts an explorer in the place of the static figure; should it fail, the figure stays.
+  function start(id, build) {
+    const place = document.getElementById(id);
+    const stand = document.getElementById(`${id}-static`);
+    place.hidden = false;
+    try {
+      const built = build(place);
+      stand.hidden = true;
+      return built;
+    } catch (error) {
+      place.hidden = true;
+      throw error;
+    }
+  }
+
+  explorer.ui = Object.freeze({
+    element, drawn, format, short, put, slider, decades, choice, tick, whole, button, group,
+    announcer, colour, onTheme, calm, start,
+  });
+})((globalThis.ilsExplorer ??= {}));

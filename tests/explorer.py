@@ -1,0 +1,62 @@
+"""What the tests of the explorers share: reading numbers off a page, and its fallback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from tools.browser import SITE
+
+__all__ = ["SITE", "fallback_is_shown", "fresh", "labels_missing", "number", "shown_numbers"]
+
+
+def fresh(page: Page) -> None:
+    """Load the page anew, so that no test sees what another did."""
+    page.reload(wait_until="load")
+    page.wait_for_selector(".explorer:not([hidden])")
+
+
+def number(page: Page, label: str) -> float:
+    """The number beside a slider, with all its digits."""
+    control = page.locator(".control", has=page.get_by_label(label, exact=True))
+    return float(control.locator("output").get_attribute("data-value") or "nan")
+
+
+def shown_numbers(page: Page, method: str) -> list[float]:
+    """A row of the table, with all digits; the text is the same, rounded."""
+    cells = page.locator(f"tr[data-method={method}] td").evaluate_all(
+        "cells => cells.map(c => [c.dataset.value, c.textContent])"
+    )
+    found = [(float(value), text) for value, text in cells if value is not None]
+    for value, text in found:
+        assert abs(float(text.replace("−", "-")) - value) < 5.01e-4
+    return [value for value, _ in found]
+
+
+def labels_missing(page: Page) -> list[str]:
+    """The controls without a name, which a reader who cannot see them would not know apart."""
+    return page.evaluate("""() => [...document.querySelectorAll(
+        '.explorer input, .explorer select, .explorer button, .explorer [tabindex="0"]')]
+      .filter(e => !(e.getAttribute('aria-label') || e.labels?.length || e.innerText?.trim()))
+      .map(e => e.outerHTML)""")
+
+
+def fallback_is_shown(browser: Browser, file: Path) -> None:
+    """Without scripts the static figure and its sentence are seen, with them the explorer is."""
+    for scripts in (False, True):
+        context = browser.new_context(
+            viewport={"width": 390, "height": 900}, offline=True, java_script_enabled=scripts
+        )
+        page = context.new_page()
+        page.goto(file.as_uri(), wait_until="load")
+        static = page.locator(".explorer-static")
+        assert static.locator("img").is_visible() is not scripts
+        assert static.locator("p").first.is_visible() is not scripts
+        assert page.locator(".explorer").is_visible() is scripts
+        if not scripts:
+            box = static.locator("img").bounding_box()
+            assert box is not None
+            assert box["width"] > 250
+            assert box["height"] > 100
+        context.close()
