@@ -92,10 +92,23 @@ $(STAMPS)/book: $(STAMPS)/figures _build/vendor/mathjax/tex-svg-full.js $(STAMPS
 	$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@touch $@
 
+# Not part of `make book`, although it takes but 15 seconds on two cores: the book can be built, and
+# while writing is built again and again, without a browser. So the site links to the PDF only
+# once there is one: tools/pdf.py writes the link. `make book` begins with an empty folder, which
+# takes away both; `make test` makes both anew, if there is a browser to print with.
+.PHONY: pdf
+pdf: $(STAMPS)/pdf ## print the whole book into _build/html/ils-report.pdf: needs Chromium
+
+$(STAMPS)/pdf: $(STAMPS)/book tools/pdf.py tools/single_page.py tools/print.css tools/print.js tools/browser.py pyproject.toml CITATION.cff
+	$(BIN)/python tools/pdf.py
+	@touch $@
+
+BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
+
 # --- checks ---------------------------------------------------------------------------
 
 .PHONY: test
-test: lint book ## run every check: lint, unit tests, notebooks against their outputs, site
+test: lint book $(if $(BROWSER),pdf) ## run every check: lint, unit tests, notebooks against their outputs, site, PDF
 	# A notebook's cells must stay in one process; the mutations of the guard need not.
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) tests/test_guard.py
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --ignore tests/test_guard.py tests $(NOTEBOOKS)
