@@ -168,8 +168,9 @@ def printed(browser: Browser, file: Path) -> tuple[bytes, list[str]]:
     if "Math input error" in page.inner_text("body"):
         raise ValueError(f"{file}: MathJax could not read a formula")
     page.evaluate("nameFormulas()")
-    for element in page.evaluate("fit()"):
-        print(f"too wide to print: {element}", file=sys.stderr)
+    wide = page.evaluate("fit()")
+    if wide:
+        raise ValueError(f"{file}: too wide for the paper, even in small letters: {wide}")
     page.evaluate("pages => number(pages)", pages_of(to_pdf(page)))
     return to_pdf(page), page.evaluate("headings()")
 

@@ -26,6 +26,8 @@ FRAME = (
 )
 # Of an output with more lines, or a table with more rows, this many are printed.
 LONGEST, KEPT = 60, 40
+# A name with fewer letters than this stays in one line.
+LONG_NAME = 24
 
 PAGE = """\
 <!DOCTYPE html>
@@ -108,6 +110,8 @@ def shorten(article: Tag, document: str) -> None:
 
 def soften(code: Tag) -> None:
     """Let long names break, in place, after a dot, a slash, a colon or an underscore."""
+    if len(code.get_text()) < LONG_NAME:
+        return
     for text in code.find_all(string=re.compile(r"[./:_]\w")):
         pieces = re.split(r"(?<=[./:_])(?=\w)", str(text))
         for piece in pieces[:-1]:
