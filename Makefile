@@ -82,12 +82,20 @@ $(STAMPS)/figures: $(VENV)/.installed $(STAMPS)/names $(MODULES) $(NOTEBOOKS) $(
 	$(ONE_THREAD) $(PURE) $(BIN)/python tools/run_notebooks.py --no-write --jobs $(JOBS) --figures _build/figures/figures $(NOTEBOOKS)
 	@touch $@
 
-_build/vendor/mathjax/tex-svg-full.js: $(VENV)/.installed tools/vendor.py
-	$(BIN)/python tools/vendor.py $(@D)
+# Browser libraries, out of the packages that carry them.
+VENDORED := _build/vendor/mathjax/tex-svg-full.js _build/vendor/bokeh/bokeh.min.js
+$(VENDORED): $(VENV)/.installed tools/vendor.py
+	$(BIN)/python tools/vendor.py $@
+	@touch $@
+
+# What the explorers draw: plots without data, and the numbers of the plane.
+EXPLORER := _build/explorer/explorer-plots.js
+$(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*) ils/lab/plane.py ils/lab/catalogue.py
+	$(BIN)/python tools/explorer.py $(@D)
 	@touch $@
 
 # From an empty folder each time: a warm build repeats no warning and keeps old glued numbers.
-$(STAMPS)/book: $(STAMPS)/figures _build/vendor/mathjax/tex-svg-full.js $(STAMPS)/names $(PAGES) $(MODULES) _config.yml _toc.yml
+$(STAMPS)/book: $(STAMPS)/figures $(VENDORED) $(EXPLORER) $(STAMPS)/names $(PAGES) $(MODULES) _config.yml _toc.yml
 	rm -rf $(SITE) _build/.doctrees
 	$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@touch $@

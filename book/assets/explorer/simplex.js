@@ -388,8 +388,7 @@
       live.say(`Bias, relative to the true gradient: ${said.join("; ")}.` + (left ? ` Targets outside the triangle: ${left}.` : ""));
     }
     refresh();
-    return { state };
   }
 
-  explorer.simplex = ui.start("explore-simplex", build);
+  ui.start("explore-simplex", build);
 })((globalThis.ilsExplorer ??= {}));

@@ -32,7 +32,11 @@
   // Three significant digits, for numbers of any size.
   function short(value) {
     if (value === 0) return "0";
-    if (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4) return String(Number(value.toPrecision(3)));
+    const size = Math.abs(value);
+    if (size >= 1e-3 && size < 1e6) {
+      const rounded = Number(value.toPrecision(3));
+      return rounded.toLocaleString("en-GB", { maximumSignificantDigits: 3 }).replace("-", "−");
+    }
     const [digits, power] = value.toExponential(1).split("e");
     const raised = [...String(Number(power))].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
     return `${digits.replace("-", "−")} · 10${raised}`;
@@ -148,12 +152,12 @@
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
   // Puts an explorer in the place of the static figure; should it fail, the figure stays.
-  function start(id, build) {
+  async function start(id, build) {
     const place = document.getElementById(id);
     const stand = document.getElementById(`${id}-static`);
     place.hidden = false;
     try {
-      const built = build(place);
+      const built = await build(place);
       stand.hidden = true;
       return built;
     } catch (error) {

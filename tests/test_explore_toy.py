@@ -1,0 +1,289 @@
+"""The toy explorer: its runs and limits are those of the laboratory, on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from explorer import SITE, fallback_is_shown, fresh, labels_missing, number
+from playwright.sync_api import Browser, Page
+from torch import Tensor
+
+from ils import estimators
+from ils.draw import inverse_cdf, one_hot
+from ils.lab import fixed_points
+from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
+from ils.lab.simulate import Gumbel, Intermediate
+from ils.lab.toy import Toy, ils_limit, sum_normalize_limit
+from ils.target import centred_gradient, logits_gradient, probs_gradient
+from tools.browser import View, opened, window
+
+pytestmark = pytest.mark.usefixtures("built_site")
+
+PAGE = SITE / "book" / "explore-toy.html"
+EPS = 1e-8
+GRADIENTS = {"probs": probs_gradient, "logits": logits_gradient, "centred": centred_gradient}
+PEERS = {"straight-through": estimators.straight_through, "ReinMax": estimators.reinmax}
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    with (
+        window(browser, View(1280, "light")) as context,
+        opened(context, PAGE) as (page, report),
+    ):
+        yield page
+        assert not report.errors
+        assert not report.requests
+
+
+@pytest.fixture(autouse=True)
+def reset(page: Page) -> None:
+    fresh(page)
+    page.wait_for_selector("#explore-toy-static", state="hidden")
+
+
+class Numbers:
+    """Mulberry32 of a seed, as random.js has it."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = seed
+
+    def __call__(self) -> float:
+        mask = 2**32 - 1
+        self.state = (self.state + 0x6D2B79F5) & mask
+        t = self.state
+        t = ((t ^ (t >> 15)) * (t | 1)) & mask
+        t ^= (t + ((t ^ (t >> 7)) * (t | 61) & mask)) & mask
+        return ((t ^ (t >> 14)) + 0.5) / 2**32
+
+    def tensor(self, *shape: int) -> Tensor:
+        count = torch.Size(shape).numel()
+        return torch.tensor([self() for _ in range(count)], dtype=torch.float64).reshape(shape)
+
+
+class Run:
+    """The same experiment by the laboratory: a group of problems, and the noise of the page."""
+
+    def __init__(self, page: Page) -> None:
+        self.count = int(page.get_by_label("Problems at once").input_value())
+        self.numbers = Numbers(int(page.get_by_label("Seed").input_value()))
+        start, weights = self.numbers.tensor(self.count, 5), self.numbers.tensor(self.count, 5)
+        p = weights / weights.sum(-1, keepdim=True)
+        self.toy = Toy(p=p.unsqueeze(0), start=start.unsqueeze(0), eps=EPS)
+        self.logits = start.clone()
+        self.name = page.get_by_label("Method", exact=True).input_value()
+        self.rate = number(page, "Learning rate")
+        self.temperature = number(page, "Temperature")
+        self.step_size = number(page, "Step size α")
+        self.keep_mass = page.get_by_label("Way back").input_value() == "keep"
+        self.gradient = GRADIENTS[page.get_by_label("Gradient").input_value()]
+
+    @property
+    def p(self) -> Tensor:
+        return self.toy.p[0]
+
+    def update(self) -> Tensor:
+        noise: Any = type("Given", (), {})()
+        if self.name == "Gumbel-Softmax":
+            noise.gumbel = -(-self.numbers.tensor(1, self.count, 5).log()).log()
+            return Gumbel([self.temperature])(self.logits, self.toy, noise)[0, 0]
+        noise.uniform = self.numbers.tensor(1, self.count)
+        if self.name == "ILS":
+            options = {"gradient": self.gradient, "keep_mass": self.keep_mass}
+            rule = Intermediate([self.step_size], **options)
+            return rule(self.logits.expand(1, 1, -1, -1), self.toy, noise)[0, 0]
+        probs = self.logits.softmax(-1)
+        z = one_hot(inverse_cdf(probs, noise.uniform[0]), probs).unsqueeze(0)
+        found = PEERS[self.name]().formula(self.logits, z, self.loss)[0]
+        return found * EPS * self.toy.size
+
+    def loss(self, z: Tensor) -> Tensor:
+        return -(self.p * (z + EPS).log()).sum((-1, -2)) / self.toy.size
+
+    def advance(self, steps: int) -> None:
+        for _ in range(steps):
+            self.logits = self.logits - self.rate * self.update()
+
+    def divergence(self, model: Tensor | None = None) -> float:
+        model = self.logits.softmax(-1) if model is None else model
+        return float(self.toy.divergence(model.unsqueeze(0)))
+
+    def limit(self) -> Tensor:
+        if self.name == "straight-through":
+            return fixed_points.straight_through_limit(self.p)
+        if self.name == "ReinMax":
+            return fixed_points.ascent_limit(self.p)
+        if self.name == "Gumbel-Softmax":
+            noise = sobol_gumbel(2**12, 5)
+            return gumbel_limit(self.p, self.temperature, eps=EPS, noise=noise)[0]
+        if not self.keep_mass:
+            return sum_normalize_limit(self.p, self.step_size, EPS, self.toy.size)
+        return ils_limit(self.toy, step_size=self.step_size, keep_mass=True)[0]
+
+
+def readings(page: Page) -> list[float]:
+    """Step, divergence, divergence at the limit."""
+    outputs = page.locator(".readings output").all()
+    return [float(output.get_attribute("data-value") or "nan") for output in outputs]
+
+
+def shown_row(page: Page, name: str) -> list[float]:
+    cells = page.locator(f"tr[data-row={name}] td").all()
+    return [float(cell.get_attribute("data-value") or "nan") for cell in cells]
+
+
+def press(page: Page, name: str, times: int = 1) -> None:
+    for _ in range(times):
+        page.get_by_role("button", name=name, exact=True).click()
+
+
+SETTINGS = ("The note's ILS", "Mass kept, c = 1", "Gumbel-Softmax", "ReinMax", "Straight-through")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_steps_and_limit_are_those_of_the_laboratory(page: Page, setting: str) -> None:
+    """Problems, draws and steps on the same numbers; the limit of every problem."""
+    press(page, setting)
+    press(page, "Step", 7)
+    run = Run(page)
+    run.advance(7)
+    step, now, rest = readings(page)
+    assert step == 7
+    assert now == pytest.approx(run.divergence(), rel=1e-9)
+    assert shown_row(page, "truth") == pytest.approx(run.p[0].tolist(), abs=1e-12)
+    assert shown_row(page, "model") == pytest.approx(run.logits.softmax(-1)[0].tolist(), rel=1e-9)
+    # That of Gumbel-Softmax is computed on another set of noise.
+    tolerance = 0.01 if setting == "Gumbel-Softmax" else 1e-6
+    assert shown_row(page, "limit") == pytest.approx(run.limit()[0].tolist(), abs=tolerance)
+    expected = run.divergence(run.limit())
+    assert rest == pytest.approx(
+        expected, rel=0.1 if setting == "Gumbel-Softmax" else 1e-6, abs=1e-9
+    )
+
+
+def test_every_control_counts(page: Page) -> None:
+    """Rate, step, way back, gradient, seed and number of problems change the run as they should."""
+    press(page, "The note's ILS")
+    page.get_by_label("Problems at once").fill("3")
+    page.get_by_label("Seed").fill("77")
+    page.get_by_label("Seed").press("Tab")
+    page.get_by_label("Way back").select_option("keep")
+    page.get_by_label("Gradient").select_option("centred")
+    page.get_by_label("Step size α").fill("-62")
+    page.get_by_label("Learning rate").fill("-3")
+    press(page, "Step", 5)
+    run = Run(page)
+    assert (run.count, run.keep_mass, run.rate, run.step_size) == (3, True, 0.5, 6.3e-7)
+    run.advance(5)
+    assert readings(page)[1] == pytest.approx(run.divergence(), rel=1e-9)
+    assert readings(page)[2] == pytest.approx(run.divergence(run.limit()), rel=1e-6)
+    page.get_by_label("Problem in the lower picture").fill("3")
+    page.get_by_label("Problem in the lower picture").press("Tab")
+    assert shown_row(page, "model") == pytest.approx(run.logits.softmax(-1)[2].tolist(), rel=1e-9)
+
+
+def test_run_pause_step_reset(page: Page) -> None:
+    """By the keyboard: a run moves, a pause holds, a step is one, a reset repeats the run."""
+    first = readings(page)
+    go = page.get_by_role("button", name="Run")
+    go.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.readings output').dataset.value > 300")
+    page.get_by_role("button", name="Pause").press("Space")
+    held = readings(page)
+    page.wait_for_timeout(150)
+    assert readings(page) == held
+    assert held[0] % 100 == 0
+    press(page, "Step")
+    assert readings(page)[0] == held[0] + 1
+    press(page, "Reset")
+    assert readings(page) == first
+    # The same seed gives the same run, whatever came before, and however many steps a picture.
+    page.get_by_label("Steps a picture").select_option("10")
+    go.click()
+    page.wait_for_function("document.querySelector('.readings output').dataset.value > 50")
+    page.get_by_role("button", name="Pause").click()
+    again = readings(page)
+    run = Run(page)
+    run.advance(int(again[0]))
+    assert again[1] == pytest.approx(run.divergence(), rel=1e-6)
+
+
+def to_the_end(page: Page) -> list[float]:
+    page.get_by_label("Steps a picture").select_option("1000")
+    press(page, "Run")
+    page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
+    page.wait_for_selector("button:text-is('Run')")
+    return readings(page)
+
+
+def test_first_thing_to_try(page: Page) -> None:
+    """The note's three steps have one limit, and the run settles near it and not at zero."""
+    press(page, "The note's ILS")
+    limits = []
+    for step in ("-10", "-20", "-30"):
+        page.get_by_label("Step size α").fill(step)
+        limits.append(readings(page)[2])
+    assert [number(page, "Step size α"), limits[0]] == [0.001, pytest.approx(limits[2], rel=2e-3)]
+    assert limits[0] > 1e-3
+    _, now, rest = to_the_end(page)
+    assert 0.3 < now / rest < 3
+
+
+def test_second_thing_to_try(page: Page) -> None:
+    """The mass-keeping step at c = 1 goes to the truth without noise; a larger one does not."""
+    press(page, "Mass kept, c = 1")
+    assert readings(page)[2] == 0
+    _, now, _ = to_the_end(page)
+    assert now < 1e-6
+    page.get_by_label("Step size α").fill("-50")
+    assert readings(page)[2] > 1e-4
+
+
+def test_third_thing_to_try(page: Page) -> None:
+    """ReinMax collapses: the divergence rises, one category takes all."""
+    before = readings(page)[1]
+    press(page, "ReinMax")
+    _, now, rest = to_the_end(page)
+    assert now > 5 * before
+    assert rest > now
+    assert max(shown_row(page, "model")) > 0.95
+    press(page, "Straight-through")
+    assert readings(page)[2] < rest / 2
+    page.wait_for_function("document.querySelector('[role=status]').textContent.includes('50,000')")
+
+
+def test_less_motion(browser: Browser) -> None:
+    """Who asks for less motion sees the end of a run and nothing between."""
+    context = browser.new_context(reduced_motion="reduce", offline=True)
+    page = context.new_page()
+    page.goto(PAGE.as_uri())
+    page.wait_for_selector("#explore-toy-static", state="hidden")
+    page.evaluate("""() => {
+      globalThis.seen = [];
+      const node = document.querySelector('.readings output');
+      new MutationObserver(() => seen.push(node.dataset.value)).observe(node, {childList: true});
+    }""")
+    press(page, "Run")
+    page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
+    assert set(page.evaluate("seen")) == {"50000"}
+    context.close()
+
+
+def test_colours_follow_the_theme(page: Page) -> None:
+    colour = "Bokeh.documents[0].get_model_by_name('curve line').glyph.line_color"
+    light = page.evaluate(colour)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(50)
+    assert page.evaluate(colour) != light
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    assert not labels_missing(page)
+
+
+def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
+    fallback_is_shown(browser, PAGE)
