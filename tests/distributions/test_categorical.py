@@ -238,6 +238,17 @@ def test_options_of_rows(options: dict[str, Any]) -> None:
     assert close(found, other)
 
 
+def test_a_step_is_relative_by_default() -> None:
+    """With a step size alone the options are those of the operator."""
+    logits = normal(4, 3, seed=65).requires_grad_()
+    q = Categorical(logits=logits, weight=normal(3, 2, seed=66), step_size=0.3)
+    rows = q.rsample(generator=generator(67))
+    index = ils.sample_index(logits, generator=generator(67))
+    wanted = ils.embedding(index, q.weight, logits.log_softmax(-1), step_size=0.3)
+    found, other = (torch.autograd.grad((x**2).sum(), logits)[0] for x in (rows, wanted))
+    assert close(found, other)
+
+
 def test_a_normaliser_of_ones_own_is_tried() -> None:
     """One that moves one-hot vectors is refused before anything is drawn."""
     with pytest.raises(ValueError, match="normalizer"):

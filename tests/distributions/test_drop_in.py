@@ -271,3 +271,24 @@ def test_numbers(validate_args: bool) -> None:
         assert z.dtype == torch.float32
         assert torch.equal(q.log_prob(z), parent.log_prob(z))
         assert q.rsample((2, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial"])
+def test_subclass_hands_its_instance_to_expand(name: str) -> None:
+    """The pattern of torch.distributions for a subclass with arguments of its own."""
+    parent: Any = getattr(distributions, name)
+    count = () if name in ("Bernoulli", "Geometric") else (3.0,)
+
+    class Own(parent):
+        def __init__(self, half: torch.Tensor) -> None:
+            super().__init__(*count, probs=half / 2)
+
+        def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+            new = self._get_checked_instance(Own, _instance)
+            return super().expand(batch_shape, _instance=new)
+
+    q = Own(torch.tensor(0.5)).expand((4,))
+    assert type(q) is Own
+    assert torch.equal(q.probs, torch.full((4,), 0.25))
+    with pytest.raises(NotImplementedError):
+        parent.expand(Own(torch.tensor(0.5)), (4,))
