@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from tools.browser import SITE
+from tools.browser import SITE, View, opened, window
 
-__all__ = ["SITE", "fallback_is_shown", "fresh", "labels_missing", "number", "shown_numbers"]
+__all__ = [
+    "SITE",
+    "explorer_page",
+    "fallback_is_shown",
+    "fresh",
+    "labels_missing",
+    "number",
+    "shown_numbers",
+]
+
+
+def explorer_page(browser: Browser, file: Path) -> Iterator[Page]:
+    """A page on which nothing may go wrong; without MathJax, which would take most of the time."""
+    with window(browser, View(1280, "light")) as context:
+        context.route(
+            "**/tex-svg-full.js",
+            lambda route: route.fulfill(body="", content_type="text/javascript"),
+        )
+        with opened(context, file) as (page, report):
+            yield page
+            assert not report.errors
+            assert not report.requests
 
 
 def fresh(page: Page) -> None:

@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from explorer import SITE, fallback_is_shown, fresh, labels_missing, number, shown_numbers
+from explorer import (
+    SITE,
+    explorer_page,
+    fallback_is_shown,
+    fresh,
+    labels_missing,
+    number,
+    shown_numbers,
+)
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
 import ils
 from ils import estimators, exact
 from ils.metric import euclidean, fisher
-from tools.browser import View, opened, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
 
@@ -35,13 +42,7 @@ TURN = "[role=slider][aria-label^='Direction']"
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    with (
-        window(browser, View(1280, "light")) as context,
-        opened(context, PAGE) as (page, report),
-    ):
-        yield page
-        assert not report.errors
-        assert not report.requests
+    yield from explorer_page(browser, PAGE)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from explorer import SITE, fallback_is_shown, fresh, labels_missing, number
+from explorer import SITE, explorer_page, fallback_is_shown, fresh, labels_missing, number
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
@@ -18,7 +18,6 @@ from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
 from ils.lab.simulate import Gumbel, Intermediate
 from ils.lab.toy import Toy, ils_limit, sum_normalize_limit
 from ils.target import centred_gradient, logits_gradient, probs_gradient
-from tools.browser import View, opened, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
 
@@ -30,13 +29,7 @@ PEERS = {"straight-through": estimators.straight_through, "ReinMax": estimators.
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    with (
-        window(browser, View(1280, "light")) as context,
-        opened(context, PAGE) as (page, report),
-    ):
-        yield page
-        assert not report.errors
-        assert not report.requests
+    yield from explorer_page(browser, PAGE)
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,8 @@ def plane_data() -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float:
-    short = float(f"{value:.{DIGITS}g}")
+    # A sum of many terms that cancel is not exactly zero.
+    short = float(f"{value:.{DIGITS}g}") if abs(value) > 1e-9 else 0.0
     return int(short) if short.is_integer() else short
 
 
