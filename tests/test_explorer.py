@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from ils.target import (
 )
 from tools.browser import ROOT
 
+ASSETS = ROOT / "book" / "assets" / "explorer"
 SCRIPTS = ("math.js", "random.js", "toy-math.js")
 INPUTS = 200
 TOLERANCE = 1e-10
@@ -49,7 +51,7 @@ def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page()
     opened.set_content("<title>formulas</title>")
     for name in SCRIPTS:
-        opened.add_script_tag(path=ROOT / "book" / "assets" / "explorer" / name)
+        opened.add_script_tag(path=ASSETS / name)
     # Handed over once: most of the time would go into it.
     opened.evaluate("cases => { globalThis.cases = cases; }", [case.passed() for case in CASES])
     yield opened
@@ -463,3 +465,31 @@ def test_limit_of_gumbel_softmax(page: Page) -> None:
         expected.append(model.flatten())
     script = "toy.gumbelLimit(c.p, Math.max(c.temperature, 0.5), 1e-8, c.noise, 200, 1e-11)"
     compare(page, script, expected, 1e-6)
+
+
+# --- the looks -----------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb``, as WCAG defines it."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(left: str, right: str) -> float:
+    low, high = sorted((luminance(left), luminance(right)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_can_be_seen() -> None:
+    """In both themes text and marks have a contrast of 4.5 on both grounds, lines one of 3."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    text = (ASSETS / "explorer.css").read_text(encoding="utf-8")
+    for theme in ("html {", 'html[data-theme="dark"] {'):
+        block = text[text.index(theme) :].split("}")[0]
+        colours = dict(re.findall(r"--explorer-(\w+): (#\w{6});", block))
+        assert len(colours) == 10
+        for ground in (colours.pop("ground"), colours.pop("panel")):
+            for name, colour in colours.items():
+                assert contrast(colour, ground) >= (3 if name == "line" else 4.5), (theme, name)
