@@ -11,7 +11,7 @@ from ils.lab.catalogue import METHODS, Method
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "book" / "estimators.md").read_text(encoding="utf-8")
-REFERENCE = (ROOT / "book" / "reference.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "book" / "reference-estimators.md").read_text(encoding="utf-8")
 ROW = re.compile(
     r"^\| \{py:func\}`[^<]+<ils\.estimators\.(?P<factory>\w+)>` \{cite\}`(?P<source>[^`]+)` \|"
     r"(?P<formula>.+?) \| (?P<needs>[^|]+) \| (?P<calls>\d+) \| \[(?P<biased>yes|no)\]"

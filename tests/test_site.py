@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext
+from sphinx.util.inventory import InventoryFile
+from test_docstrings import public_things
 
 from tools.browser import (
     ROOT,
@@ -85,6 +88,15 @@ def test_nothing_loads_from_elsewhere(document: str) -> None:
     assert not [address for address in page.loaded if urlsplit(address).netloc]
 
 
+@cache
+def documented_names() -> set[str]:
+    """What the reference documents, as the inventory of the site lists it."""
+    with (SITE / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", posixpath.join)
+    items = getattr(inventory, "data", inventory)
+    return {name for kind, names in items.items() if kind.startswith("py:") for name in names}
+
+
 def figure_names() -> Iterator[tuple[str, str]]:
     for notebook in NOTEBOOKS:
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
@@ -102,6 +114,14 @@ def test_figure_has_its_exports_and_its_anchor(notebook: str, name: str) -> None
         assert content.startswith(start)
         assert content.strip()
     assert name in parsed(SITE / "book" / f"{notebook}.html").ids
+
+
+@pytest.mark.parametrize("name", sorted(set(public_things()) - {"ils.exact.Loss"}))
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    """Under its own name, or that of the module in which it is written."""
+    thing = public_things()[name]
+    own = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
+    assert {name, own} & documented_names(), f"add {name} to a page of the reference"
 
 
 def test_root_leads_to_the_book() -> None:
