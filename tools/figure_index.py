@@ -68,7 +68,7 @@ def title(notebook: Path) -> str:
 def bibtex(figure: Drawn, *, author: str, book: str, year: str, version: str) -> str:
     """An entry to cite a figure by; the title is the first sentence of the caption."""
     plain = re.sub(r"[*`]|\{[a-z:]+\}", "", figure.caption)
-    first = re.split(r"(?<=[a-z\d)$])[.:] ", plain, maxsplit=1)[0].rstrip(".")
+    first = re.split(r"(?<=[a-z\d)$%])\. ", plain, maxsplit=1)[0].rstrip(".")
     return "\n".join(
         [
             f"@misc{{ils-{figure.name},",
