@@ -9,12 +9,66 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-__all__ = ["noise", "scale", "targets", "temperature"]
+__all__ = ["noise", "overview", "scale", "targets", "temperature"]
 
 # Corners of the triangle: category 1 at the left, 2 at the right, 3 on top.
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _LOOKS = ("solid", "dashed", "dotted", "dashdot")
 _MARKS = ("o", "s", "^", "D")
+
+
+_BOXES = (
+    ("logits\n$\\theta$", 0.0, 1.0),
+    ("distribution\n$\\pi$", 1.0, 1.0),
+    ("draw\n$z$", 2.0, 1.0),
+    ("loss\n$L(z)$", 3.0, 1.0),
+    ("gradient\n$g = \\partial L / \\partial z$", 3.0, 0.0),
+    ("step\n$z - \\alpha\\Delta$", 2.0, 0.0),
+    ("target\n$\\pi_D$", 1.0, 0.0),
+    ("gradient for\nthe logits\n$\\pi - \\pi_D$", 0.0, 0.0),
+)
+
+
+def overview(points: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """The method in one look: the way there and back, and where its points lie.
+
+    Args:
+        points: index ``distribution``, ``draw``, ``step``, ``target``; a column a category, of
+            three; each row sums to one.
+        axes: two, for the way and for the triangle.
+    """
+    way, triangle = axes
+    for place, (text, x, y) in enumerate(_BOXES):
+        box = {"boxstyle": "round,pad=0.4", "edgecolor": "0.3", "facecolor": "1" if y else "0.92"}
+        way.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
+        if place:
+            x0, y0 = _BOXES[place - 1][1:]
+            gap = 0.36 * np.sign([x - x0, y - y0]) * [1, 0.72]
+            arrow = {"arrowstyle": "->", "color": "0.3", "linestyle": "-" if y else "--"}
+            way.annotate("", (x - gap[0], y - gap[1]), (x0 + gap[0], y0 + gap[1]), arrowprops=arrow)
+    way.text(1.5, 1.42, "forward: an exact draw", ha="center", fontsize=8)
+    way.text(1.5, -0.5, "backward: the intermediate loss", ha="center", fontsize=8)
+    way.set_xlim(-0.5, 3.5)
+    way.set_ylim(-0.6, 1.5)
+    way.axis("off")
+    triangle.plot(*np.vstack([_CORNERS, _CORNERS[:1]]).T, color="0.4", linewidth=1)
+    at = {name: row.to_numpy() @ _CORNERS for name, row in points.iterrows()}
+    colors = sns.color_palette("colorblind")
+    pulls = [("draw", "step", colors[0], "-"), ("step", "target", colors[3], ":")]
+    for start, end, color, look in [*pulls, ("distribution", "target", colors[2], "--")]:
+        arrow = {"arrowstyle": "->", "color": color, "linestyle": look, "linewidth": 1.6}
+        triangle.annotate("", at[end], at[start], arrowprops=arrow)
+    names = {"distribution": "$\\pi$", "draw": "$z$", "step": "$z - \\alpha\\Delta$"}
+    names["target"] = "$\\pi_D$"
+    offsets = {"distribution": (-4, 9), "draw": (-12, -4), "step": (4, 9), "target": (2, -16)}
+    for (name, label), marker in zip(names.items(), "oDxs", strict=True):
+        triangle.plot(*at[name], marker, color="0.2", markersize=5)
+        triangle.annotate(
+            label, at[name], textcoords="offset points", xytext=offsets[name], ha="center"
+        )
+    triangle.set_aspect("equal")
+    triangle.axis("off")
+    return axes
 
 
 def targets(paths: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
