@@ -155,6 +155,10 @@ bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machi
 	$(BIN)/python -m ils.lab.bench
 	$(ONE_THREAD) $(PURE) $(BIN)/python -m ils.lab.sweep.pace
 
+.PHONY: links
+links: $(STAMPS)/book ## list the links that lead out; with CHECK=1 ask each of them
+	$(BIN)/python tools/links.py $(if $(CHECK),--check)
+
 .PHONY: screenshots
 screenshots: $(STAMPS)/book ## picture every page into _build/screenshots
 	$(BIN)/python tools/screenshots.py _build/screenshots
