@@ -38,8 +38,8 @@ def external(site: Path) -> dict[str, list[str]]:
 
 def problem(address: str) -> str:
     """What is wrong with an address, or nothing."""
-    request = urllib.request.Request(address, headers={"User-Agent": _AGENT})
     try:
+        request = urllib.request.Request(address, headers={"User-Agent": _AGENT})
         with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
             return "" if answer.status < 400 else f"status {answer.status}"
     except (urllib.error.URLError, OSError, ValueError) as error:
