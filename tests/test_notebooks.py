@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tools.browser import ROOT, toc_documents
+from tools.statement_index import KINDS, STATEMENT, TEST
 
 BOOK = ROOT / "book"
 README = ROOT / "README.md"
@@ -291,16 +292,6 @@ def test_the_search_for_typed_numbers_finds_them() -> None:
 
 
 # --- propositions and their tests ------------------------------------------------------------
-
-KINDS = "proposition|lemma|corollary|theorem|conjecture"
-STATEMENT = re.compile(
-    rf"^(?P<fence>`{{3,}}|:{{3,}})\{{prf:(?P<kind>{KINDS})\}}(?P<title>[^\n]*)\n"
-    r"(?P<body>.*?)^(?P=fence)[ \t]*$"
-    # What follows, its proof among it, up to the next statement or heading.
-    rf"(?P<after>.*?)(?=^(?:`{{3,}}|:{{3,}})\{{prf:(?:{KINDS})\}}|^\#|\Z)",
-    re.M | re.S,
-)
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 @cache

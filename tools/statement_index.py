@@ -1,0 +1,396 @@
+"""Sphinx: ways between the propositions of the book, their tests, and the code, in all directions.
+
+- The directive ``statement-index`` lists every numbered statement by chapter, with the tests that
+  it names: what each says, what of the package it calls, and its source.
+- On every page a literal ``tests/x.py::name`` becomes a link to that list, and one that names
+  something of the package, such as ``ils.sample``, a link to the reference.
+- An entry of the reference ends with the statements whose tests call it.
+
+Everything comes from the sources, so nothing can be forgotten; ``tests/test_reading.py`` holds
+the pages to that.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+from sphinx.writers.html5 import HTML5Translator
+
+__all__ = [
+    "KINDS",
+    "STATEMENT",
+    "TEST",
+    "Check",
+    "Statement",
+    "anchor",
+    "check",
+    "other_tests",
+    "setup",
+    "statements",
+]
+
+KINDS = "proposition|lemma|corollary|theorem|conjecture"
+STATEMENT = re.compile(
+    rf"^(?P<fence>`{{3,}}|:{{3,}})\{{prf:(?P<kind>{KINDS})\}}(?P<title>[^\n]*)\n"
+    r"(?P<body>.*?)^(?P=fence)[ \t]*$"
+    # What follows, its proof among it, up to the next statement or heading.
+    rf"(?P<after>.*?)(?=^(?:`{{3,}}|:{{3,}})\{{prf:(?:{KINDS})\}}|^\#|\Z)",
+    re.M | re.S,
+)
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+LABEL = re.compile(r"^:label:[ \t]*(\S+)", re.M)
+OF_THE_PACKAGE = re.compile(r"(ils(?:\.\w+)+)(?:\(.*\))?", re.S)
+
+INDEX = "book/statements"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A numbered statement of a chapter, and the tests that it names, as file and function."""
+
+    label: str
+    title: str
+    tests: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A test.
+
+    Attributes:
+        says: the first paragraph of its docstring.
+        source: with its decorators.
+        calls: what it uses of the package, as ``ils.squeeze.kl``, by itself or through the
+            functions of its file.
+    """
+
+    says: str
+    source: str
+    calls: tuple[str, ...]
+
+
+def prose(document: Path) -> str:
+    """The Markdown of a page or of a notebook."""
+    text = document.read_text(encoding="utf-8")
+    if document.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def statements(text: str) -> list[Statement]:
+    """The statements of a chapter, in their order."""
+    found = []
+    for match in STATEMENT.finditer(text):
+        label = LABEL.search(match["body"])
+        tests = TEST.findall(match["body"] + match["after"])
+        unique = tuple(dict.fromkeys(tests))
+        found.append(Statement(label[1] if label else "", match["title"].strip(), unique))
+    return found
+
+
+def other_tests(text: str) -> list[tuple[str, str]]:
+    """The tests that a chapter names elsewhere."""
+    known = {test for statement in statements(text) for test in statement.tests}
+    return [test for test in dict.fromkeys(TEST.findall(text)) if test not in known]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter that names tests: its file, title, statements, and tests of none of them."""
+
+    file: Path
+    title: str
+    statements: list[Statement]
+    others: list[tuple[str, str]]
+
+    def tests(self) -> Iterator[tuple[str, str]]:
+        for statement in self.statements:
+            yield from statement.tests
+        yield from self.others
+
+
+def chapters(root: Path) -> Iterator[Chapter]:
+    """In the order of the contents."""
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"file: (book/[\w-]+)", toc):
+        for file in (root / f"{name}.md", root / f"{name}.ipynb"):
+            text = prose(file) if file.exists() else ""
+            if TEST.search(text):
+                title = re.search(r"^# (.+)$", text, re.M)
+                heading = title[1] if title else name
+                yield Chapter(file, heading, statements(text), other_tests(text))
+
+
+def anchor(file: str, name: str) -> str:
+    """The id of a test on the page of statements."""
+    return nodes.make_id(f"{file}-{name}")
+
+
+# --- reading a test --------------------------------------------------------------------------
+
+
+@cache
+def parsed(file: Path) -> tuple[str, ast.Module]:
+    text = file.read_text(encoding="utf-8")
+    return text, ast.parse(text)
+
+
+def check(file: Path, name: str) -> Check:
+    """The test of this name, at the top of the file or in a class."""
+    text, tree = parsed(file)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            source = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+            says = (ast.get_docstring(node) or "").split("\n\n")[0]
+            calls = dict.fromkeys(called(node, tree, set()))
+            return Check(" ".join(says.split()), dedent(source), tuple(calls))
+    raise LookupError(f"there is no {file}::{name}")
+
+
+def imported(tree: ast.Module) -> dict[str, str]:
+    """What the names of a file stand for, of those that it has from the package."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "ils":
+                    found[alias.asname or "ils"] = alias.name if alias.asname else "ils"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ils":
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+def called(node: ast.AST, tree: ast.Module, seen: set[str]) -> Iterator[str]:
+    """Dotted names of the package in ``node``, and in the functions of the file that it uses."""
+    names = imported(tree)
+    functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
+    pending: list[ast.AST] = [node]
+    while pending:
+        at = pending.pop(0)
+        if isinstance(at, ast.Attribute | ast.Name):
+            root, path = at, []
+            while isinstance(root, ast.Attribute):
+                path.insert(0, root.attr)
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in names:
+                yield ".".join([names[root.id], *path])
+                continue
+            if isinstance(at, ast.Name) and at.id in functions and at.id not in seen:
+                seen.add(at.id)
+                yield from called(functions[at.id], tree, seen)
+        pending += ast.iter_child_nodes(at)
+
+
+# --- the page --------------------------------------------------------------------------------
+
+
+def told(text: str) -> Iterator[nodes.Node]:
+    """The docstring of a test: its code is code, and the labels of statements are links."""
+    for piece in re.split(r"(``[^`]+``|\bprop-[a-z-]*[a-z])", text):
+        if piece.startswith("``"):
+            yield nodes.literal("", piece.strip("`"))
+        elif piece.startswith("prop-"):
+            yield referred(piece)
+        else:
+            yield nodes.Text(piece)
+
+
+def referred(label: str) -> pending_xref:
+    """What ``{prf:ref}`` makes."""
+    to = {"refdomain": "prf", "reftype": "ref", "reftarget": label}
+    inner = nodes.inline("", label)
+    return pending_xref("", inner, **to, refexplicit=False, refwarn=True)
+
+
+class StatementIndex(SphinxDirective):
+    """A section a chapter, and in it an entry a statement."""
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(self.env.srcdir)
+        found, shown = [], set()
+        for chapter in chapters(root):
+            self.env.note_dependency(str(chapter.file))
+            ids = [f"statements-{chapter.file.stem}"]
+            section = nodes.section("", nodes.title("", chapter.title), ids=ids)
+            headed = [
+                (f"**{{prf:ref}}`{s.label}`** {s.title}", s.tests) for s in chapter.statements
+            ]
+            if chapter.others:
+                headed.append((f"Elsewhere in {{doc}}`{chapter.file.stem}`", tuple(chapter.others)))
+            for heading, tests in headed:
+                box = nodes.container("", classes=["statement"])
+                self.state.nested_parse(StringList([heading], source="statement-index"), 0, box)
+                section += box
+                for test in tests:
+                    self.env.note_dependency(str(root / test[0]))
+                    section += self._entry(root, *test, again=test in shown)
+                    shown.add(test)
+            found.append(section)
+        return found
+
+    def _entry(self, root: Path, file: str, name: str, *, again: bool) -> nodes.Node:
+        test = check(root / file, name)
+        literal = nodes.literal("", f"{file}::{name}")
+        line = nodes.paragraph("", "", literal, nodes.Text(": "), *told(test.says))
+        box = nodes.container("", line, classes=["statement-test"])
+        if again:  # its name is a link to the first time
+            return box
+        literal["unlinked"] = True
+        box["ids"] = [anchor(file, name)]
+        box += calls("", "", called=test.calls)
+        lines = test.source.count("\n") + 1
+        opening = f'<details class="d-print-none"><summary>Source, {lines} lines</summary>'
+        box += nodes.raw("", opening, format="html")
+        box += nodes.literal_block(test.source, test.source, language="python")
+        box += nodes.raw("", "</details>", format="html")
+        return box
+
+
+class calls(nodes.paragraph):
+    """What a test calls; filled in when the entries of the reference are known."""
+
+
+# --- links on all pages ----------------------------------------------------------------------
+
+
+def listed(app: Sphinx) -> set[str]:
+    """The anchors of all tests on the page of statements."""
+    if not hasattr(app, "_ils_anchors"):
+        root = Path(app.srcdir)
+        app._ils_anchors = {  # type: ignore[attr-defined]
+            anchor(*test) for chapter in chapters(root) for test in chapter.tests()
+        }
+    return app._ils_anchors  # type: ignore[attr-defined]
+
+
+def thing(name: str) -> object | None:
+    """What a dotted name stands for, if it has an identity: numbers and strings have none."""
+    try:
+        found = resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if isinstance(found, ModuleType) or hasattr(found, "__qualname__") else None
+
+
+def entries(app: Sphinx) -> dict[int, str]:
+    """The names in the reference, by the identity of what they name; the shortest first."""
+    if not hasattr(app, "_ils_entries"):
+        known = app.env.domains["py"].objects  # type: ignore[attr-defined]
+        names = sorted((n for n in known if n.startswith("ils.")), key=len, reverse=True)
+        app._ils_entries = {id(thing(n)): n for n in names if thing(n)}  # type: ignore[attr-defined]
+    return app._ils_entries  # type: ignore[attr-defined]
+
+
+def entry(app: Sphinx, name: str) -> str | None:
+    """The name by which the reference has what ``name`` names, or None."""
+    if name in app.env.domains["py"].objects:  # type: ignore[attr-defined]
+        return name
+    found = thing(name)
+    return entries(app).get(id(found)) if found is not None else None
+
+
+def to_reference(
+    app: Sphinx, here: str, name: str, literal: nodes.literal
+) -> nodes.reference | None:
+    target = entry(app, name)
+    if target is None:
+        return None
+    to = app.env.domains["py"].objects[target]  # type: ignore[attr-defined]
+    assert app.builder is not None
+    return make_refnode(app.builder, here, to.docname, to.node_id, literal, target)
+
+
+def link(app: Sphinx, doctree: nodes.document, here: str) -> None:
+    """Make links of the literals that name a test or something of the package."""
+    for node in list(doctree.findall(nodes.literal)):
+        parent = node.parent
+        while parent is not None and not isinstance(
+            parent, nodes.title | nodes.reference | nodes.literal_block
+        ):
+            parent = parent.parent
+        if parent is not None or node.get("unlinked"):
+            continue
+        text = node.astext()
+        test, name = TEST.fullmatch(f"`{text}`"), OF_THE_PACKAGE.fullmatch(text)
+        new: nodes.reference | None = None
+        if test and anchor(test[1], test[2]) in listed(app):
+            target = anchor(test[1], test[2])
+            new = make_refnode(app.builder, here, INDEX, target, node.deepcopy())
+        elif name:
+            new = to_reference(app, here, name[1], node.deepcopy())
+        if new is not None:
+            new["classes"] += ["to-code"]
+            node.replace_self(new)
+    for node in list(doctree.findall(calls)):
+        names = dict.fromkeys(filter(None, (entry(app, name) for name in node["called"])))
+        found = [to_reference(app, here, name, nodes.literal("", name)) for name in sorted(names)]
+        for number, new in enumerate(filter(None, found)):
+            node += nodes.Text(", " if number else "Calls ")
+            new["classes"] += ["to-code"]
+            node += new
+        if not found:
+            node.parent.remove(node)
+
+
+def callers(app: Sphinx) -> dict[int, list[str]]:
+    """The labels of the statements whose tests call a thing, by its identity."""
+    if not hasattr(app, "_ils_callers"):
+        root, found = Path(app.srcdir), {}
+        for chapter in chapters(root):
+            for statement in chapter.statements:
+                for file, name in statement.tests:
+                    for used in map(thing, check(root / file, name).calls):
+                        labels = found.setdefault(id(used), []) if used is not None else []
+                        if statement.label not in labels:
+                            labels.append(statement.label)
+        app._ils_callers = found  # type: ignore[attr-defined]
+    return app._ils_callers  # type: ignore[attr-defined]
+
+
+def end_entry(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """End an entry of the reference with the statements whose tests call it."""
+    labels = callers(app).get(id(obj), []) if what in ("function", "class") else []
+    if labels:
+        roles = ", ".join(f":prf:ref:`{label}`" for label in labels)
+        lines += ["", f"Called in the tests of {roles}.", ""]
+
+
+def visit_calls(self: HTML5Translator, node: calls) -> None:
+    """Open the line of what a test calls."""
+    self.body.append(self.starttag(node, "p"))
+
+
+def depart_calls(self: HTML5Translator, node: calls) -> None:
+    """Close it."""
+    self.body.append("</p>\n")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive and the links."""
+    app.add_directive("statement-index", StatementIndex)
+    app.add_node(calls, html=(visit_calls, depart_calls))
+    app.connect("doctree-resolved", link)
+    # After napoleon, which would take the line for a part of the last section.
+    app.connect("autodoc-process-docstring", end_entry, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
