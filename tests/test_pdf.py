@@ -205,7 +205,7 @@ def article(document: str) -> Tag:
     html = (SITE / f"{document}.html").read_text(encoding="utf-8")
     found = BeautifulSoup(html, "html.parser").select_one("article.bd-article")
     assert found is not None
-    for element in found.select("a.headerlink, .toctree-wrapper"):
+    for element in found.select("a.headerlink, .toctree-wrapper, .d-print-none"):
         element.decompose()
     return found
 
