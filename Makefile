@@ -17,6 +17,8 @@ ADDRESS ?=
 WORKERS ?= 2
 FRESH ?=
 PARTS ?=
+# Of `make lab`, as in LAB_FLAGS="--no-browser --allow-root".
+LAB_FLAGS ?=
 
 BIN := $(VENV)/bin
 SITE := _build/html
@@ -55,12 +57,21 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+.PHONY: lab
+lab: $(VENV)/.notebook ## start JupyterLab on the experiments to try, in book/try
+	cd book/try && $(PURE) $(abspath $(BIN))/jupyter-lab $(LAB_FLAGS)
+
+# JupyterLab is not part of the environment: neither the book nor a test needs it.
+$(VENV)/.notebook: requirements-notebook.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile $(PIP_FLAGS) -c requirements.lock -r requirements-notebook.lock
+	@touch $@
+
 .PHONY: kernel
 kernel: $(VENV)/.installed ## build the optional fused kernel for this CPU, and verify it
 	$(BIN)/python -m ils.kernel
 
 .PHONY: lock
-lock: ## resolve the extras of pyproject.toml anew into requirements.lock
+lock: ## resolve the extras of pyproject.toml anew into requirements.lock and requirements-notebook.lock
 	$(PYTHON) tools/lock.py $(TORCH)
 
 # --- the book -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml agree, and the package stays light.
+"""pyproject.toml, the two locks and environment.yml agree, and the package stays light.
 
 conda is not run by these tests; what they can do is to compare what the three files say.
 """
@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ("requirements.lock", "requirements-notebook.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # Packages that conda-forge knows by another name, or of which it has a build without CUDA or Qt.
@@ -35,8 +36,10 @@ def direct() -> list[Requirement]:
     return [requirement for requirement in found if requirement.name != "ils"]
 
 
-def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+def locked(*files: str) -> dict[str, str]:
+    """The pins of some locks, of both unless told."""
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in files or LOCKS]
+    lines = [line for text in texts for line in text.splitlines()]
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in pins}
 
@@ -73,10 +76,21 @@ def test_environment_holds_nothing_else() -> None:
     assert {re.sub(r"^-e.*", "e", name) for name in conda()} == expected
 
 
-def test_lock_is_portable() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", LOCKS)
+def test_lock_is_portable(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
     pins = [line for line in text.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.]*", pin) for pin in pins)
+
+
+def test_the_environment_does_without_jupyterlab() -> None:
+    """`make lab` installs it; its lock repeats nothing, so that no pin can contradict another."""
+    first, second = (locked(file) for file in LOCKS)
+    assert "jupyterlab" in second
+    assert not set(first) & set(second)
+    extras = PROJECT["project"]["optional-dependencies"]
+    others = [line for name, extra in extras.items() if name != "notebook" for line in extra]
+    assert not [line for line in others if "notebook" in line or line.startswith("jupyterlab")]
 
 
 def test_jupyter_book_is_version_1() -> None:

@@ -1,5 +1,8 @@
 """Write requirements.lock: every package of every extra, pinned, from a fresh environment.
 
+What the extra ``notebook`` adds, JupyterLab for the most part, stands in a file of its own,
+requirements-notebook.lock: only ``make lab`` needs it.
+
 Usage: ``python tools/lock.py TORCH_VERSION``, or ``make lock``.
 
 No other resolver is used, on purpose: those tried either wrote paths of the machine into the lock
@@ -19,24 +22,35 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+NOTEBOOK_LOCK = ROOT / "requirements-notebook.lock"
 HEADER = """\
 # Made by `make lock` on Python {python}; edit pyproject.toml, not this file.
 # Each line is what pip froze in a fresh environment that holds torch, the extras of
 # pyproject.toml and the build backend. Local labels such as +cpu are stripped, because
 # the public index does not know them.
 """
+NOTEBOOK_HEADER = """\
+# Made by `make lock` on Python {python}; edit pyproject.toml, not this file.
+# What the extra `notebook` of pyproject.toml needs beyond requirements.lock: `make lab`
+# installs it on first use.
+"""
 
 
-def direct_requirements() -> list[str]:
-    """The requirements of pyproject.toml: build backend, package and all extras.
+def direct_requirements(*, notebook: bool = False) -> list[str]:
+    """The requirements of pyproject.toml: build backend, package and all extras but ``notebook``.
+
+    With ``notebook`` those of that extra alone.
 
     Read rather than installed with the project, whose build would litter the checkout.
     """
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = settings["project"]
-    extras = project["optional-dependencies"].values()
+    extras = project["optional-dependencies"]
+    own = extras.pop("notebook")
+    if notebook:
+        return [line for line in own if not line.startswith("ils[")]
     listed = [*settings["build-system"]["requires"], *project["dependencies"]]
-    listed += [line for extra in extras for line in extra if not line.startswith("ils[")]
+    listed += [line for extra in extras.values() for line in extra if not line.startswith("ils[")]
     return listed
 
 
@@ -50,6 +64,12 @@ def frozen_lines(freeze: str) -> list[str]:
     return sorted(lines, key=str.lower)
 
 
+def freeze(python: str) -> str:
+    """What is installed beside a Python."""
+    command = [python, "-m", "pip", "freeze", "--all"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def main(torch_version: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
@@ -61,12 +81,17 @@ def main(torch_version: str) -> None:
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--upgrade", *requirements], check=True
         )
-        freeze = subprocess.run(
-            [python, "-m", "pip", "freeze", "--all"], check=True, capture_output=True, text=True
-        ).stdout
+        lines = frozen_lines(freeze(python))
+        # The pins hold for what comes on top of them.
+        pins = Path(folder, "pins.txt")
+        pins.write_text("\n".join(lines) + "\n")
+        more = ["--constraint", str(pins), *direct_requirements(notebook=True)]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *more], check=True)
+        added = [line for line in frozen_lines(freeze(python)) if line not in lines]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    LOCK.write_text(HEADER.format(python=version) + "\n".join(frozen_lines(freeze)) + "\n")
-    print(f"wrote {LOCK.name}: {len(frozen_lines(freeze))} packages")
+    for path, header, found in ((LOCK, HEADER, lines), (NOTEBOOK_LOCK, NOTEBOOK_HEADER, added)):
+        path.write_text(header.format(python=version) + "\n".join(found) + "\n")
+        print(f"wrote {path.name}: {len(found)} packages")
 
 
 if __name__ == "__main__":
