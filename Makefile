@@ -100,7 +100,7 @@ $(VENDORED): $(VENV)/.installed tools/vendor.py
 	@touch $@
 
 # What the explorers draw: plots without data, and the numbers of the plane.
-EXPLORER := _build/explorer/explorer-plots.js
+EXPLORER := _build/explorer/explorer-toy.js
 $(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*) ils/lab/plane.py ils/lab/catalogue.py
 	$(BIN)/python tools/explorer.py $(@D)
 	@touch $@

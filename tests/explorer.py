@@ -12,6 +12,7 @@ from tools.browser import SITE, View, opened, window
 __all__ = [
     "SITE",
     "explorer_page",
+    "fallback_after_a_failure",
     "fallback_is_shown",
     "fresh",
     "labels_missing",
@@ -36,7 +37,7 @@ def explorer_page(browser: Browser, file: Path) -> Iterator[Page]:
 def fresh(page: Page) -> None:
     """Load the page anew, so that no test sees what another did."""
     page.reload(wait_until="load")
-    page.wait_for_selector(".explorer:not([hidden])")
+    page.wait_for_selector(".explorer[data-ready]")
 
 
 def number(page: Page, label: str) -> float:
@@ -72,6 +73,8 @@ def fallback_is_shown(browser: Browser, file: Path) -> None:
         )
         page = context.new_page()
         page.goto(file.as_uri(), wait_until="load")
+        if scripts:
+            page.wait_for_selector(".explorer[data-ready]")
         static = page.locator(".explorer-static")
         assert static.locator("img").is_visible() is not scripts
         assert static.locator("p").first.is_visible() is not scripts
@@ -82,3 +85,15 @@ def fallback_is_shown(browser: Browser, file: Path) -> None:
             assert box["width"] > 250
             assert box["height"] > 100
         context.close()
+
+
+def fallback_after_a_failure(browser: Browser, file: Path, script: str) -> None:
+    """The same figure is seen where a script of the page does not arrive whole."""
+    with window(browser, View(1280, "light")) as context:
+        context.route(
+            f"**/{script}", lambda route: route.fulfill(body="", content_type="text/javascript")
+        )
+        page = context.new_page()
+        page.goto(file.as_uri(), wait_until="load")
+        page.wait_for_selector(".explorer-static img")
+        assert not page.locator(".explorer").is_visible()

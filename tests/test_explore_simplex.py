@@ -152,8 +152,17 @@ def hold_against_package(page: Page) -> State:
     return state
 
 
+# The theme scrolls smoothly.
+AT_REST = """() => new Promise(done => {
+  let last = NaN;
+  const look = () => (scrollY === last ? done() : ((last = scrollY), setTimeout(look, 50)));
+  look();
+})"""
+
+
 def middle(page: Page, handle: str) -> tuple[float, float]:
     page.locator(handle).scroll_into_view_if_needed()
+    page.evaluate(AT_REST)
     box = page.locator(f"{handle} .ring").bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from explorer import SITE, explorer_page, fallback_is_shown, fresh, labels_missing, number
+from explorer import (
+    SITE,
+    explorer_page,
+    fallback_after_a_failure,
+    fallback_is_shown,
+    fresh,
+    labels_missing,
+    number,
+)
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
@@ -35,7 +43,6 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(autouse=True)
 def reset(page: Page) -> None:
     fresh(page)
-    page.wait_for_selector("#explore-toy-static", state="hidden")
 
 
 class Numbers:
@@ -254,7 +261,7 @@ def test_less_motion(browser: Browser) -> None:
     context = browser.new_context(reduced_motion="reduce", offline=True)
     page = context.new_page()
     page.goto(PAGE.as_uri())
-    page.wait_for_selector("#explore-toy-static", state="hidden")
+    page.wait_for_selector(".explorer[data-ready]")
     page.evaluate("""() => {
       globalThis.seen = [];
       const node = document.querySelector('.readings output');
@@ -280,3 +287,7 @@ def test_every_control_has_a_name(page: Page) -> None:
 
 def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
     fallback_is_shown(browser, PAGE)
+
+
+def test_without_the_library_too(browser: Browser) -> None:
+    fallback_after_a_failure(browser, PAGE, "bokeh.min.js")

@@ -10,7 +10,6 @@ data and colours. A model with the tag ``line_color:mean`` has its ``line_color`
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -45,47 +44,22 @@ DIGITS = 4
 # --- the plane ---------------------------------------------------------------------------------
 
 
-def pooled(table: pd.DataFrame, kind: str, shape: str, scale: str) -> pd.DataFrame:
-    """The plane for a choice of problems, as :func:`ils.lab.plane.points` has it where it has it.
-
-    Over all kinds and shapes the record itself pools the instances.  A mean over kinds would be
-    one over the toy, whose biases are millions: over kinds, the median of the cells is taken, and
-    over shapes and scales of one kind their mean.
-
-    Args:
-        table: the record of the suite.
-        kind, shape, scale: names, or ``all``.
-    """
-    if kind == shape == ALL or (shape == scale == ALL):
-        return plane.points(table, scale, kind)
-    cells = table.drop(index=ALL, level="kind")
-    for level, value in (("kind", kind), ("shape", shape), ("scale", scale)):
-        if value != ALL:
-            cells = cells[cells.index.get_level_values(level) == value]
-    grouped = cells.groupby(level=["method", "setting"], sort=False)
-    found = grouped.median() if kind == ALL else grouped.mean()
-    # plane.points adds what belongs to a method; it pools over the levels that are left.
-    levels = {"kind": ALL, "shape": ALL, "scale": ALL}
-    index = pd.MultiIndex.from_tuples(
-        [(*row, *levels.values()) for row in found.index], names=["method", "setting", *levels]
-    )
-    return plane.points(found.set_index(index), ALL, ALL)
-
-
 def plane_data() -> dict[str, Any]:
-    """Names, and for each choice of problems the rows (method, setting, bias, noise)."""
+    """Names, and bias and noise of every method and setting: of each cell, and pooled by scale.
+
+    The page pools over what is not chosen.  Over everything the record itself pools the instances.
+    """
     parts = [records.read(name, folder=DATA) for name in ("quality-pathwise", "quality-score")]
     table = pd.concat([part.table for part in parts])
     number = {method.name: place for place, method in enumerate(METHODS)}
-    kinds, scales = [ALL, *KINDS], [ALL, *SCALES]
-    shapes = [ALL, *(f"{n} x {categories}" for n, categories in SHAPES)]
-    rows = {}
-    for choice in itertools.product(kinds, shapes, scales):
-        found = pooled(table, *choice)
-        rows["|".join(choice)] = [
-            [number[name], _rounded(setting), _rounded(row["bias"]), _rounded(row["noise"])]
-            for (name, setting), row in found.iterrows()
+    pairs = list(plane.points(table).index)
+    cells = table.drop(index=ALL, level="kind").assign(
+        evaluations=[
+            METHODS[number[name]].make(setting).evaluations
+            for name, setting, *_ in table.drop(index=ALL, level="kind").index
         ]
+    )
+    cells["noise"] = cells["deviation"] * cells["evaluations"] ** 0.5
     return {
         "families": [
             {"name": name, "marker": marker, "colour": colour}
@@ -100,11 +74,25 @@ def plane_data() -> dict[str, Any]:
             }
             for method in METHODS
         ],
-        "kinds": kinds,
-        "shapes": shapes,
-        "scales": scales,
-        "rows": rows,
+        "kinds": [ALL, *KINDS],
+        "shapes": [ALL, *(f"{n} x {categories}" for n, categories in SHAPES)],
+        "scales": [ALL, *SCALES],
+        "settings": [[number[name], _rounded(setting)] for name, setting in pairs],
+        "pooled": {s: _columns(plane.points(table, s), pairs) for s in (ALL, *SCALES)},
+        "cells": {
+            "|".join(cell): _columns(part.droplevel(["kind", "shape", "scale"]), pairs)
+            for cell, part in cells.groupby(level=["kind", "shape", "scale"], sort=False)
+        },
     }
+
+
+def _columns(found: pd.DataFrame, pairs: list[Any]) -> list[list[float | None]]:
+    """Bias and noise in the order of the pairs; None where a method does not serve."""
+    rows = found.reindex(pairs)
+    return [
+        [None if pd.isna(value) else _rounded(value) for value in rows[column]]
+        for column in ("bias", "noise")
+    ]
 
 
 def _rounded(value: float) -> float:
@@ -254,14 +242,11 @@ def plane_plot() -> Any:
     return plot
 
 
-PLOTS = {"curve": curve_plot, "bars": bars_plot, "plane": plane_plot}
-
-
 def scripts() -> dict[str, Any]:
-    """What each file gives, by its name: ``ilsExplorer.given.plots`` and ``.plane``."""
+    """What each file gives, by its name: ``ilsExplorer.given.toy`` and ``.plane``."""
     return {
-        "plots": {name: json_item(make()) for name, make in PLOTS.items()},
-        "plane": plane_data(),
+        "toy": {"plots": {"curve": json_item(curve_plot()), "bars": json_item(bars_plot())}},
+        "plane": {"plots": {"plane": json_item(plane_plot())}, **plane_data()},
     }
 
 

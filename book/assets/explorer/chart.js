@@ -19,12 +19,12 @@
 
   // Mounts a plot into a new node with a text for readers who cannot see it. Returns the node and
   // how to find the models by name, fill a source, set a range.
-  async function mount(name, parent, label) {
+  async function mount(plots, name, parent, label) {
     const id = `explorer-plot-${name}`;
     const node = ui.element("div", { id, class: "plot", role: "img", "aria-label": label });
     parent.append(node);
     Bokeh.set_log_level("warn");
-    await Bokeh.embed.embed_item(explorer.given.plots[name], id);
+    await Bokeh.embed.embed_item(plots[name], id);
     const held = Bokeh.documents.at(-1);
     const [plot] = held.roots();
     const find = (model) => held.get_model_by_name(model);

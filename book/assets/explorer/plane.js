@@ -29,12 +29,41 @@
     });
   }
 
-  // The rows of a choice of problems, as objects.
-  const pointsOf = (plane, kind, shape, scale) =>
-    plane.rows[[kind, shape, scale].join("|")].map(([number, setting, bias, noise]) => {
-      const method = plane.methods[number];
-      return { ...method, setting, bias, noise, usual: setting === method.standard };
-    });
+  function median(values) {
+    const ordered = [...values].sort((a, b) => a - b);
+    const half = ordered.length >> 1;
+    return ordered.length % 2 ? ordered[half] : (ordered[half - 1] + ordered[half]) / 2;
+  }
+
+  const mean = (values) => values.reduce((total, value) => total + value, 0) / values.length;
+
+  // Bias and noise of every setting for a choice of problems. Over all kinds and shapes the record
+  // pools the instances itself. A mean over kinds would be one over the toy, whose biases are
+  // millions: over kinds the median of the cells is taken, over shapes and scales of one kind the mean.
+  function pool(plane, kind, shape, scale) {
+    if (kind === "all" && shape === "all") return plane.pooled[scale];
+    const wanted = [kind, shape, scale];
+    const cells = Object.entries(plane.cells)
+      .filter(([name]) => name.split("|").every((part, k) => wanted[k] === "all" || part === wanted[k]))
+      .map(([, columns]) => columns);
+    const one = kind === "all" ? median : mean;
+    return [0, 1].map((column) =>
+      plane.settings.map((_, k) => {
+        const values = cells.map((columns) => columns[column][k]).filter((value) => value !== null);
+        return values.length ? one(values) : null;
+      }));
+  }
+
+  // The points of a choice of problems: of each method and setting that serves there.
+  function pointsOf(plane, kind, shape, scale) {
+    const [biases, noises] = pool(plane, kind, shape, scale);
+    return plane.settings
+      .map(([number, setting], k) => {
+        const method = plane.methods[number];
+        return { ...method, setting, bias: biases[k], noise: noises[k], usual: setting === method.standard };
+      })
+      .filter((point) => point.bias !== null);
+  }
 
   explorer.plane = Object.freeze({ position, front, pointsOf });
 
@@ -84,7 +113,7 @@
           ui.group("Problems", kind.node, shape.node, scale.node),
           ui.group("Families", ...families.map((f) => f.node), every.node),
           list)));
-    const plot = await chart.mount("plane", picture, "Bias and noise of the methods");
+    const plot = await chart.mount(plane.plots, "plane", picture, "Bias and noise of the methods");
 
     // --- the picture
 

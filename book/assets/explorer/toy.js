@@ -162,8 +162,8 @@
           ui.group("Method", name.node, form.node, gradient.node, step.node, temperature.node, rate.node, rule),
           ui.group("Experiment", problems.node, seed.node, pace.node, which.node))),
       element("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Table of one problem" }, table));
-    const curve = await chart.mount("curve", pictures, "Divergence against the step");
-    const bars = await chart.mount("bars", pictures, "Probabilities of one problem");
+    const curve = await chart.mount(explorer.given.toy.plots, "curve", pictures, "Divergence against the step");
+    const bars = await chart.mount(explorer.given.toy.plots, "bars", pictures, "Probabilities of one problem");
 
     // --- what follows what
 

@@ -151,17 +151,16 @@
 
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  // Puts an explorer in the place of the static figure; should it fail, the figure stays.
+  // Builds an explorer in its place; should that fail, what stands there without scripts is shown.
   async function start(id, build) {
     const place = document.getElementById(id);
-    const stand = document.getElementById(`${id}-static`);
     place.hidden = false;
     try {
-      const built = await build(place);
-      stand.hidden = true;
-      return built;
+      await build(place);
+      place.dataset.ready = "";
     } catch (error) {
       place.hidden = true;
+      place.insertAdjacentHTML("afterend", place.nextElementSibling.textContent);
       throw error;
     }
   }
