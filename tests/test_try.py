@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -167,9 +169,9 @@ def test_a_changed_value_takes_the_place_of_one() -> None:
 
 @pytest.fixture
 def _no_trace() -> Iterator[None]:
-    """No window, no figure that stays, no style for other tests."""
+    """No window, no figure that stays, no style and no variable for other tests."""
     plt.switch_backend("Agg")
-    with mpl.rc_context():
+    with mpl.rc_context(), patch.dict(os.environ):
         yield
     plt.close("all")
 
