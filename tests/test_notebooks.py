@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tools.browser import ROOT, toc_documents
-from tools.statement_index import KINDS, STATEMENT, TEST
+from tools.statements import KINDS, STATEMENT, TEST
 
 BOOK = ROOT / "book"
 README = ROOT / "README.md"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
+from playwright.sync_api import Browser, Page
 
-from tools.browser import ROOT, SITE, toc_documents
+from tools.browser import ROOT, SITE, View, opened, toc_documents, window
 from tools.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
-from tools.statement_index import TEST, anchor, check, other_tests, prose, statements
+from tools.statements import TEST, anchor, check, other_tests, prose, statements
+from tools.symbols import Atom, atoms, known, table, used
 
 DOCUMENTS = toc_documents()
 STATEMENTS = SITE / "book" / "statements.html"
@@ -196,3 +200,170 @@ def test_words_are_those_of_prose() -> None:
         cell,
     )
     assert words(section) == 4 + WORDS_A_FORMULA + WORDS_A_DISPLAY + 3
+
+
+# --- symbols -------------------------------------------------------------------------------------
+
+NOTATION = table((ROOT / "book" / "notation.md").read_text(encoding="utf-8"))
+
+
+def named(tex: str, chapter: str = "construction") -> list[str]:
+    """The symbols of a formula, as the table has them."""
+    return [NOTATION[n].tex[0] for n in used(tex, known(NOTATION, chapter))]
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\pi - \pi_D", [r"\pi", r"\pi_D"]),
+        (r"\pi_{D,k}", [r"\pi_D"]),
+        (r"\pi_{D}^\top g", ["g", r"\pi_D"]),
+        (r"\Delta_k = g_k - g_i", ["g", r"\Delta"]),
+        (r"J_h(z)^\top", ["z", "h", "J_h(z)"]),
+        (r"\hat p_i", ["p"]),
+        (r"\bar g + h' + z'", []),
+        (r"\mathrm{KL}(p) + \text{logits } g \operatorname{n}", ["g", "p"]),
+        (r"\mathbb E L_I", ["L_I"]),
+        (r"L_n \le L_{n+1}", ["n", "L_n"]),
+        (r"\sum_{k \in K} x^{T}", ["K", "T"]),
+        (r"\alphabet \piper", []),
+        (r"\nabla_\theta", [r"\theta"]),
+    ],
+)
+def test_symbols_of_a_formula(tex: str, expected: list[str]) -> None:
+    assert named(tex) == expected
+
+
+def test_a_letter_can_mean_something_else_in_a_chapter() -> None:
+    numbers = [known(NOTATION, name)[Atom("", r"\tau", "")] for name in ("toy", "beyond")]
+    toy, beyond = (NOTATION[number].meaning for number in numbers)
+    assert "temperature" in toy
+    assert "diffusion" in beyond
+    names = {chapter for symbol in NOTATION for chapter in symbol.chapters}
+    assert names <= {Path(document).name for document in DOCUMENTS}
+
+
+def test_tables_of_symbols_can_be_read() -> None:
+    assert len(NOTATION) > 40
+    for symbol in NOTATION:
+        assert symbol.meaning
+        assert "{" not in re.sub(r"\$[^$]*\$", "", symbol.meaning), "a role is no plain text"
+        assert symbol.tex
+        assert all(next(atoms(tex), None) for tex in symbol.tex)
+
+
+@on_the_site
+@each_document
+def test_symbols_of_the_page_are_listed(document: str) -> None:
+    """Those that the formulas have, and no others."""
+    page = article(SITE / f"{document}.html")
+    marked = {name for math in page.select(".math") for name in math.get("class") or ()}
+    wanted = {name for name in marked if name.startswith("symbol-")}
+    listed = [name for term in page.select(".symbols dt") for name in term.get("class") or ()]
+    assert sorted(listed) == sorted(wanted)
+    assert len(page.select(".tip + details.symbols")) == bool(wanted)
+
+
+@pytest.fixture(params=[View(1280, "light"), View(390, "dark")], ids=str)
+def construction(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    with (
+        window(browser, request.param) as context,
+        opened(context, SITE / "book" / "construction.html") as (page, report),
+    ):
+        yield page
+        assert not report.errors
+
+
+@on_the_site
+def test_formulas_tell_their_symbols(construction: Page) -> None:
+    page, tip = construction, construction.locator("#symbol-tip")
+    formula = page.locator(".tip .math").first
+    formula.scroll_into_view_if_needed()
+    height = page.evaluate("document.documentElement.scrollHeight")
+    formula.hover()
+    tip.wait_for()
+    assert tip.get_attribute("role") == "tooltip"
+    assert formula.get_attribute("aria-describedby") == "symbol-tip"
+    assert "distribution that is drawn from" in tip.inner_text()
+    assert "intermediate target" in tip.inner_text()
+    assert tip.locator("dt svg").count() == 2
+    assert tip.locator("a, [tabindex]").count() == 0
+    tip.hover()
+    page.wait_for_timeout(400)
+    assert tip.is_visible(), "it stays while it is pointed at"
+    page.keyboard.press("Escape")
+    assert tip.count() == 0
+    assert formula.get_attribute("aria-describedby") is None
+    formula.click()  # as a tap does
+    assert tip.is_visible()
+    page.locator("article h1").click()
+    assert tip.count() == 0
+    assert page.evaluate("document.documentElement.scrollHeight") == height
+
+
+@on_the_site
+def test_tooltips_stay_in_the_window(construction: Page) -> None:
+    page = construction
+    size = page.viewport_size
+    assert size is not None
+    formulas = page.locator('.math[class*="symbol-"]')
+    for number in range(0, formulas.count(), 9):
+        formulas.nth(number).evaluate("f => f.scrollIntoView({block: 'end', behavior: 'instant'})")
+        page.wait_for_timeout(60)  # scrolling hides a tooltip
+        formulas.nth(number).dispatch_event("click")
+        box = page.locator("#symbol-tip").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= size["width"]
+        assert box["y"] + box["height"] <= size["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+@on_the_site
+def test_the_list_of_symbols_is_the_way_by_keyboard(construction: Page) -> None:
+    page = construction
+    assert page.locator("mjx-container[tabindex='0']").count() < 10, "too many tab stops"
+    summary = page.locator("details.symbols summary")
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details.symbols dd").first.is_visible()
+    assert page.locator("details.symbols dt svg").first.bounding_box()
+
+
+# --- search --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def search(browser: Browser) -> Iterator[Page]:
+    with (
+        window(browser, View(1280, "light")) as context,
+        opened(context, SITE / "search.html") as (page, report),
+    ):
+        yield page
+        assert not report.errors
+        assert not report.requests
+
+
+@on_the_site
+@pytest.mark.parametrize(
+    ("query", "chapters"),
+    [
+        ("ReinMax", ["estimators", "relatives", "fixed-points"]),
+        ("pi_D", ["notation", "construction"]),
+        ("intermediate target", ["construction", "reference"]),
+        ("Gumbel-Softmax", ["estimators", "operator"]),
+        ("birth-death", ["beyond"]),
+        ("natural gradient", ["construction"]),
+        ("jensen_bound", ["notation", "reference"]),
+    ],
+)
+def test_search_finds(search: Page, query: str, chapters: list[str]) -> None:
+    search.goto(f"{(SITE / 'search.html').as_uri()}?q={quote(query)}")
+    search.wait_for_function(
+        "document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
+    )
+    results = "links => links.map(link => link.getAttribute('href'))"
+    found = search.locator("#search-results li a").evaluate_all(results)
+    pages = list(dict.fromkeys(address.split("#")[0].split("?")[0] for address in found))
+    assert {f"book/{name}.html" for name in chapters} <= set(pages[:8]), pages

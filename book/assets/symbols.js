@@ -1,0 +1,114 @@
+// Point at a formula, or tap on it, and see what its symbols mean.
+//
+// tools/symbols.py has numbered the symbols of each formula by classes, and has put their meanings
+// into a list at the head of the page, from which they are copied. The list is also the way by
+// keyboard: if every formula were a tab stop, a page had hundreds. Only formulas that scroll are.
+(() => {
+  "use strict";
+  const DELAY = 250; // ms, so that nothing flickers under a pointer that passes by
+  const MARGIN = 8; // pixels from the edges of the window
+  const NUMBERED = '.math[class*="symbol-"]';
+
+  let tip = null;
+  let shown = null;
+  let timer = 0;
+
+  function entries(formula) {
+    const list = document.createElement("dl");
+    for (const name of formula.classList) {
+      const term = name.startsWith("symbol-") && document.querySelector(`.symbols dt.${name}`);
+      if (term) {
+        list.append(term.cloneNode(true), term.nextElementSibling.cloneNode(true));
+      }
+    }
+    for (const link of list.querySelectorAll("a")) {
+      link.replaceWith(...link.childNodes); // a tooltip is read, not operated
+    }
+    for (const copy of list.querySelectorAll("[tabindex]")) {
+      copy.removeAttribute("tabindex");
+    }
+    return list;
+  }
+
+  function place(formula, x) {
+    const box = (formula.querySelector("svg") ?? formula).getBoundingClientRect();
+    const wide = document.documentElement.clientWidth;
+    const high = window.innerHeight;
+    const left = Math.min(x ?? box.left, wide - tip.offsetWidth - MARGIN);
+    const below = box.bottom + MARGIN;
+    const above = box.top - tip.offsetHeight - MARGIN;
+    const fits = below + tip.offsetHeight <= high - MARGIN || above < MARGIN;
+    const top = Math.min(fits ? below : above, high - tip.offsetHeight - MARGIN);
+    tip.style.left = `${Math.max(MARGIN, left)}px`;
+    tip.style.top = `${Math.max(MARGIN, top)}px`;
+  }
+
+  function show(formula, x) {
+    clearTimeout(timer);
+    if (shown === formula) return;
+    hide();
+    const list = entries(formula);
+    if (!list.children.length) return;
+    tip = document.createElement("div");
+    tip.id = "symbol-tip";
+    tip.setAttribute("role", "tooltip");
+    tip.append(list);
+    document.body.append(tip);
+    place(formula, x);
+    formula.setAttribute("aria-describedby", tip.id);
+    shown = formula;
+  }
+
+  function hide() {
+    clearTimeout(timer);
+    tip?.remove();
+    shown?.removeAttribute("aria-describedby");
+    tip = shown = null;
+  }
+
+  function later(action) {
+    clearTimeout(timer);
+    timer = setTimeout(action, DELAY);
+  }
+
+  const formulaAt = (target) => (target instanceof Element ? target.closest(NUMBERED) : null);
+
+  document.addEventListener("pointerover", (event) => {
+    if (event.pointerType === "touch") return; // a tap clicks
+    const formula = formulaAt(event.target);
+    if (formula && formula !== shown) {
+      const x = formula.tagName === "DIV" ? event.clientX : undefined;
+      later(() => show(formula, x));
+    } else if (formula || tip?.contains(event.target)) {
+      clearTimeout(timer); // the pointer may rest on the tooltip, too
+    } else {
+      later(hide);
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const formula = formulaAt(event.target);
+    if (formula) show(formula, formula.tagName === "DIV" ? event.clientX : undefined);
+    else if (!tip?.contains(event.target)) hide();
+  });
+  document.addEventListener("focusin", (event) => {
+    const formula = formulaAt(event.target);
+    if (formula?.querySelector(":focus-visible")) show(formula);
+  });
+  document.addEventListener("focusout", (event) => formulaAt(event.target) === shown && hide());
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  window.addEventListener("scroll", hide, { passive: true });
+  window.addEventListener("resize", hide);
+
+  // What scrolls sideways can be scrolled by the keyboard.
+  function reach() {
+    for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
+      if (formula.scrollWidth > formula.clientWidth + 1) formula.tabIndex = 0;
+      else formula.removeAttribute("tabindex");
+    }
+  }
+  window.addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    reach();
+    window.addEventListener("resize", reach);
+  });
+})();
