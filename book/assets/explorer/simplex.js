@@ -176,6 +176,8 @@
       node.focus();
       event.preventDefault();
     });
+    // touch-action alone can come too late for a handle that has just moved.
+    node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     node.addEventListener("pointermove", (event) => {
       if (node.hasPointerCapture(event.pointerId)) onMove(place(event));
     });
