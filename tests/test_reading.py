@@ -331,6 +331,23 @@ def test_the_list_of_symbols_is_the_way_by_keyboard(construction: Page) -> None:
     assert page.locator("details.symbols dt svg").first.bounding_box()
 
 
+@on_the_site
+def test_formulas_that_scroll_are_reached_by_keyboard(browser: Browser) -> None:
+    with (
+        window(browser, View(390, "light")) as context,
+        opened(context, SITE / "book" / "toy.html") as (page, _),
+    ):
+        wide = page.locator('.math[class*="symbol-"] > mjx-container[tabindex="0"]')
+        wide.first.wait_for()
+        scrolls = "all => all.every(f => f.scrollWidth > f.clientWidth)"
+        assert wide.evaluate_all(scrolls)
+        page.keyboard.press("Tab")  # from now on the browser shows what has the focus
+        wide.first.focus()
+        assert page.locator("#symbol-tip").is_visible()
+        page.keyboard.press("Tab")
+        assert page.locator("#symbol-tip").count() == 0
+
+
 # --- search --------------------------------------------------------------------------------------
 
 
