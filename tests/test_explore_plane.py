@@ -73,8 +73,8 @@ def test_the_whole_plane_is_the_book_s(page: Page) -> None:
     found = shown(page)
     assert set(found) == set(usual.index)
     for name, row in usual.iterrows():
-        # Four digits are handed over.
-        assert found[str(name)] == pytest.approx((row["bias"], row["noise"]), rel=6e-4, abs=1e-8)
+        # Three digits are handed over.
+        assert found[str(name)] == pytest.approx((row["bias"], row["noise"]), rel=6e-3, abs=1e-8)
     assert drawn(page) == len(usual)
     assert drawn(page, "rest") == len(points)
 
@@ -95,7 +95,7 @@ def test_filters_of_problems(page: Page, kind: str, scale: str) -> None:
             row = means.loc[(method.name, method.default)]
             noise = row["deviation"] * method.make(method.default).evaluations ** 0.5
             expected = (row["bias"] if abs(row["bias"]) > 1e-9 else 0, noise)
-            assert found[method.name] == pytest.approx(expected, rel=6e-4, abs=1e-8)
+            assert found[method.name] == pytest.approx(expected, rel=6e-3, abs=1e-8)
 
 
 def pooled(kind: str, shape: str, scale: str) -> pd.DataFrame:
@@ -126,9 +126,9 @@ def test_pooling_and_front(page: Page) -> None:
         found = pd.DataFrame(points, index=index)[["bias", "noise"]].astype(float)
         expected = pooled(*choice)
         assert set(found.index) == set(expected.index)
-        # Four digits are handed over; in a mean of biases of both signs some cancel.
+        # Three digits are handed over; in a mean of biases of both signs some cancel.
         error = (found - expected.loc[found.index]).abs()
-        assert (error <= 6e-4 * expected.abs().loc[found.index] + 1e-4).all(axis=None), choice
+        assert (error <= 6e-3 * expected.abs().loc[found.index] + 1e-3).all(axis=None), choice
         for hidden in ("none", "score function"):
             kept = found[[FAMILY[name] != hidden for name, _ in found.index]]
             script = "points => ilsExplorer.plane.front(points).map(p => [p.bias, p.noise])"

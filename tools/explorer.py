@@ -38,7 +38,7 @@ DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 ALL = "all"
 MARKERS = ("circle", "diamond", "square", "inverted_triangle", "triangle")
 COLOURS = ("mean", "bias", "one", "two", "three")
-DIGITS = 4
+DIGITS = 3
 
 
 # --- the plane ---------------------------------------------------------------------------------
