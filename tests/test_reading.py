@@ -103,6 +103,7 @@ def test_every_statement_is_listed_with_its_tests(document: str) -> None:
             assert f"{file}::{name}" in entry.text
             block = entry.select_one("details.d-print-none pre")
             assert block is not None
+            assert block.text.rstrip() == check(ROOT / file, name).source.rstrip(), "run make book"
             (function,) = ast.parse(block.text).body
             assert isinstance(function, ast.FunctionDef)
             assert function.name == name
