@@ -1,6 +1,8 @@
 """The classes of :mod:`ils.distributions` as Pyro wants them: ``import ils.pyro as dist``.
 
-Needs the package ``pyro-ppl``.  Every name that is not here is that of ``pyro.distributions``.
+Needs the package ``pyro-ppl``.  Every name that is not here is that of ``pyro.distributions``.  The
+gamma, beta and Dirichlet draws of Pyro are unbiased and those here are not: where a program has
+some, take the classes that are needed by name.
 """
 
 from __future__ import annotations

@@ -22,8 +22,6 @@ def tangent(parameter: Tensor) -> Tensor:
     Args:
         parameter: floating point, of any shape.
     """
-    if not parameter.requires_grad:
-        return torch.zeros_like(parameter)
     return _Tangent.apply(parameter)
 
 
@@ -37,6 +35,10 @@ class _Tangent(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Any:
+        return tangents[0].clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

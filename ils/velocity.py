@@ -7,7 +7,8 @@ The metric ``M`` is half the mean square of the jumps, or the diffusion, of a pr
 ``p`` and pulls the draw back to its mean at unit rate:
 
 - *counts*, where it steps up and down: the estimate is exact for losses quadratic in the draw, and
-  off by at most a twelfth of the third derivative;
+  off by at most a twelfth of the third derivative, times the derivative of the mean (but for the
+  number of failures of a negative binomial, which has no such bound);
 - *normal, gamma, beta, Dirichlet*, where it diffuses: the intermediate loss is that of the family
   with the statistics ``z`` and ``z^2`` added, and again exact for quadratic losses;
 - *von Mises*: the same on the circle, with two harmonics.
@@ -262,7 +263,8 @@ def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
     (2018).
     """
     total = concentration.sum(-1, keepdim=True)
-    pushed = change * _towards(z, concentration, total) * z
+    # Zero times a factor that overflows would make the draw itself NaN.
+    pushed = change * (_towards(z, concentration, total) * z).nan_to_num()
     return pushed - z * pushed.sum(-1, keepdim=True)
 
 

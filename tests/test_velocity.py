@@ -131,6 +131,15 @@ def test_counts_are_within_the_bound(family: Any, frequency: float) -> None:
         assert 0 < bias <= frequency**3 / 12 * abs(float(slope[name])) + 1e-13
 
 
+def test_total_count_has_no_such_bound() -> None:
+    """prop-stein: the number of failures is exact for quadratics, and beyond the twelfth."""
+    family = ils.distributions.NegativeBinomial(number(3.0), number(0.5))
+    wanted = exact(family, lambda z: z**3)["total_count"]
+    found = estimated(family, lambda z: z**3)["total_count"]
+    slope = exact(family, lambda z: z)["total_count"]
+    assert abs(float(found - wanted)) > 2 * 6 / 12 * float(slope)
+
+
 def jumps(family: Any) -> tuple[Tensor, Tensor]:
     """Rates up and down of the birth-death process of a family, with ``up - down = m - z``."""
     z, p = nodes(family).z, getattr(family, "probs", None)

@@ -7,8 +7,11 @@ program changes one import::
     from ils import distributions as dist  # instead of: from torch import distributions as dist
 
 Names that are not here are those of ``torch.distributions``.  What ``rsample`` hands on is the
-gradient of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  Where
-``torch.distributions`` has an unbiased ``rsample``, prefer that one.
+gradient of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  It is biased: in a
+program that draws gamma, beta or Dirichlet variables too, of which PyTorch's ``rsample`` is
+unbiased, take the classes that are needed by name::
+
+    from ils.distributions import MixtureSameFamily, Poisson
 """
 
 from typing import Any
@@ -42,3 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is not here is PyTorch's: ``Uniform``, ``constraints``, ``register_kl`` and the rest."""
     return getattr(torch.distributions, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *dir(torch.distributions)})

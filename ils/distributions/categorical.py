@@ -56,6 +56,7 @@ class Categorical(_Categorical):
         self,
         probs: Tensor | None = None,
         logits: Tensor | None = None,
+        validate_args: bool | None = None,
         *,
         weight: Tensor | None = None,
         step_size: float | None = None,
@@ -64,7 +65,6 @@ class Categorical(_Categorical):
         centred: bool = True,
         relative: bool = True,
         keep_mass: bool = False,
-        validate_args: bool | None = None,
     ) -> None:
         for name, value in (("probs", probs), ("logits", logits)):
             if value is not None:

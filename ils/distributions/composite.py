@@ -117,6 +117,8 @@ class MixtureSameFamily(_MixtureSameFamily):
         """
         if not self.has_rsample:
             raise NotImplementedError("rsample: expected components that have it, got others")
+        if getattr(self._mixture_distribution, "weight", None) is not None:
+            raise TypeError("mixture_distribution: expected a Categorical without a table")
         shape = torch.Size(sample_shape)
         logits = self._mixture_distribution.logits
         component = draw_one_hot(logits, generator=generator, draws=tuple(shape))

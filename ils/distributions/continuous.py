@@ -66,9 +66,8 @@ class Normal(Reparameterized, _Normal):
         with torch.no_grad():
             kind, device = self.loc.dtype, self.loc.device
             noise = torch.randn(shape, dtype=kind, device=device, generator=generator)
-            z = self.loc + self.scale * noise
-        # Not recomputed from the draw: beside a large mean a small scale would be lost.
-        return carried(z + tangent(self.loc), (noise, self.scale))
+        # An ordinary function of the parameters, which can be differentiated again.
+        return self.loc + self.scale * noise
 
     def sample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
@@ -236,9 +235,10 @@ def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator 
     root = 1 + (1 + 4 * kappa**2).sqrt()
     rho = (root - (2 * root).sqrt()) / (2 * kappa)
     envelope = torch.where(kappa < 1e-5, 1 / kappa + kappa, (1 + rho**2) / (2 * rho))
-    angle = torch.zeros_like(kappa)
-    waiting = ~kappa.isnan()
-    angle = angle.where(waiting, torch.nan)
+    # Beyond this the law is normal to more digits than there are, and the envelope loses its own.
+    sharp = torch.randn(kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator)
+    angle = sharp * kappa.rsqrt()
+    waiting = kappa < 1e8
     while bool(waiting.any()):
         turn, height, side = torch.rand(
             3, *kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator

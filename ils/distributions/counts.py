@@ -2,7 +2,8 @@ r"""Draws of whole numbers: Bernoulli, binomial, Poisson, geometric and negative
 
 Each moves by half the mean square of the jumps of a birth-death process that keeps the distribution
 (:mod:`ils.velocity`): exact for losses that are quadratic in the draw with the others held, off by
-at most a twelfth of the largest third derivative, times the derivative of the mean.
+at most a twelfth of the largest third derivative, times the derivative of the mean.  The number of
+failures of the negative binomial moves otherwise: exact for quadratic losses, without that bound.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from torch.distributions import Poisson as _Poisson
 from torch.distributions import register_kl
 
 from ils import velocity
-from ils.distributions.draws import Reparameterized, carried, expanded, given, standard_gamma
+from ils.distributions.draws import (
+    Reparameterized,
+    carried,
+    expanded,
+    given,
+    poisson,
+    standard_gamma,
+)
 
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
@@ -152,7 +160,7 @@ class Poisson(Reparameterized, _Poisson):
     _floating = ("rate",)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        return torch.poisson(self.rate.expand(shape), generator=generator)
+        return poisson(self.rate.expand(shape), generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
@@ -252,7 +260,7 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
         # The logits of probabilities are clamped: those of zero would give counts, now and then.
         logits = given(self)[1]
         odds = self.logits.exp() if logits else self.probs / (1 - self.probs)
-        return torch.poisson(unit * odds, generator=generator)
+        return poisson(unit * odds, generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)

@@ -17,6 +17,7 @@ __all__ = [
     "carried",
     "expanded",
     "given",
+    "poisson",
     "standard_dirichlet",
     "standard_gamma",
 ]
@@ -51,7 +52,8 @@ class Reparameterized(Distribution):
             sample_shape: shape of the independent draws.
             generator: source of the draws; the default is PyTorch's own.
         """
-        z = self.sample(sample_shape, generator)
+        # Detached from forward-mode derivatives too, of which no_grad knows nothing.
+        z = self.sample(sample_shape, generator).detach()
         return self._carry(z) if torch.is_grad_enabled() else z
 
     def sample(
@@ -93,6 +95,15 @@ def expanded(old: Any, new: Any) -> Any:
     if "_param" in new.__dict__:
         new._param = new.__dict__["logits" if logits else "probs"]
     return new
+
+
+def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Poisson draws, of the shape of the rate; beyond ``2^60`` the rate itself.
+
+    PyTorch counts in 64 bits, and a larger count would come out negative.
+    """
+    largest = 2.0**60
+    return torch.where(rate > largest, rate, torch.poisson(rate.clamp(max=largest), generator))
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:

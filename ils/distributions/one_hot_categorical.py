@@ -51,6 +51,7 @@ class OneHotCategorical(_OneHotCategorical):
         self,
         probs: Tensor | None = None,
         logits: Tensor | None = None,
+        validate_args: bool | None = None,
         *,
         step_size: float | None = None,
         metric: Callable[[Tensor, Tensor], Tensor] = fisher,
@@ -58,7 +59,6 @@ class OneHotCategorical(_OneHotCategorical):
         centred: bool = True,
         relative: bool = True,
         keep_mass: bool = False,
-        validate_args: bool | None = None,
     ) -> None:
         for name, value in (("probs", probs), ("logits", logits)):
             if value is not None:

@@ -276,3 +276,11 @@ def test_independent_of_another_base() -> None:
         q.rsample((2,), generator(13))
     with pytest.raises(ValueError, match="reinterpreted_batch_ndims"):
         dist.Independent(dist.Poisson(torch.ones(3)), 2)
+
+
+def test_mixture_over_rows_is_refused() -> None:
+    """Weights come from categories; a Categorical with a table draws something else."""
+    weights = dist.Categorical(logits=torch.zeros(3), weight=torch.eye(3))
+    q = dist.MixtureSameFamily(weights, dist.Poisson(torch.ones(3)))
+    with pytest.raises(TypeError, match="without a table"):
+        q.rsample()

@@ -197,3 +197,35 @@ def test_negative_binomial_of_a_small_probability() -> None:
     q = distributions.NegativeBinomial(count, torch.tensor(1e-10))
     (found,) = torch.autograd.grad(q.rsample(generator=generator(1)), count)
     assert float(found) == pytest.approx(0.5e-10, rel=1e-5)
+
+
+def test_counts_beyond_sixty_bits() -> None:
+    """A count that no integer holds is drawn as its mean, and is not negative."""
+    big = torch.tensor([1e15, 1e20, 1e30], requires_grad=True)
+    z = distributions.Poisson(big).rsample()
+    assert torch.equal(z[1:], big.detach()[1:])
+    assert bool((z > 0).all())
+    (slope,) = torch.autograd.grad(z.sum(), big)
+    assert torch.allclose(slope, torch.ones(3), rtol=1e-3)
+    q = distributions.NegativeBinomial(2.0, logits=torch.tensor(80.0, requires_grad=True))
+    assert float(q.rsample().detach()) > 0
+
+
+def test_sharp_von_mises() -> None:
+    """A concentration at which the rejection would not end draws as a normal does."""
+    for kappa in (1e8, 1e12, 1e18, 1e40, torch.inf):
+        spread = torch.tensor(kappa, dtype=torch.float64)
+        z = distributions.VonMises(torch.tensor(0.5).double(), spread).sample((1000,), generator(4))
+        scaled = (z - 0.5) * spread.sqrt() if kappa < 1e20 else z - 0.5
+        assert bool(((z - 0.5).abs() <= 6 * spread.rsqrt() + 1e-15).all())
+        if kappa < 1e14:
+            assert 0.9 < float(scaled.std()) < 1.1
+
+
+def test_dirichlet_at_a_corner() -> None:
+    """Concentrations so small that a velocity overflows leave the draw as it is."""
+    concentration = torch.full((3,), 1e-20, requires_grad=True)
+    z = distributions.Dirichlet(concentration).rsample()
+    assert bool(z.isfinite().all())
+    (slope,) = torch.autograd.grad(z[0], concentration)
+    assert bool(slope.isfinite().all())
