@@ -26,7 +26,16 @@ from ils.lab.families.methods import (
 )
 from ils.lab.families.settings import INSTANCES, KINDS, SETTINGS, Losses, Setting, make_losses
 
-__all__ = ["INSTANCES", "KINDS", "METHODS", "error", "quality", "summarise", "winners"]
+__all__ = [
+    "INSTANCES",
+    "KINDS",
+    "METHODS",
+    "error",
+    "of_one_evaluation",
+    "quality",
+    "summarise",
+    "winners",
+]
 
 METHODS = (
     "ILS",
@@ -44,6 +53,12 @@ METHODS = (
 )
 INDEX = ["setting", "kind", "method"]
 _RESAMPLES = 1000
+
+
+def of_one_evaluation() -> list[str]:
+    """The methods that evaluate the loss once and know no exact velocity."""
+    families = ("ILS", "straight-through", "any distribution", "order", "Gumbel-Softmax")
+    return [name for name in METHODS if name.startswith(families)]
 
 
 def _measured(where: Place, losses: Losses) -> dict[str, Measured]:
