@@ -25,13 +25,15 @@ def test_score() -> None:
 def test_every_module_is_there() -> None:
     """Each module with functions of its own was mutated, but the laboratory and the kernel."""
     package = TESTS.parent / "ils"
-    modules = [*package.glob("*.py"), *(package / "estimators").glob("*.py")]
+    folders = (package, package / "distributions", package / "estimators")
     wanted = {
         ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        for path in modules
-        if path.stem != "__init__"
+        for folder in folders
+        for path in folder.glob("*.py")
+        # What ils.pyro does it does when imported, before mutants are switched on.
+        if path.stem not in ("__init__", "pyro")
     }
-    assert {name for name, _, _ in ROWS} == wanted
+    assert {name for name, _, _ in ROWS if not name.endswith("__init__")} == wanted
 
 
 def test_survivors_are_explained() -> None:

@@ -62,7 +62,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "distributions": (
-        ["tangent", "velocity", "intermediate", "distributions/*", "pyro"],
+        ["tangent", "velocity", "intermediate", "distributions/*"],
         [
             "tests/test_velocity.py",
             "tests/test_beyond.py",

@@ -137,6 +137,20 @@ def test_second_derivative(family: Family) -> None:
             torch.autograd.grad(first.sum(), trained, retain_graph=True, allow_unused=True)
 
 
+@every_family
+def test_second_derivative_of_a_linear_loss(family: Family) -> None:
+    """Where the first derivative is a constant, the second is refused as well."""
+    if family.name in ("Normal", "OneHotCategorical"):
+        return  # one is a function of its parameters, the other has the operator's own tests
+    leaves = family.leaves(4)
+    z = family.ours(**leaves).rsample(generator=generator(8))
+    trained = [leaves[name] for name in family.trained]
+    weights = torch.linspace(1, 2, z.shape[-1], dtype=z.dtype)
+    for first in torch.autograd.grad((z * weights).sum(), trained, create_graph=True):
+        with pytest.raises(RuntimeError, match="differentiated once"):
+            torch.autograd.grad(first.sum(), trained, retain_graph=True, allow_unused=True)
+
+
 def velocities(name: str, p: dict[str, Tensor], z: Tensor) -> dict[str, Tensor]:
     """The velocity of a draw for each parameter, by the public formulas."""
     by = "logits" if "logits" in p else "probs"
