@@ -108,9 +108,9 @@ def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
     """Gamma draws of rate 1, of the shape of the concentration."""
-    return _native._standard_gamma(concentration, generator=generator)
+    return _native._standard_gamma(concentration.detach(), generator=generator)
 
 
 def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
     """Dirichlet draws, of the shape of the concentration."""
-    return _native._sample_dirichlet(concentration, generator=generator)
+    return _native._sample_dirichlet(concentration.detach(), generator=generator)

@@ -323,7 +323,9 @@ def test_normal_is_differentiated_twice() -> None:
     assert close(found[0][1], 6 * z * noise)
 
 
-@some_families("Bernoulli", "Poisson", "Geometric", "Gamma", "VonMises", "Normal")
+# PyTorch scripts its forward-mode formulas, and warns that it should not.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@some_families("Bernoulli", "Poisson", "Geometric", "Gamma", "Dirichlet", "VonMises", "Normal")
 def test_forward_mode(family: Family) -> None:
     """A Jacobian-vector product is the velocity times the direction, as backward mode has it."""
     leaves = {name: leaf.detach() for name, leaf in family.leaves(20).items()}
