@@ -284,3 +284,12 @@ def test_mixture_over_rows_is_refused() -> None:
     q = dist.MixtureSameFamily(weights, dist.Poisson(torch.ones(3)))
     with pytest.raises(TypeError, match="without a table"):
         q.rsample()
+
+
+def test_weights_of_the_parent() -> None:
+    """The weights of a mixture may be a Categorical of PyTorch's."""
+    weights = torch.distributions.Categorical(logits=torch.zeros(3, requires_grad=True))
+    q = dist.MixtureSameFamily(weights, dist.Poisson(torch.tensor([1.0, 4.0, 9.0])))
+    z = q.rsample((50,), generator(1))
+    (found,) = torch.autograd.grad((z**2).sum(), weights.logits)
+    assert float(found.abs().max()) > 0

@@ -292,3 +292,9 @@ def test_subclass_hands_its_instance_to_expand(name: str) -> None:
     assert torch.equal(q.probs, torch.full((4,), 0.25))
     with pytest.raises(NotImplementedError):
         parent.expand(Own(torch.tensor(0.5)), (4,))
+
+
+def test_names_that_are_listed() -> None:
+    """``dir`` lists the names of PyTorch's module too, through which the others are reached."""
+    assert set(torch.distributions.__all__) <= set(dir(distributions))
+    assert set(distributions.__all__) <= set(dir(distributions))
