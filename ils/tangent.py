@@ -22,7 +22,8 @@ def tangent(parameter: Tensor) -> Tensor:
     Args:
         parameter: floating point, of any shape.
     """
-    return _Tangent.apply(parameter)
+    # The compiler traces no function with a rule of its own for forward mode.
+    return (_Tangent if torch.compiler.is_compiling() else _Both).apply(parameter)
 
 
 class _Tangent(torch.autograd.Function):
@@ -37,12 +38,16 @@ class _Tangent(torch.autograd.Function):
         ctx.save_for_backward(inputs[0])
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Any:
-        return tangents[0].clone()
-
-    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (parameter,) = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return refuse_derivative(grads[0], parameter)
         return grads[0]
+
+
+class _Both(_Tangent):
+    """The same, in forward mode too."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Any:
+        return tangents[0].clone()
