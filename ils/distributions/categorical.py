@@ -11,6 +11,7 @@ from torch.distributions import Categorical as _Categorical
 from torch.distributions import constraints
 
 from ils.checks import check_floating
+from ils.distributions.draws import check_parameters
 from ils.lookup import embedding, sample_index
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -66,9 +67,7 @@ class Categorical(_Categorical):
         relative: bool = True,
         keep_mass: bool = False,
     ) -> None:
-        for name, value in (("probs", probs), ("logits", logits)):
-            if value is not None:
-                check_floating(name, value)
+        check_parameters(probs, logits)
         self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
         check_rule(self._rule, 2, torch.empty(0))
         self.weight = weight

@@ -8,8 +8,6 @@ failures of the negative binomial moves otherwise: exact for quadratic losses, w
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as _Bernoulli
@@ -21,9 +19,9 @@ from torch.distributions import register_kl
 
 from ils import velocity
 from ils.distributions.draws import (
+    OfProbabilities,
     Reparameterized,
     carried,
-    expanded,
     given,
     poisson,
     standard_gamma,
@@ -32,7 +30,7 @@ from ils.distributions.draws import (
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 
-class Bernoulli(Reparameterized, _Bernoulli):
+class Bernoulli(OfProbabilities, _Bernoulli):
     r"""``torch.distributions.Bernoulli`` with a reparameterised sample.
 
     ``rsample`` draws 0 or 1 exactly and hands on the *biased* gradient
@@ -63,12 +61,6 @@ class Bernoulli(Reparameterized, _Bernoulli):
     Source: Liu et al. (2023), ReinMax, for two categories; StochasticAD (2023).
     """
 
-    _floating = ("probs", "logits")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
-        """As the parent's."""
-        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
-
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.bernoulli(self.probs.expand(shape), generator=generator)
 
@@ -79,7 +71,7 @@ class Bernoulli(Reparameterized, _Bernoulli):
         return carried(z, (moved, param))
 
 
-class Binomial(Reparameterized, _Binomial):
+class Binomial(OfProbabilities, _Binomial):
     r"""``torch.distributions.Binomial`` with a reparameterised sample.
 
     ``rsample`` draws a count exactly and hands on the *biased* gradient
@@ -110,12 +102,6 @@ class Binomial(Reparameterized, _Binomial):
 
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
-
-    _floating = ("probs", "logits")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Binomial:
-        """As the parent's."""
-        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count, probs = self.total_count.expand(shape), self.probs.expand(shape)
@@ -168,7 +154,7 @@ class Poisson(Reparameterized, _Poisson):
         return carried(z, (moved, self.rate))
 
 
-class Geometric(Reparameterized, _Geometric):
+class Geometric(OfProbabilities, _Geometric):
     r"""``torch.distributions.Geometric`` with a reparameterised sample.
 
     ``rsample`` draws the number of failures before the first success exactly and hands on the
@@ -199,12 +185,6 @@ class Geometric(Reparameterized, _Geometric):
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
 
-    _floating = ("probs", "logits")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Geometric:
-        """As the parent's."""
-        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
-
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         u = torch.rand(shape, dtype=self.probs.dtype, device=self.probs.device, generator=generator)
         u = u.clamp(min=torch.finfo(u.dtype).tiny)
@@ -217,7 +197,7 @@ class Geometric(Reparameterized, _Geometric):
         return carried(z, (moved, param))
 
 
-class NegativeBinomial(Reparameterized, _NegativeBinomial):
+class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     r"""``torch.distributions.NegativeBinomial`` with a reparameterised sample.
 
     ``rsample`` draws the number of successes before the ``total_count``-th failure exactly and
@@ -248,12 +228,6 @@ class NegativeBinomial(Reparameterized, _NegativeBinomial):
 
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
-
-    _floating = ("probs", "logits")
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
-        """As the parent's."""
-        return expanded(self, super().expand(torch.Size(batch_shape), _instance))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         unit = standard_gamma(self.total_count.expand(shape), generator)

@@ -13,9 +13,10 @@ from ils.checks import check_floating
 from ils.tangent import tangent
 
 __all__ = [
+    "OfProbabilities",
     "Reparameterized",
     "carried",
-    "expanded",
+    "check_parameters",
     "given",
     "poisson",
     "standard_dirichlet",
@@ -69,6 +70,21 @@ class Reparameterized(Distribution):
             return self._draw(shape, generator)
 
 
+class OfProbabilities(Reparameterized):
+    """One that is made of ``probs`` or ``logits``, and expands to one that is made of the same."""
+
+    _floating = ("probs", "logits")
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """As the parent's, which takes logits that have been computed, and clamped, for given."""
+        new: Any = super().expand(torch.Size(batch_shape), _instance)
+        logits = given(self)[1]
+        new.__dict__.pop("probs" if logits else "logits", None)
+        if "_param" in new.__dict__:
+            new._param = new.__dict__["logits" if logits else "probs"]
+        return new
+
+
 def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
     """``z``, with a velocity for each parameter; one that overflows is the largest number."""
     for velocity, parameter in moves:
@@ -77,24 +93,19 @@ def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
     return z
 
 
+def check_parameters(probs: Tensor | None, logits: Tensor | None) -> None:
+    """Refuse those of ``probs`` and ``logits`` that are given and not floating point."""
+    for name, value in (("probs", probs), ("logits", logits)):
+        if value is not None:
+            check_floating(name, value)
+
+
 def given(distribution: Any) -> tuple[Tensor, bool]:
     """The parameter that was given, and whether it is ``logits`` and not ``probs``."""
     names = [name for name in distribution.__dict__ if name in ("probs", "logits")]
     # The other is computed, and set, later, or not at all.
     param = getattr(distribution, "_param", distribution.__dict__[names[0]])
     return param, param is distribution.__dict__.get("logits")
-
-
-def expanded(old: Any, new: Any) -> Any:
-    """``new``, made of that of ``probs`` and ``logits`` alone that ``old`` was made of.
-
-    The parents' ``expand`` takes logits that have been computed, and clamped, for what was given.
-    """
-    logits = given(old)[1]
-    new.__dict__.pop("probs" if logits else "logits", None)
-    if "_param" in new.__dict__:
-        new._param = new.__dict__["logits" if logits else "probs"]
-    return new
 
 
 def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import OneHotCategorical as _OneHotCategorical
 
-from ils.checks import check_floating
+from ils.distributions.draws import check_parameters
 from ils.metric import fisher
 from ils.operator import sample
 from ils.rule import Rule, check_rule
@@ -60,9 +60,7 @@ class OneHotCategorical(_OneHotCategorical):
         relative: bool = True,
         keep_mass: bool = False,
     ) -> None:
-        for name, value in (("probs", probs), ("logits", logits)):
-            if value is not None:
-                check_floating(name, value)
+        check_parameters(probs, logits)
         self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
         check_rule(self._rule, 2, torch.empty(0))
         super().__init__(probs, logits, validate_args)
