@@ -1,15 +1,14 @@
-"""Show a figure in a notebook, and save it where the environment asks for it.
+"""Show a figure in a notebook, and beside it the data that it draws.
 
-The SVG that is shown is the same, byte for byte, on every run: no date, no random identifiers, a
-fixed box.  With ``ILS_FIGURES`` naming a folder, ``name.svg``, ``.pdf``, ``.png``, a thumbnail
-``name-small.png`` and the data ``.csv`` are written there; ``make figures`` does this for the site.
+A notebook's output then holds all that the book needs: the site shows the SVG, and
+``tools/export_figures.py`` makes the other files of a figure of the two.  The SVG carries a digest
+of its data, so that a drawing and data that do not belong together are found out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -19,13 +18,18 @@ from matplotlib.figure import Figure
 
 from ils.lab.legible import told_by_colour_alone
 
-__all__ = ["publish"]
+__all__ = ["digest", "publish"]
 
-_NO_DATE = {"Date": None, "Creator": None}
+
+def digest(csv: str) -> str:
+    """What a drawing names its data by."""
+    return "sha256:" + hashlib.sha256(csv.encode()).hexdigest()
 
 
 def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
-    """Show a figure as SVG; save it with its data if ``ILS_FIGURES`` is set.
+    """Show a figure as SVG, and its data as CSV with seven digits.
+
+    The SVG has no date, no random identifiers and a fixed box, so that two runs give the same.
 
     Args:
         figure: closed afterwards; refused if its legend or a colour map tells by colour alone.
@@ -36,16 +40,11 @@ def publish(figure: Figure, name: str, data: pd.DataFrame) -> None:
         raise ValueError(f"name: expected 'fig-...', got {name!r}")
     if problems := told_by_colour_alone(figure):
         raise ValueError(f"{name}: " + "; ".join(problems))
+    csv = data.to_csv(float_format="%.7g", lineterminator="\n")
+    about = {"Date": None, "Creator": None, "Identifier": digest(csv)}
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=_NO_DATE)
-    if folder := os.environ.get("ILS_FIGURES"):
-        stem = Path(folder) / name
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_suffix(".svg").write_text(buffer.getvalue(), encoding="utf-8")
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-        figure.savefig(stem.with_suffix(".png"), dpi=200)
-        figure.savefig(stem.with_name(f"{name}-small.png"), dpi=45)
-        data.to_csv(stem.with_suffix(".csv"), float_format="%.7g")
+        figure.savefig(buffer, format="svg", metadata=about)
     plt.close(figure)
-    display({"image/svg+xml": buffer.getvalue(), "text/plain": f"<figure {name}>"}, raw=True)
+    bundle = {"image/svg+xml": buffer.getvalue(), "text/csv": csv, "text/plain": f"<figure {name}>"}
+    display(bundle, raw=True)
