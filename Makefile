@@ -11,6 +11,9 @@ VENV ?= .venv
 JOBS ?= 2
 TORCH ?= 2.13.0
 PIP_FLAGS ?=
+# Of `make test` and `make notebooks`: native, avx2, plain or jitter, see tools/cpu.py; and the seeds of jitter.
+CPU ?= native
+SEEDS ?= 1 2 3
 # Of `make results`: processes, or dask with the address of its scheduler; FRESH=1 keeps nothing.
 ENGINE ?= processes
 ADDRESS ?=
@@ -32,9 +35,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # What the book shows comes from the pure form: the kernel rounds differently.
 PURE := ILS_KERNEL=0
 
-# What the figures are made from, and what the pages are made from.
+# What the pages are made from.
 MODULES := $(shell find ils -name '*.py' -not -path '*/.*')
-DATA := $(shell find book/data -type f -not -name '.*' 2>/dev/null)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 
 .PHONY: help
@@ -81,7 +83,7 @@ book: $(STAMPS)/book ## build the site, strictly, into _build/html
 	@echo "The book is at $(SITE)/index.html"
 
 .PHONY: figures
-figures: $(STAMPS)/figures ## execute the notebooks and export SVG, PDF, PNG and CSV of each figure
+figures: $(STAMPS)/figures ## export SVG, PDF, PNG and CSV of each figure, out of the committed notebooks
 
 # A date cannot show that a file was removed; a list of names can.
 .PHONY: FORCE
@@ -89,8 +91,8 @@ $(STAMPS)/names: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' $(sort $(MODULES) $(PAGES)) | cmp -s - $@ || printf '%s\n' $(sort $(MODULES) $(PAGES)) > $@
 
-$(STAMPS)/figures: $(VENV)/.installed $(STAMPS)/names $(MODULES) $(NOTEBOOKS) $(DATA) tools/run_notebooks.py
-	$(ONE_THREAD) $(PURE) $(BIN)/python tools/run_notebooks.py --no-write --jobs $(JOBS) --figures _build/figures/figures $(NOTEBOOKS)
+$(STAMPS)/figures: $(VENV)/.installed $(STAMPS)/names $(NOTEBOOKS) tools/export_figures.py
+	$(BIN)/python tools/export_figures.py _build/figures/figures $(NOTEBOOKS)
 	@touch $@
 
 # Browser libraries, out of the packages that carry them.
@@ -133,8 +135,19 @@ BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(
 .PHONY: test
 test: lint book $(if $(BROWSER),pdf) ## run every check: lint, unit tests, notebooks against their outputs, site, PDF
 	# A notebook's cells must stay in one process; the mutations of the guard need not.
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) tests/test_guard.py
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --ignore tests/test_guard.py tests $(NOTEBOOKS)
+	$(if $(filter jitter,$(CPU)),,$(ON_CPU) tests/test_guard.py $(END))
+	$(ON_CPU) $(BY_NOTEBOOK) --ignore tests/test_guard.py tests $(NOTEBOOKS) $(END)
+
+.PHONY: notebooks
+notebooks: $(VENV)/.installed ## of these, the notebooks alone
+	$(ON_CPU) $(BY_NOTEBOOK) $(NOTEBOOKS) $(END)
+
+# pytest with the settings of CPU, under jitter with each seed in turn.
+ON_CPU = for seed in $(if $(filter jitter,$(CPU)),$(SEEDS),none); do \
+	  settings=$$(SEED=$$seed $(BIN)/python tools/cpu.py $(CPU)) || exit 1; \
+	  env $(ONE_THREAD) $(PURE) $$settings $(BIN)/python -m pytest -n $(JOBS)
+END = || exit 1; done
+BY_NOTEBOOK := --dist loadfile --nbval --nbval-current-env
 
 .PHONY: lint
 lint: $(VENV)/.installed ## check style and types
@@ -150,16 +163,17 @@ mutants: $(VENV)/.installed ## plant small errors into ils, and count those that
 
 .PHONY: run
 run: $(VENV)/.installed ## execute all notebooks and write their outputs in place
-	$(ONE_THREAD) $(PURE) $(BIN)/python tools/run_notebooks.py --jobs $(JOBS) --figures _build/figures/figures $(NOTEBOOKS)
+	$(ONE_THREAD) $(PURE) $(BIN)/python tools/run_notebooks.py --jobs $(JOBS) $(NOTEBOOKS)
 	# The README's picture; a test holds it equal to the notebook's.
+	$(MAKE) figures
 	cp _build/figures/figures/fig-controlled.svg book/assets/
 
 ENGINE_OPTIONS = --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(FRESH),--fresh)
 
 .PHONY: results
 results: $(VENV)/.installed ## bring the records of the long runs, in book/data, up to date
-	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) $(ENGINE_OPTIONS)
 	$(if $(PARTS),,$(MAKE) sweep)
+	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) $(ENGINE_OPTIONS)
 
 .PHONY: sweep
 sweep: $(VENV)/.installed ## of these, the benchmarks: every method on every problem

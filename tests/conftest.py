@@ -18,9 +18,15 @@ import pytest
 
 from ils import kernel
 from ils.kernel.build import build
+from tools.jitter import Jitter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+# Left when the process ends: see tools/cpu.py.
+if _seed := os.environ.get("ILS_JITTER"):
+    Jitter(int(_seed)).__enter__()
 
 
 @pytest.fixture(scope="session")

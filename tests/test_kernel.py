@@ -34,8 +34,17 @@ SIZES = [1, 2, 3, 10, 16, 17, 63, 64, 65, 100, 511, 512, 513, 1000, 65_536, 65_5
 each_size = pytest.mark.parametrize("categories", SIZES)
 LAST = 1 - 2**-53  # the largest float64 below one
 
-# Rounding of the type of the work, as a share of the largest entry.
-PRECISION = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6}
+# Rounding of the type of the work, as a share of the largest entry: of some eight operations.
+PRECISION = {torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6}
+
+
+def rounding(categories: int) -> float:
+    """By how much two results in float64 may differ, as a share of the largest entry.
+
+    Kernel and pure form add ``K`` numbers in some order each; a sum in any order has an error of
+    ``(K - 1) / 2`` units at most.  Eight more are for the operations around it.
+    """
+    return (categories + 8) * torch.finfo(torch.float64).eps
 
 
 @pytest.fixture
@@ -113,7 +122,8 @@ def test_draw_is_the_pure_one(dtype: torch.dtype, categories: int) -> None:
     assert probs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     # Rounding t = theta - max(theta) alone makes a relative error of up to |t| eps / 2 in exp(t).
     away = logits.double().amax(-1, keepdim=True) - logits.double()
-    slack = 12 if dtype == torch.float64 else 3  # in float64 the reference is rounded too
+    # In float64 the reference is rounded too; otherwise both sums are.
+    slack = categories + 8 if dtype == torch.float64 else 3
     assert ((probs / exact - 1).abs() <= (slack + away) * torch.finfo(probs.dtype).eps).all()
     again, where, none = kernel.draw(logits, uniforms(rows, categories), False)
     assert none is None
@@ -219,7 +229,8 @@ def test_several_draws(categories: int, draws: tuple[int, ...]) -> None:
     if points:
         for rule in RULES:
             found = fused_update(rule, grad, at, probs, None)
-            assert close(found, pure_update(rule, grad, at, probs, None), 1e-13)
+            expected = pure_update(rule, grad, at, probs, None)
+            assert close(found, expected, 4 * rounding(categories))  # entries up to four
 
 
 @each_rule
@@ -241,7 +252,7 @@ def test_gradients(rule: Rule, dtype: torch.dtype, categories: int) -> None:
     size = torch.maximum(size, grad.double().abs().amax(-1, keepdim=True))
     if not rule.relative:
         size = size.clamp(min=1)
-    assert close(found / size, expected / size, PRECISION[dtype])
+    assert close(found / size, expected / size, PRECISION.get(dtype, rounding(categories)))
 
 
 @each_rule
@@ -260,7 +271,7 @@ def test_masked_categories(rule: Rule, poison: float, categories: int) -> None:
     given = None if rule.metric is fisher else mask
     found = fused_update(rule, grad.masked_fill(mask, poison), at, probs, given)
     assert (found[mask] == 0).all()
-    assert close(found, expected, 1e-12)
+    assert close(found, expected, 5 * rounding(categories))  # entries up to five
 
 
 @each_rule

@@ -29,13 +29,14 @@ def test_the_records_of_the_book_are_of_these_runs() -> None:
     """Every record was made under the name and the configuration of a part as it is now."""
     first, second = results.phases()
     # Those of ils.lab.models are held against their records in test_models.py.
-    assert {*first} == {*results.PARTS, *models.FIRST}
+    assert {*first} == {*results.PARTS, *models.FIRST, "sweep-beginnings"}
     assert {*second} == {*results.AFTER_TUNING, *models.AFTER_TUNING}
     runs = [run for name in results.PARTS for run in first[name](DATA)]
     for name, (sweep, _) in results.AFTER_TUNING.items():
         chosen = experiment1.choose(records.read(sweep, DATA).table)
         runs.append(results.Fair(name, tuple(chosen.itertuples(index=False, name=None))))
-    assert len({run.name for run in runs}) == len(results.PARTS) + len(results.AFTER_TUNING)
+    runs += first["sweep-beginnings"](DATA)
+    assert len({run.name for run in runs}) == len(results.PARTS) + len(results.AFTER_TUNING) + 1
     for run in runs:
         assert as_written(run) == records.read(run.name, DATA).provenance["configuration"], run
 

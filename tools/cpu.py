@@ -20,8 +20,6 @@ import platform
 import sys
 from pathlib import Path
 
-import numpy as np
-
 __all__ = ["KINDS", "settings"]
 
 KINDS = ("native", "avx2", "plain", "jitter")

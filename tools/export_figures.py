@@ -25,8 +25,9 @@ from PIL import Image
 
 __all__ = ["Published", "export", "published"]
 
-# Of an inch of the drawing, whose unit is a point; the converter counts 96 to the inch, not 72.
-_DOTS, _FEWER_DOTS = 200 * 72 / 96, 45 * 72 / 96
+# The converter takes a point of the drawing, of which an inch has 72, for the 96th part of one.
+_SCALE = 72 / 96
+_DOTS, _FEWER_DOTS = 200, 45
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def export(figure: Published, folder: Path) -> None:
     if drawing.exists() and drawing.read_text(encoding="utf-8") == figure.svg:
         return
     drawing.unlink(missing_ok=True)
-    stem.with_suffix(".pdf").write_bytes(vl_convert.svg_to_pdf(figure.svg))
+    stem.with_suffix(".pdf").write_bytes(vl_convert.svg_to_pdf(figure.svg, scale=_SCALE))
     for path, dots in ((f"{stem}.png", _DOTS), (f"{stem}-small.png", _FEWER_DOTS)):
-        picture = Image.open(io.BytesIO(vl_convert.svg_to_png(figure.svg, ppi=dots)))
+        picture = Image.open(io.BytesIO(vl_convert.svg_to_png(figure.svg, ppi=_SCALE * dots)))
         picture.convert("RGB").save(path)  # nothing shines through: three fifths of the bytes less
     drawing.write_text(figure.svg, encoding="utf-8", newline="\n")  # last: it says that all is done
 

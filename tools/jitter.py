@@ -3,8 +3,12 @@
 Run as ``PYTHONSTARTUP`` of a notebook's kernel (IPython reads that variable), or entered by
 ``tests/conftest.py``: with ``ILS_JITTER`` set to a seed, each number that an operation of PyTorch
 computes by a series or by a sum is moved to one of its two neighbours at random.  These are the
-operations in whose last bit processors, libraries and orders of summation differ.  A whole number
-stays: sums of whole numbers, and the exponential of zero, are exact everywhere.
+operations in whose last bit processors, libraries and orders of summation differ.
+
+What is the same everywhere stays: whole numbers, such as sums of whole numbers and the exponential
+of zero; a sum in which at most two numbers are not zero, and a product of matrices in which one is.
+Which neighbour it is depends on the digits and the seed alone.  So, as on a real machine, the same
+computation gives the same result in any shape and layout, and a factor of two changes no digit.
 """
 
 from __future__ import annotations
@@ -17,18 +21,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["MOVED", "Jitter"]
 
-MOVED = frozenset(
-    """
-    exp expm1 log log1p log2 logaddexp xlogy pow tanh sigmoid softplus sin cos erf erfinv erfc
-    lgamma digamma _softmax _log_softmax log_sigmoid_forward logsumexp logcumsumexp
-    sum mean var std prod cumsum cumprod linalg_vector_norm norm
-    mm bmm addmm baddbmm addbmm addmv mv dot vdot
-    _softmax_backward_data _log_softmax_backward_data
-    """.split()
-)
+# fmt: off
+MOVED = {
+    "exp", "expm1", "log", "log1p", "log2", "logaddexp", "xlogy", "pow", "sin", "cos",
+    "tanh", "sigmoid", "softplus", "log_sigmoid_forward", "erf", "erfc", "erfinv",
+    "lgamma", "digamma", "_softmax", "_log_softmax", "logsumexp", "logcumsumexp",
+    "_softmax_backward_data", "_log_softmax_backward_data",
+    "sum", "mean", "var", "std", "norm", "linalg_vector_norm", "prod", "cumsum", "cumprod",
+    "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot",
+}
 """Names in PyTorch's own set of operations, ``aten``."""
+# fmt: on
 
-_BITS = {torch.float64: torch.int64, torch.float32: torch.int32}
+# Integers of the size of each type, an odd factor that spreads their bits, and where digits are.
+_BITS = {
+    torch.float64: (torch.int64, 0x1E3779B97F4A7C15, 2**52 - 1),
+    torch.float32: (torch.int32, 0x1E3779B1, 2**23 - 1),
+}
 
 
 class Jitter(TorchDispatchMode):
@@ -36,30 +45,57 @@ class Jitter(TorchDispatchMode):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in MOVED or name.removesuffix("_") in MOVED:
+        name = func.overloadpacket.__name__.removesuffix("_")
+        if name in MOVED:
+            exact = _exact(func, name, args, kwargs or {})
             for tensor in result if isinstance(result, tuple | list) else [result]:
-                self._move(tensor)
+                self._move(tensor, exact)
         return result
 
-    def _move(self, x: Any) -> None:
-        """Change a tensor in place to neighbours of its entries."""
-        if type(x) is not torch.Tensor or x.device.type != "cpu" or x.dtype not in _BITS:
+    def _move(self, x: Any, exact: torch.Tensor | None) -> None:
+        """Change a tensor in place to neighbours of its entries, but for those that are exact."""
+        if not _serves(x):
             return
-        sides = torch.randint(
-            0, 2, x.shape, dtype=torch.int8, generator=self._generator, device="cpu"
-        )
-        moved = (x.view(_BITS[x.dtype]) + (2 * sides - 1)).view(x.dtype)
-        # Neither a whole number nor what is not finite: the remainder of both by one is no number
-        # above zero.
-        x.copy_(torch.where(x.frac().abs() > 0, moved, x))
+        kind, factor, digits = _BITS[x.dtype]
+        bits = x.view(kind)
+        top = 8 * x.element_size() - 2
+        # A constant that depends on the seed, of as many bits.
+        key = self._seed * 0x5851F42D4C957F2D % 2 ** (top + 1)
+        up = (((bits & digits) ^ key) * factor >> top) & 1
+        moved = (bits + 2 * up - 1).view(x.dtype)
+        # The remainder by one is zero for a whole number, and none for what is not finite.
+        doubtful = x.frac().abs() > 0
+        if exact is not None:
+            doubtful &= ~exact
+        x.copy_(torch.where(doubtful, moved, x))
 
 
-if seed := os.environ.get("ILS_JITTER"):
+def _serves(x: Any) -> bool:
+    return type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype in _BITS
+
+
+def _exact(func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> torch.Tensor | None:
+    """Which results are the same in any order of summation; None if no one is."""
+    if name in ("sum", "cumsum"):
+        if _serves(args[0]):
+            return func(args[0].ne(0).to(args[0].dtype), *args[1:], **kwargs) <= 2
+    elif name in ("mm", "bmm", "mv", "dot"):
+        one, two = args
+        if _serves(one):
+            return func(one.ne(0).to(one.dtype), two.ne(0).to(two.dtype)) <= 1
+    elif name in ("logsumexp", "prod", "cumprod", "mean", "logcumsumexp"):
+        if len(args) > 1 and _serves(args[0]):
+            dims = args[1] if isinstance(args[1], list | tuple) else [args[1]]
+            if all(args[0].dim() and args[0].shape[dim] == 1 for dim in dims):
+                return torch.ones((), dtype=torch.bool)
+    return None
+
+
+if __name__ == "__main__" and (seed := os.environ.get("ILS_JITTER")):
     Jitter(int(seed)).__enter__()

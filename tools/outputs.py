@@ -112,9 +112,8 @@ def data_differ(ref: str, new: str) -> str | None:
     return None
 
 
-_COORDINATES = frozenset(
-    "d points transform x y x1 x2 y1 y2 cx cy r rx ry width height viewBox".split()
-)
+# Of the elements that Matplotlib writes.
+_COORDINATES = {"d", "transform", "x", "y", "width", "height", "viewBox"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$", re.S)
 _IDENTIFIER = "{http://purl.org/dc/elements/1.1/}identifier"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -152,7 +151,7 @@ def _parts(svg: str) -> Iterator[tuple[str, str, str]]:
             elif key in _COORDINATES:
                 yield where, "coordinates", value
             else:
-                yield where, "text", _REFERENCE.sub(renamed, value)
+                yield where, "same", _REFERENCE.sub(renamed, value)
 
 
 def _moved(ref: str, new: str) -> str | None:
@@ -209,9 +208,8 @@ def _flat(outputs: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
         elif output["output_type"] == "error":
             found["error"].append(f"{output['ename']}: {output['evalue']}")
         else:
-            found["name of what is glued"].append(
-                output["metadata"].get("scrapbook", {}).get("name", "none")
-            )
+            if "scrapbook" in output["metadata"]:
+                found["name of what is glued"].append(output["metadata"]["scrapbook"]["name"])
             for kind, value in output["data"].items():
                 if kind not in _NOT_SEEN:
                     found[kind].append(value)

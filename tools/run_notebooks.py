@@ -1,18 +1,16 @@
-"""Execute notebooks, so that running them twice gives the same bytes.
+"""Execute notebooks and write their outputs, so that running them twice gives the same bytes.
 
-Usage: ``python tools/run_notebooks.py [--no-write] [--figures FOLDER] NOTEBOOK ...``
+Usage: ``python tools/run_notebooks.py NOTEBOOK ...``
 
 Each notebook runs in its own folder, with the kernel of the Python that runs this script. What
 differs between runs without meaning anything (times, versions of the kernel, splits of a stream)
-is stripped. ``--no-write`` leaves the notebooks as they are; with ``--figures`` the figures that
-they publish are written to a folder (see ``ils.lab.publish``).
+is stripped.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -62,7 +60,7 @@ def normalise(notebook: NotebookNode) -> None:
         cell.metadata.pop("execution", None)  # time stamps
 
 
-def run(path: Path, write: bool, timeout: int) -> str | None:
+def run(path: Path, timeout: int) -> str | None:
     """Execute one notebook; return the error of the cell that failed, if one did."""
     notebook = read(path)
     before = path.read_text(encoding="utf-8")
@@ -83,7 +81,7 @@ def run(path: Path, write: bool, timeout: int) -> str | None:
     normalise(notebook)
     nbformat.validate(notebook)
     after = nbformat.writes(notebook) + "\n"
-    if write and after != before:  # an unchanged file keeps its date, and make rests
+    if after != before:  # an unchanged file keeps its date, and make rests
         path.write_text(after, encoding="utf-8")
     return None
 
@@ -91,20 +89,12 @@ def run(path: Path, write: bool, timeout: int) -> str | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
-    parser.add_argument("--no-write", action="store_true", help="leave the notebooks as they are")
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="empty, and fill with them")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default: 2)")
     parser.add_argument("--timeout", type=int, default=600, help="seconds a cell (default: 600)")
     options = parser.parse_args()
 
-    os.environ.pop("ILS_FIGURES", None)
-    if options.figures:
-        shutil.rmtree(options.figures, ignore_errors=True)
-        options.figures.mkdir(parents=True)
-        # Absolute, because each kernel works in its notebook's folder.
-        os.environ["ILS_FIGURES"] = str(options.figures.resolve())
     paths = [path.resolve() for path in options.notebooks]
-    work = partial(run, write=not options.no_write, timeout=options.timeout)
+    work = partial(run, timeout=options.timeout)
     failed = False
     with ProcessPoolExecutor(max_workers=options.jobs) as pool:
         for path, error in zip(options.notebooks, pool.map(work, paths), strict=True):

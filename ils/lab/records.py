@@ -25,7 +25,7 @@ import torch
 import ils
 from ils.lab.checkout import describe_checkout
 
-__all__ = ["FOLDER", "Record", "difference", "read", "write"]
+__all__ = ["FOLDER", "Record", "agree", "difference", "read", "write"]
 
 FOLDER = Path("data")
 """Where notebooks find records: they run in the folder ``book``."""
@@ -147,6 +147,25 @@ def difference(record: Record, again: pd.DataFrame) -> float:
         ValueError: the recomputed table is empty or has rows or columns that the record lacks, or
             an entry of either is not finite.
     """
+    shared = _shared(record, again)
+    distance = (shared - again).abs().to_numpy().max()
+    return float(distance / shared.abs().to_numpy().max())
+
+
+def agree(record: Record, again: pd.DataFrame, tolerance: float) -> pd.Series:
+    """Which rows agree: no entry differs by more than ``tolerance`` times the row's largest.
+
+    For what is chaotic, where a rounding may change one run and leave the others alone.
+
+    Raises:
+        ValueError: as :func:`difference`.
+    """
+    shared = _shared(record, again)
+    return (shared - again).abs().max(axis=1) <= tolerance * shared.abs().max(axis=1)
+
+
+def _shared(record: Record, again: pd.DataFrame) -> pd.DataFrame:
+    """The entries of the record that were computed again."""
     known = again.index.isin(record.table.index).all() and again.columns.isin(record.table).all()
     if again.empty or not known:
         raise ValueError(
@@ -155,8 +174,7 @@ def difference(record: Record, again: pd.DataFrame) -> float:
     shared = record.table.loc[again.index, again.columns]
     if not (np.isfinite(shared).to_numpy().all() and np.isfinite(again).to_numpy().all()):
         raise ValueError("again: expected finite numbers in it and in the record, got others")
-    distance = (shared - again).abs().to_numpy().max()
-    return float(distance / shared.abs().to_numpy().max())
+    return shared
 
 
 def _partial(path: Path) -> Path:

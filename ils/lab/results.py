@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from ils.lab import experiment1, fixed_points, problems, quality
+from ils.lab import experiment1, fixed_points, problems, quality, records
 from ils.lab.engine import Run, execute, find
 from ils.lab.families import quality as families
 from ils.lab.models import parts as models
 from ils.lab.options import add_engine_options, engine_options, finish
+from ils.lab.sweep.protocol import beginnings, choose
 
 __all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "phases"]
 
@@ -167,6 +168,10 @@ def _fair(name: str, folder: Path) -> list[Run]:
     return [Fair(name, tuple(chosen.itertuples(index=False, name=None)))]
 
 
+def _begin(folder: Path) -> list[Run]:
+    return [beginnings(choose(records.read("sweep-tuning", folder).table))]
+
+
 Phase = dict[str, Callable[[Path], list[Run]]]
 
 
@@ -180,7 +185,9 @@ def phases() -> list[Phase]:
         and the others go on.
     """
     return [
-        {name: partial(_part, name) for name in PARTS} | models.FIRST,
+        {name: partial(_part, name) for name in PARTS}
+        | models.FIRST
+        | {"sweep-beginnings": _begin},
         {name: partial(_fair, name) for name in AFTER_TUNING} | models.AFTER_TUNING,
     ]
 

@@ -8,30 +8,44 @@ a trial in which a run ends in a number that is not finite cannot.
 *Final runs.*  The winner is run with ``FINAL_SEEDS``, none of which was used before, for all steps,
 and measured on test data.  A seed fixes initial parameters and examples, so runs of two
 methods with one seed are a pair.  The measure at the last step counts.
+
+*Computed again.*  The book computes the first twentieth of one method's final runs on each problem
+again.  Another processor rounds otherwise; training makes small differences larger, and a draw that
+falls on the other side of a rounding changes what follows.  So what is compared is what rounding
+leaves alone: the first steps, row by row, and after the twentieth the share of rows that agree and
+the means over the seeds; see :func:`agreement`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
 
 from ils.estimators import Estimator
+from ils.lab import records as recorded
 from ils.lab.sweep.contestants import CONTESTANTS, MAIN, TRIALS, Contestant
 from ils.lab.sweep.task import Own, Task
-from ils.lab.sweep.tasks import PUBLISHED, TASKS
+from ils.lab.sweep.tasks import PUBLISHED, TASKS, TUNED
 from ils.lab.sweep.train import Objective, train
 
 __all__ = [
+    "AGAIN",
     "FINAL_SEEDS",
+    "FIRST_STEPS",
     "TUNING_SEEDS",
+    "Beginnings",
     "Training",
+    "agreement",
+    "beginnings",
     "choose",
     "final_runs",
     "method_of",
     "curves",
+    "flips",
     "methods",
     "published_runs",
     "trials",
@@ -43,6 +57,15 @@ __all__ = [
 TUNING_SEEDS = tuple(range(1, 11))
 FINAL_SEEDS = tuple(range(101, 111))
 COLUMNS = ["task", "method", "setting"]
+
+FIRST_STEPS = (1, 2, 4, 8, 16)
+"""After which the beginning of a run is measured, beside its first twentieth."""
+
+_PART = 0.05
+_PICKED = ("ILS, default", "straight-through", "leave-one-out", "ILS, as in the note", "ReinMax")
+
+AGAIN = {name: _PICKED[place % len(_PICKED)] for place, name in enumerate(TUNED)}
+"""The method whose runs are computed again, of each problem."""
 
 
 def methods(task: Task) -> dict[str, Contestant | Own]:
@@ -81,7 +104,7 @@ class Training:
         seeds: see the head of this module.
         steps: how many.
         split: where the measures are taken.
-        records: how often.
+        records: how often, or after which steps.
         device: where it runs.
     """
 
@@ -92,7 +115,7 @@ class Training:
     seeds: tuple[int, ...]
     steps: int
     split: str
-    records: int = 20
+    records: int | tuple[int, ...] = 20
     device: str = "cpu"
 
     @property
@@ -221,21 +244,109 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
         table: as :class:`Training` returns it, of one problem.
     """
     task = TASKS[table.index.get_level_values("task")[0]]
-    steps = table.index.get_level_values("step")
-    place = pd.Index((steps * 20 / task.steps).round().astype(int), name="part")
-    kept = table.droplevel(["setting", "learning_rate", "step"]).set_index(place, append=True)
+    return _wide(table).rename(columns=lambda step: round(step * 20 / task.steps))
+
+
+def _wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Index (task, measure, method, seed), a column a step at which it was measured."""
+    kept = table.droplevel(["setting", "learning_rate"])
     kept.columns.name = "measure"
-    wide = kept.stack().unstack("part")
+    wide = kept.stack().unstack("step")
     return wide.reorder_levels(["task", "measure", "method", "seed"])
 
 
-def recompute(chosen: pd.DataFrame, task: str, method: str, part: float = 0.05) -> pd.DataFrame:
-    """The beginning of a method's final runs anew, as :func:`curves` has them.
+def recompute(chosen: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The first twentieth of the runs that :data:`AGAIN` names.
 
     Args:
         chosen: from :func:`choose`.
-        task, method: of the runs.
-        part: of the run after which to end.
+        task: of the runs.
+
+    Returns:
+        Index (task, measure, method, seed); columns ``start``, ``step 1`` and so on for each of
+        :data:`FIRST_STEPS`, and ``end``, which the record ``sweep-final`` has as its second.
     """
-    (run,) = final_runs(chosen.loc[[(task, method)]])
-    return curves(run(part=part))
+    (run,) = final_runs(chosen.loc[[(task, AGAIN[task])]])
+    last = round(_PART * run.steps)
+    table = replace(run, records=(0, *FIRST_STEPS, last))(part=_PART)
+    return _wide(table).rename(columns=lambda n: {0: "start", last: "end"}.get(n, f"step {n}"))
+
+
+def flips(task: str) -> float:
+    """Draws that another rounding is expected to change in what is computed again of a problem.
+
+    A draw compares a uniform number with cumulative probabilities.  Where two processors differ by
+    one unit in the last place of float32 at each of the ``K - 1`` bounds between categories, it
+    falls between the two values with a probability of ``(K - 1) / 2^24`` at most.
+
+    Args:
+        task: a problem.
+    """
+    about = TASKS[task]
+    draws = about.draws * about.variables * getattr(about, "examples", 1)
+    return draws * len(FINAL_SEEDS) * _PART * about.steps * (about.categories - 1) / 2**24
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """What :func:`recompute` gives for every problem, as a record.
+
+    Attributes:
+        chosen: problem, method, setting and learning rate of each.
+    """
+
+    chosen: tuple[tuple[str, str, float, float], ...]
+
+    name = "sweep-beginnings"
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Seeds, steps and what was chosen."""
+        return {"seed": list(FINAL_SEEDS), "steps": list(FIRST_STEPS), "chosen": self.chosen}
+
+    def __call__(self) -> pd.DataFrame:
+        """See :func:`recompute`."""
+        columns = ["task", "method", "setting", "learning_rate"]
+        chosen = pd.DataFrame(list(self.chosen), columns=columns).set_index(["task", "method"])
+        return pd.concat([recompute(chosen, task) for task, *_ in self.chosen])
+
+
+def beginnings(chosen: pd.DataFrame) -> Beginnings:
+    """The run that makes the record of the beginnings.
+
+    Args:
+        chosen: from :func:`choose`.
+    """
+    rows = [(task, method, *chosen.loc[(task, method)].iloc[:2]) for task, method in AGAIN.items()]
+    return Beginnings(tuple((task, method, float(a), float(b)) for task, method, a, b in rows))
+
+
+def agreement(
+    first: recorded.Record, final: recorded.Record, again: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """How far runs that are computed again follow their records.
+
+    A row is one measure of one seed; it agrees when all its entries do to 1e-4 of the largest.
+
+    Args:
+        first: the record ``sweep-beginnings``.
+        final: the record ``sweep-final``.
+        again: from :func:`recompute`, by problem.
+
+    Returns:
+        A row a problem: ``rows``; the shares of these that agree over the ``first steps`` and, with
+        ``sweep-final``, at the ``end`` of the part; and whether ``inside``: for each measure, the
+        mean over the seeds at the end lies between the least and the largest seed of the record.
+    """
+    found = {}
+    for task, table in again.items():
+        parts = table[["start", "end"]].set_axis([0, 1], axis=1)
+        ends = final.table.loc[table.index, 1].groupby(level="measure")
+        mean = table["end"].groupby(level="measure").mean()
+        found[task] = {
+            "rows": len(table),
+            "first steps": recorded.agree(first, table.filter(like="step"), 1e-4).mean(),
+            "end": recorded.agree(final, parts, 1e-4).mean(),
+            "inside": bool(((ends.min() <= mean) & (mean <= ends.max())).all()),
+        }
+    return pd.DataFrame(found).T.rename_axis("problem").infer_objects()

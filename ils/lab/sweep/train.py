@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -98,7 +98,7 @@ def train(
     seeds: Sequence[int],
     steps: int,
     split: str,
-    records: int = 20,
+    records: int | Collection[int] = 20,
     part: float = 1.0,
     device: str = "cpu",
     look: Callable[[int, Parameters], None] | None = None,
@@ -112,7 +112,7 @@ def train(
         seeds: of initial parameters and data; shared by all methods.
         steps: how many.
         split: on which examples the measures are taken, ``validation`` or ``test``.
-        records: how often they are taken after the start.
+        records: how often they are taken after the start, or after which steps.
         part: of the run after which to end; what is measured until then is the same.
         device: where.
         look: called with step and parameters ``(R, ...)`` whenever measures are taken.
@@ -128,12 +128,13 @@ def train(
     parameters = {name: p.requires_grad_() for name, p in task.start(stream).items()}
     rates = torch.tensor([rate for rate, _ in runs], device=device)
     optimizer = Adam(parameters, rates, dict(task.fixed_rates))
-    recorded = {round(steps * part / records) for part in range(records + 1)}
+    if isinstance(records, int):
+        records = {round(steps * place / records) for place in range(records + 1)}
     rows: dict[tuple[float, int, int], dict[str, float]] = {}
     lost = torch.zeros(len(runs), dtype=torch.bool, device=device)
     last = round(part * steps)
     for step in range(last + 1):
-        if step in recorded:
+        if step in records:
             with torch.no_grad():
                 measured = task.evaluate(parameters, split)
             found = {k: v.masked_fill(lost, torch.nan).tolist() for k, v in measured.items()}
