@@ -25,8 +25,6 @@ from PIL import Image
 
 __all__ = ["Published", "export", "published"]
 
-# The converter takes a point of the drawing, of which an inch has 72, for the 96th part of one.
-_SCALE = 72 / 96
 _DOTS, _FEWER_DOTS = 200, 45
 
 
@@ -73,9 +71,11 @@ def export(figure: Published, folder: Path) -> None:
     if drawing.exists() and drawing.read_text(encoding="utf-8") == figure.svg:
         return
     drawing.unlink(missing_ok=True)
-    stem.with_suffix(".pdf").write_bytes(vl_convert.svg_to_pdf(figure.svg, scale=_SCALE))
+    # The converter's inch has 72 units without a name, or 96 points.
+    plain = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', figure.svg, count=2)
+    stem.with_suffix(".pdf").write_bytes(vl_convert.svg_to_pdf(plain))
     for path, dots in ((f"{stem}.png", _DOTS), (f"{stem}-small.png", _FEWER_DOTS)):
-        picture = Image.open(io.BytesIO(vl_convert.svg_to_png(figure.svg, ppi=_SCALE * dots)))
+        picture = Image.open(io.BytesIO(vl_convert.svg_to_png(plain, ppi=dots)))
         picture.convert("RGB").save(path)  # nothing shines through: three fifths of the bytes less
     drawing.write_text(figure.svg, encoding="utf-8", newline="\n")  # last: it says that all is done
 

@@ -82,18 +82,17 @@ def _serves(x: Any) -> bool:
 
 def _exact(func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> torch.Tensor | None:
     """Which results are the same in any order of summation; None if no one is."""
+    if not _serves(args[0]):
+        return None
+    there = [x.ne(0).to(x.dtype) for x in args[:2] if isinstance(x, torch.Tensor)]
     if name in ("sum", "cumsum"):
-        if _serves(args[0]):
-            return func(args[0].ne(0).to(args[0].dtype), *args[1:], **kwargs) <= 2
-    elif name in ("mm", "bmm", "mv", "dot"):
-        one, two = args
-        if _serves(one):
-            return func(one.ne(0).to(one.dtype), two.ne(0).to(two.dtype)) <= 1
-    elif name in ("logsumexp", "prod", "cumprod", "mean", "logcumsumexp"):
-        if len(args) > 1 and _serves(args[0]):
-            dims = args[1] if isinstance(args[1], list | tuple) else [args[1]]
-            if all(args[0].dim() and args[0].shape[dim] == 1 for dim in dims):
-                return torch.ones((), dtype=torch.bool)
+        return func(*there, *args[1:], **kwargs) <= 2
+    if name in ("mm", "bmm", "mv", "dot"):
+        return func(*there) <= 1
+    if name in ("logsumexp", "logcumsumexp", "prod", "cumprod", "mean") and len(args) > 1:
+        dims = args[1] if isinstance(args[1], list | tuple) else [args[1]]
+        if all(args[0].dim() and args[0].shape[dim] == 1 for dim in dims):
+            return torch.ones((), dtype=torch.bool)
     return None
 
 

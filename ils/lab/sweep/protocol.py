@@ -36,6 +36,7 @@ __all__ = [
     "AGAIN",
     "FINAL_SEEDS",
     "FIRST_STEPS",
+    "PARTS",
     "TUNING_SEEDS",
     "Beginnings",
     "Training",
@@ -60,6 +61,9 @@ COLUMNS = ["task", "method", "setting"]
 
 FIRST_STEPS = (1, 2, 4, 8, 16)
 """After which the beginning of a run is measured, beside its first twentieth."""
+
+PARTS = ("first steps", "end")
+"""What is compared of a run that is computed again, see :func:`agreement`."""
 
 _PART = 0.05
 _PICKED = ("ILS, default", "straight-through", "leave-one-out", "ILS, as in the note", "ReinMax")
@@ -345,8 +349,8 @@ def agreement(
         mean = table["end"].groupby(level="measure").mean()
         found[task] = {
             "rows": len(table),
-            "first steps": recorded.agree(first, table.filter(like="step"), 1e-4).mean(),
-            "end": recorded.agree(final, parts, 1e-4).mean(),
+            PARTS[0]: recorded.agree(first, table.filter(like="step"), 1e-4).mean(),
+            PARTS[1]: recorded.agree(final, parts, 1e-4).mean(),
             "inside": bool(((ends.min() <= mean) & (mean <= ends.max())).all()),
         }
     return pd.DataFrame(found).T.rename_axis("problem").infer_objects()
