@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 
 
 # Left when the process ends: see tools/cpu.py.
-if _seed := os.environ.get("ILS_JITTER"):
+_seed = os.environ.get("ILS_JITTER")
+if _seed:
     Jitter(int(_seed)).__enter__()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under jitter, leave out what it cannot enter."""
+    for item in items:
+        if _seed and item.get_closest_marker("unmoved"):
+            item.add_marker(pytest.mark.skip(reason="jitter does not enter here"))
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,7 @@ def test_machine_is_named() -> None:
 # --- memory ----------------------------------------------------------------------------------
 
 
+@pytest.mark.unmoved
 def test_peak_of_a_known_operation() -> None:
     """Two results alive at once, one freed, and one within an operation: counted as they are."""
     x = torch.ones(10_000)

@@ -24,6 +24,7 @@ NAMES = [
     "0.4-fisher-project_simplex-relative",
 ]
 pytestmark = [
+    pytest.mark.unmoved,
     # The compilers use parts of PyTorch and Python that are on their way out.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

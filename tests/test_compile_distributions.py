@@ -9,6 +9,8 @@ import torch
 from drop_in import Family, some_families, update
 from torch import Tensor
 
+pytestmark = pytest.mark.unmoved
+
 
 @pytest.fixture(autouse=True)
 def _checks_stay() -> Iterator[None]:

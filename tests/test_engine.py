@@ -76,6 +76,7 @@ def by_one(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return Sweep(runs, folder, execute(runs, folder=folder, workers=1))
 
 
+@pytest.mark.unmoved
 def test_any_number_of_workers_gives_the_same_bits(tmp_path: Path, log: str, by_one: Sweep) -> None:
     """With one worker, with three, and in the caller; each has one thread."""
     runs = numbers(log, 6)[::-1]

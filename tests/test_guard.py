@@ -102,6 +102,39 @@ MUTATIONS = [
     ),
     Mutation("lab/plane.py", 'np.sqrt(found["evaluations"])', 'found["evaluations"]', QUALITY),
     Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.9)", FIXED),
+    # How fine the mesh is: a constant that is half a per cent off.
+    Mutation("target.py", "z - step_size * delta", "z - 0.995 * step_size * delta", CONSTRUCTION),
+    Mutation("simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION),
+    Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE),
+    Mutation("squeeze.py", "count / n + eps", "count / n + 1.005 * eps", SQUEEZE),
+    Mutation(
+        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.995 * point", TOY
+    ),
+    Mutation(
+        "estimators/relaxation.py",
+        "return softmax_vjp(y, grad) / temperature",
+        "return softmax_vjp(y, grad) / (1.005 * temperature)",
+        TOY,
+    ),
+    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
+    Mutation(
+        "lab/quality.py", "1 - self.product_squared", "1 - 0.995 * self.product_squared", QUALITY
+    ),
+    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED),
+    Mutation("velocity.py", "(3 - rate * z", "(2.985 - rate * z", BEYOND),
+    Mutation("velocity.py", "(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01", MODELS),
+    Mutation(
+        "lab/sweep/tasks/autoencoder.py",
+        "math.log(self.categories) - entropy",
+        "math.log(self.categories) - 0.995 * entropy",
+        VAE,
+    ),
+    # Of training, whose runs part from their records by rounding alone, on the codebook soonest.
+    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.995 - 0.995 * slow", BENCHMARKS),
+    Mutation("lab/sweep/tasks/codebook.py", "2 * products -", "2.01 * products -", BENCHMARKS),
+    Mutation(
+        "lab/sweep/tasks/experts.py", "sum(-1) - batch.y)", "sum(-1) - 1.005 * batch.y)", BENCHMARKS
+    ),
 ]
 
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
@@ -109,8 +142,9 @@ each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 
 def copy_of_the_tree(folder: Path) -> None:
     skipped = shutil.ignore_patterns("__pycache__", ".*", "assets")
-    for name in ("ils", "book"):
+    for name in ("ils", "book", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+    shutil.copy(ROOT / "conftest.py", folder)
     # An empty configuration of its own: the real one would put the real tree on the path.
     (folder / "pytest.ini").write_text("[pytest]\n")
 

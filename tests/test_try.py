@@ -30,7 +30,14 @@ MARK = "# Change these:"
 LINK = re.compile(r"\{download\}`[^`<]+ <(try/[\w-]+\.ipynb)>`")
 SECTION = "## Try it yourself\n"
 
-each_try = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Of memory and time, where jitter has its part.
+MEASURING = {"try-speed"}
+
+each_try = pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.unmoved] * (p.stem in MEASURING)) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 
 
 def evidence() -> list[Path]:

@@ -5,9 +5,9 @@ Run as ``PYTHONSTARTUP`` of a notebook's kernel (IPython reads that variable), o
 computes by a series or by a sum is moved to one of its two neighbours at random.  These are the
 operations in whose last bit processors, libraries and orders of summation differ.
 
-What is the same everywhere stays: whole numbers, such as sums of whole numbers and the exponential
-of zero; a sum in which at most two numbers are not zero, and a product of matrices in which one is.
-Which neighbour it is depends on the digits and the seed alone.  So, as on a real machine, the same
+What is the same everywhere stays: numbers with half of the digits, such as sums of whole numbers
+and the exponential of zero; a sum in which at most two numbers are not zero, and a product of
+matrices in which one is.  Which neighbour it is depends on the digits and the seed alone.  So, as on a real machine, the same
 computation gives the same result in any shape and layout, and a factor of two changes no digit.
 """
 
@@ -50,10 +50,10 @@ class Jitter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.removesuffix("_")
+        exact = _exact(name, args, kwargs or {}) if name in MOVED else None
+        result = func(*args, **(kwargs or {}))
         if name in MOVED:
-            exact = _exact(func, name, args, kwargs or {})
             for tensor in result if isinstance(result, tuple | list) else [result]:
                 self._move(tensor, exact)
         return result
@@ -69,8 +69,8 @@ class Jitter(TorchDispatchMode):
         key = self._seed * 0x5851F42D4C957F2D % 2 ** (top + 1)
         up = (((bits & digits) ^ key) * factor >> top) & 1
         moved = (bits + 2 * up - 1).view(x.dtype)
-        # The remainder by one is zero for a whole number, and none for what is not finite.
-        doubtful = x.frac().abs() > 0
+        half = 2 ** (digits.bit_length() // 2) - 1
+        doubtful = (bits & half).ne(0) & x.isfinite()
         if exact is not None:
             doubtful &= ~exact
         x.copy_(torch.where(doubtful, moved, x))
@@ -80,15 +80,15 @@ def _serves(x: Any) -> bool:
     return type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype in _BITS
 
 
-def _exact(func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> torch.Tensor | None:
+def _exact(name: str, args: tuple[Any, ...], kwargs: Any) -> torch.Tensor | None:
     """Which results are the same in any order of summation; None if no one is."""
     if not _serves(args[0]):
         return None
     there = [x.ne(0).to(x.dtype) for x in args[:2] if isinstance(x, torch.Tensor)]
     if name in ("sum", "cumsum"):
-        return func(*there, *args[1:], **kwargs) <= 2
+        return getattr(torch, name)(*there, *args[1:], **kwargs) <= 2
     if name in ("mm", "bmm", "mv", "dot"):
-        return func(*there) <= 1
+        return getattr(torch, name)(*there) <= 1
     if name in ("logsumexp", "logcumsumexp", "prod", "cumprod", "mean") and len(args) > 1:
         dims = args[1] if isinstance(args[1], list | tuple) else [args[1]]
         if all(args[0].dim() and args[0].shape[dim] == 1 for dim in dims):
