@@ -1,8 +1,8 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything.
 # Both set up .venv on first use. `make` alone lists the rest.
 
+# No .SHELLFLAGS: GNU make 3.81, which macOS has, does not know them; tests/test_setup.py lists what else.
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -90,7 +90,7 @@ lock: ## resolve the extras of pyproject.toml anew into requirements.lock and re
 	$(PYTHON) tools/lock.py $(TORCH)
 
 .PHONY: lock-check
-lock-check: $(VENV)/.installed ## ask the index for wheels of every pin, for each claimed Python and platform
+lock-check: $(VENV)/.installed ## ask the index whether every pin has a wheel for each Python and platform
 	$(BIN)/python tools/lock_check.py
 
 # --- the book -------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import venv
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -68,12 +69,12 @@ def frozen_lines(freeze: str) -> list[str]:
     return sorted(lines, key=str.lower)
 
 
-def install(folder: Path, python: str, requirements: list[str]) -> list[str]:
+def install(pip: list[str], folder: Path, python: str, requirements: list[str]) -> list[str]:
     """Install into an empty folder what a Python may have, and tell the pins."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
-    command += ["--target", str(folder), "--python-version", python, "--only-binary", ":all:"]
-    subprocess.run([*command, *requirements], check=True)
-    command = [sys.executable, "-m", "pip", "freeze", "--all", "--path", str(folder)]
+    command = [*pip, "install", "--quiet", "--no-compile", "--target", str(folder)]
+    command += ["--python-version", python, "--only-binary", ":all:", *requirements]
+    subprocess.run(command, check=True)
+    command = [*pip, "freeze", "--all", "--path", str(folder)]
     frozen = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return frozen_lines(frozen)
 
@@ -85,13 +86,16 @@ def main(torch_version: str) -> None:
         sys.exit(f"the lock is made by the oldest Python: make lock PYTHON=python{oldest}")
     python = f"{oldest}.0"
     with tempfile.TemporaryDirectory() as folder:
+        # A pip beside which nothing else is installed.
+        venv.create(Path(folder, "pip"), with_pip=True)
+        pip = [str(Path(folder, "pip", "bin", "python")), "-m", "pip"]
         requirements = [f"torch=={torch_version}", *direct_requirements()]
-        lines = install(Path(folder, "all"), python, requirements)
+        lines = install(pip, Path(folder, "all"), python, requirements)
         # The pins hold for what comes on top of them.
         pins = Path(folder, "pins.txt")
         pins.write_text("\n".join(lines) + "\n")
-        more = ["--constraint", str(pins), *direct_requirements(notebook=True)]
-        more = install(Path(folder, "notebook"), python, more)
+        requirements = ["--constraint", str(pins), *direct_requirements(notebook=True)]
+        more = install(pip, Path(folder, "notebook"), python, requirements)
         added = [line for line in more if line not in lines]
     for path, header, found in ((LOCK, HEADER, lines), (NOTEBOOK_LOCK, NOTEBOOK_HEADER, added)):
         path.write_text(header.format(python=python) + "\n".join(found) + "\n")
