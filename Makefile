@@ -1,7 +1,7 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything.
 # Both set up .venv on first use. `make` alone lists the rest.
 
-# No .SHELLFLAGS: GNU make 3.81, which macOS has, does not know them; tests/test_setup.py lists what else.
+# GNU make 3.81, which macOS ships, knows no .SHELLFLAGS; tests/test_setup.py has the list.
 SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
