@@ -1,8 +1,8 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything.
 # Both set up .venv on first use. `make` alone lists the rest.
 
+# GNU make 3.81, which macOS ships, knows no .SHELLFLAGS; tests/test_setup.py has the list.
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -47,16 +47,31 @@ help: ## list the targets
 
 # --- set-up ---------------------------------------------------------------------------
 
+# make splits names at spaces.
+ifneq ($(words $(CURDIR)),1)
+$(error The path of this folder, "$(CURDIR)", has a space: move it to one without)
+endif
+ifneq ($(words $(VENV)),1)
+$(error VENV="$(VENV)" must be one path without a space)
+endif
+# Another PYTHON= makes the environment anew; without one what stands is kept.
+ifneq ($(origin PYTHON),file)
+ASKED := --asked
+OTHER := $(shell $(PYTHON) tools/environment.py $(VENV) --stale)
+endif
+
 .PHONY: setup
 setup: $(VENV)/.installed ## make .venv with the pinned packages and ils, editable
 
-$(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Until the last line the environment counts as unfinished, and is then made anew.
+$(VENV)/.installed: requirements.lock pyproject.toml $(OTHER)
+	@rm -f $@
+	@$(PYTHON) tools/environment.py $(VENV) $(ASKED)
 	# Compiling everything takes a third of the time; Python compiles what it imports anyway.
 	$(BIN)/python -m pip install --quiet --no-compile $(PIP_FLAGS) -r requirements.lock
 	# Without isolation: a build environment of its own would fetch an unpinned setuptools.
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.unfinished
 	@touch $@
 
 .PHONY: lab
@@ -75,6 +90,10 @@ kernel: $(VENV)/.installed ## build the optional fused kernel for this CPU, and 
 .PHONY: lock
 lock: ## resolve the extras of pyproject.toml anew into requirements.lock and requirements-notebook.lock
 	$(PYTHON) tools/lock.py $(TORCH)
+
+.PHONY: lock-check
+lock-check: $(VENV)/.installed ## ask the index whether every pin has a wheel for each Python and platform
+	$(BIN)/python tools/lock_check.py
 
 # --- the book -------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tools import environment, lock_check
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-notebook.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -98,8 +100,44 @@ def test_jupyter_book_is_version_1() -> None:
 
 
 def test_pythons_agree() -> None:
-    assert PROJECT["project"]["requires-python"] == ">=3.11"
-    assert Version(conda()["python"]) >= Version("3.11")
+    oldest, newest = map(environment.dotted, (environment.OLDEST, environment.NEWEST))
+    assert PROJECT["project"]["requires-python"] == f">={oldest}"
+    assert Version(conda()["python"]) >= Version(oldest)
+    for file in ("README.md", "CONTRIBUTING.md"):
+        assert f"Python {oldest} to {newest}" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_locks_were_checked() -> None:
+    """`make lock-check` found wheels of these very pins for all that is claimed."""
+    lines = lock_check.RECORD.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.endswith(LOCKS)] == lock_check.digests()
+    rows = [line.split() for line in lines if not line.startswith("#") and not line.endswith(LOCKS)]
+    targets = [
+        (python, *name.split()) for python in lock_check.PYTHONS for name in lock_check.platforms()
+    ]
+    assert [tuple(row[:3]) for row in rows] == targets
+    count = len(lock_check.pins())
+    assert {row[3] for row in rows} == {f"{count}/{count}"}
+
+
+def test_what_lock_check_finds() -> None:
+    """A wheel of another platform, of a later patch level or withdrawn is none."""
+    tags, _ = lock_check.platforms()["Linux x86_64"]
+    accepted = lock_check.supported("3.11.0", tags)
+
+    def said(name: str, needs: str | None = None, yanked: str | bool = False) -> str:
+        page = {"files": [{"filename": name, "requires-python": needs, "yanked": yanked}]}
+        return lock_check.fault(lock_check.wheels(page, "1.2"), "3.11.0", accepted)
+
+    assert said("a-1.2-py3-none-any.whl", ">=3.11") == ""
+    assert said("a-1.2-cp39-abi3-manylinux_2_28_x86_64.whl") == ""
+    assert said("a-1.2+cpu-cp311-cp311-manylinux2014_x86_64.whl") == ""
+    assert said("a-1.2-py3-none-any.whl", ">=3.11.5") == "needs Python >=3.11.5"
+    assert said("a-1.2-py3-none-any.whl", yanked="broken") == "withdrawn: broken"
+    for name in ("a-1.2.tar.gz", "a-1.3-py3-none-any.whl", "a-1.2-cp312-cp312-linux_x86_64.whl"):
+        assert said(name) == "no wheel"
+    for tag in ("manylinux_2_34_x86_64", "musllinux_1_2_x86_64", "macosx_11_0_arm64", "win_amd64"):
+        assert said(f"a-1.2-cp311-cp311-{tag}.whl") == "no wheel"
 
 
 def test_package_requires_torch_alone() -> None:

@@ -1,4 +1,4 @@
-"""Write requirements.lock: every package of every extra, pinned, from a fresh environment.
+"""Write requirements.lock: every package of every extra, pinned, for the oldest Python claimed.
 
 What the extra ``notebook`` adds, JupyterLab for the most part, stands in a file of its own,
 requirements-notebook.lock: only ``make lab`` needs it.
@@ -7,7 +7,8 @@ Usage: ``python tools/lock.py TORCH_VERSION``, or ``make lock``.
 
 No other resolver is used, on purpose: those tried either wrote paths of the machine into the lock
 or took a CUDA build of torch. Installing with pip, torch at a stated version, and freezing the
-outcome has neither fault.
+outcome has neither fault. pip installs into a folder, because only then can it be told to take
+what the first patch level of the oldest Python may have: a later one would admit more.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ import tomllib
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.environment import OLDEST, dotted
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 NOTEBOOK_LOCK = ROOT / "requirements-notebook.lock"
 HEADER = """\
-# Made by `make lock` on Python {python}; edit pyproject.toml, not this file.
-# Each line is what pip froze in a fresh environment that holds torch, the extras of
-# pyproject.toml and the build backend. Local labels such as +cpu are stripped, because
+# Made by `make lock` for Python {python}; edit pyproject.toml, not this file.
+# Each line is what pip froze in an empty folder into which it had installed torch, the
+# extras of pyproject.toml and the build backend. Local labels such as +cpu are stripped, because
 # the public index does not know them.
 """
 NOTEBOOK_HEADER = """\
-# Made by `make lock` on Python {python}; edit pyproject.toml, not this file.
+# Made by `make lock` for Python {python}; edit pyproject.toml, not this file.
 # What the extra `notebook` of pyproject.toml needs beyond requirements.lock: `make lab`
 # installs it on first use.
 """
@@ -64,34 +69,37 @@ def frozen_lines(freeze: str) -> list[str]:
     return sorted(lines, key=str.lower)
 
 
-def freeze(python: str) -> str:
-    """What is installed beside a Python."""
-    command = [python, "-m", "pip", "freeze", "--all"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def install(pip: list[str], folder: Path, python: str, requirements: list[str]) -> list[str]:
+    """Install into an empty folder what a Python may have, and tell the pins."""
+    command = [*pip, "install", "--quiet", "--no-compile", "--target", str(folder)]
+    command += ["--python-version", python, "--only-binary", ":all:", *requirements]
+    subprocess.run(command, check=True)
+    command = [*pip, "freeze", "--all", "--path", str(folder)]
+    frozen = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return frozen_lines(frozen)
 
 
 def main(torch_version: str) -> None:
+    # Markers are those of the Python that runs this: it must be of the same minor version.
+    oldest = dotted(OLDEST)
+    if sys.version_info[:2] != OLDEST:
+        sys.exit(f"the lock is made by the oldest Python: make lock PYTHON=python{oldest}")
+    python = f"{oldest}.0"
     with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        python = str(Path(folder, "bin", "python"))
-
-        # torch is pinned in the same call: --upgrade would otherwise take the newest build.
-        # --upgrade is for setuptools, of which the fresh environment may hold an old version.
+        # A pip beside which nothing else is installed.
+        venv.create(Path(folder, "pip"), with_pip=True)
+        pip = [str(Path(folder, "pip", "bin", "python")), "-m", "pip"]
         requirements = [f"torch=={torch_version}", *direct_requirements()]
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--upgrade", *requirements], check=True
-        )
-        lines = frozen_lines(freeze(python))
+        lines = install(pip, Path(folder, "all"), python, requirements)
         # The pins hold for what comes on top of them.
         pins = Path(folder, "pins.txt")
         pins.write_text("\n".join(lines) + "\n")
-        more = ["--constraint", str(pins), *direct_requirements(notebook=True)]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *more], check=True)
-        added = [line for line in frozen_lines(freeze(python)) if line not in lines]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        requirements = ["--constraint", str(pins), *direct_requirements(notebook=True)]
+        more = install(pip, Path(folder, "notebook"), python, requirements)
+        added = [line for line in more if line not in lines]
     for path, header, found in ((LOCK, HEADER, lines), (NOTEBOOK_LOCK, NOTEBOOK_HEADER, added)):
-        path.write_text(header.format(python=version) + "\n".join(found) + "\n")
-        print(f"wrote {path.name}: {len(found)} packages")
+        path.write_text(header.format(python=python) + "\n".join(found) + "\n")
+        print(f"wrote {path.name}: {len(found)} packages; now make lock-check")
 
 
 if __name__ == "__main__":
