@@ -11,7 +11,7 @@ VENV ?= .venv
 JOBS ?= 2
 TORCH ?= 2.13.0
 PIP_FLAGS ?=
-# Of `make test` and `make notebooks`: native, avx2, plain or jitter, see tools/cpu.py; and the seeds of jitter.
+# Of `make test` and `make notebooks`: native, avx2, plain or jitter, see tools/cpu.py; seeds of jitter.
 CPU ?= native
 SEEDS ?= 1 2 3
 # Of `make results`: processes, or dask with the address of its scheduler; FRESH=1 keeps nothing.

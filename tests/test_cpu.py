@@ -60,6 +60,7 @@ def test_unknown_kinds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings("native") == {}
 
 
+@pytest.mark.unmoved
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_jitter_moves_by_one_unit(dtype: torch.dtype) -> None:
     """Half of the numbers up and half down, for each seed others, and the same twice."""
@@ -98,6 +99,7 @@ def test_jitter_leaves_what_is_exact() -> None:
     assert torch.equal(moved, half.exp())
 
 
+@pytest.mark.unmoved
 def test_jitter_is_seen_by_gradients() -> None:
     """What a backward pass computes is moved too."""
     x = normal(5, 4).requires_grad_()

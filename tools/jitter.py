@@ -6,9 +6,10 @@ computes by a series or by a sum is moved to one of its two neighbours at random
 operations in whose last bit processors, libraries and orders of summation differ.
 
 What is the same everywhere stays: numbers with half of the digits, such as sums of whole numbers
-and the exponential of zero; a sum in which at most two numbers are not zero, and a product of
-matrices in which one is.  Which neighbour it is depends on the digits and the seed alone.  So, as on a real machine, the same
-computation gives the same result in any shape and layout, and a factor of two changes no digit.
+and the exponential of zero; subnormal numbers, whose sums are exact; a sum in which at most two
+numbers are not zero, and a product of matrices in which one is.  Which neighbour it is depends on
+the digits and the seed alone.  So, as on a real machine, the same computation gives the same result
+in any shape and layout, and a factor of two changes no digit.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Jitter(TorchDispatchMode):
         up = (((bits & digits) ^ key) * factor >> top) & 1
         moved = (bits + 2 * up - 1).view(x.dtype)
         half = 2 ** (digits.bit_length() // 2) - 1
-        doubtful = (bits & half).ne(0) & x.isfinite()
+        doubtful = (bits & half).ne(0) & x.isfinite() & (x.abs() >= torch.finfo(x.dtype).tiny)
         if exact is not None:
             doubtful &= ~exact
         x.copy_(torch.where(doubtful, moved, x))
