@@ -1,8 +1,9 @@
 """The guard guards: a mutation of the mathematics makes a notebook fail.
 
 ``make test`` runs every notebook and compares its outputs with the committed ones. That is worth
-something only if a wrong formula changes an output. Each mutation below puts one plausible error
-into a copy of the package and demands that nbval notices in the notebook which rests on it.
+something only if a wrong formula changes an output by more than ``tools/outputs.py`` lets pass.
+Each mutation below puts one plausible error into a copy of the package and demands that nbval
+notices in the notebook which rests on it.
 """
 
 from __future__ import annotations
@@ -47,94 +48,66 @@ QUALITY, RELATIVES, FIXED, SCALE = (
     for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
 )
 
+# Where half a per cent is noticed, no larger error is planted beside it: so fine is the mesh.
 MUTATIONS = [
     # The step, its sign, and its direction.
-    Mutation("target.py", "z - step_size * delta", "z - 0.99 * step_size * delta", CONSTRUCTION),
+    Mutation("target.py", "z - step_size * delta", "z - 0.995 * step_size * delta", CONSTRUCTION),
     Mutation("target.py", "z - step_size * delta", "z + step_size * delta", CONSTRUCTION),
     Mutation("simplex.py", "(z * grad).sum(-1", "grad.mean(-1", CONSTRUCTION),
     Mutation("target.py", "delta - z * delta.sum", "delta - 0 * delta.sum", CONSTRUCTION),
     # The way back to the simplex.
     Mutation("simplex.py", "positive = x.clamp(min=0)", "positive = x.abs()", CONSTRUCTION),
-    Mutation("simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.01", CONSTRUCTION),
+    Mutation("simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION),
     # What is handed back.
     Mutation("target.py", "return z - target", "return probs - target", CONSTRUCTION),
     Mutation("target.py", "eps: float = 1e-7", "eps: float = 1e-3", TOY),
     # The toy, its guard, its bound and its fixed points.
     Mutation("lab/toy.py", "eps=1e-8", "eps=1.1e-8", SQUEEZE),
-    Mutation("squeeze.py", "count / n + eps", "count / n + 2 * eps", SQUEEZE),
-    Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.01 * math.log1p", SQUEEZE),
-    Mutation(
-        "estimators/relaxation.py",
-        "return softmax_vjp(y, grad) / temperature",
-        "return softmax_vjp(y, grad)",
-        TOY,
-    ),
-    Mutation(
-        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.99 * point", TOY
-    ),
-    # Training: the optimiser, and the divergence from the prior.
-    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.9 - 0.9 * slow", BENCHMARKS),
-    Mutation(
-        "lab/sweep/tasks/autoencoder.py",
-        "math.log(self.categories) - entropy",
-        "math.log(self.categories) - 0.9 * entropy",
-        VAE,
-    ),
-    # Beyond categories: the velocity of a count, and the transforms of a mixture.
-    Mutation(
-        "velocity.py", "return (1 + _over(z, rate)) / 2", "return (1 + _over(z, rate)) / 3", MODELS
-    ),
-    Mutation(
-        "lab/models/components.py",
-        "(weight * change * part[..., row])",
-        "(0.9 * weight * change * part[..., row])",
-        MODELS,
-    ),
-    Mutation("velocity.py", "(3 - rate * z", "(2.9 - rate * z", BEYOND),
-    Mutation("lab/families/methods.py", "product + separate) / 2", "product + separate)", BEYOND),
-    # A step relative to the gradient.
-    Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
-    # The peers: their identities, their measures, their front, their fixed points.
-    Mutation("metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
-    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 3", RELATIVES),
-    Mutation(
-        "lab/quality.py", "1 - self.product_squared", "1 - 0.99 * self.product_squared", QUALITY
-    ),
-    Mutation("lab/plane.py", 'np.sqrt(found["evaluations"])', 'found["evaluations"]', QUALITY),
-    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.9)", FIXED),
-    # How fine the mesh is: a constant that is half a per cent off.
-    Mutation("target.py", "z - step_size * delta", "z - 0.995 * step_size * delta", CONSTRUCTION),
-    Mutation("simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION),
-    Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE),
     Mutation("squeeze.py", "count / n + eps", "count / n + 1.005 * eps", SQUEEZE),
-    Mutation(
-        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.995 * point", TOY
-    ),
+    Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE),
     Mutation(
         "estimators/relaxation.py",
         "return softmax_vjp(y, grad) / temperature",
         "return softmax_vjp(y, grad) / (1.005 * temperature)",
         TOY,
     ),
-    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
     Mutation(
-        "lab/quality.py", "1 - self.product_squared", "1 - 0.995 * self.product_squared", QUALITY
+        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.995 * point", TOY
     ),
-    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED),
-    Mutation("velocity.py", "(3 - rate * z", "(2.985 - rate * z", BEYOND),
-    Mutation("velocity.py", "(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01", MODELS),
+    # Training, whose runs part from their records by rounding alone, on the codebook soonest.
+    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.995 - 0.995 * slow", BENCHMARKS),
+    Mutation("lab/sweep/tasks/codebook.py", "2 * products -", "2.01 * products -", BENCHMARKS),
+    Mutation(
+        "lab/sweep/tasks/experts.py", "sum(-1) - batch.y)", "sum(-1) - 1.005 * batch.y)", BENCHMARKS
+    ),
     Mutation(
         "lab/sweep/tasks/autoencoder.py",
         "math.log(self.categories) - entropy",
         "math.log(self.categories) - 0.995 * entropy",
         VAE,
     ),
-    # Of training, whose runs part from their records by rounding alone, on the codebook soonest.
-    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.995 - 0.995 * slow", BENCHMARKS),
-    Mutation("lab/sweep/tasks/codebook.py", "2 * products -", "2.01 * products -", BENCHMARKS),
+    # Beyond categories: the velocity of a count, and the transforms of a mixture.
+    Mutation("velocity.py", "(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01", MODELS),
     Mutation(
-        "lab/sweep/tasks/experts.py", "sum(-1) - batch.y)", "sum(-1) - 1.005 * batch.y)", BENCHMARKS
+        "lab/models/components.py",
+        "(weight * change * part[..., row])",
+        "(0.995 * weight * change * part[..., row])",
+        MODELS,
     ),
+    Mutation("velocity.py", "(3 - rate * z", "(2.985 - rate * z", BEYOND),
+    Mutation(
+        "lab/families/methods.py", "product + separate) / 2", "product + separate) / 2.01", BEYOND
+    ),
+    # A step relative to the gradient.
+    Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
+    # The peers: their identities, their measures, their front, their fixed points.
+    Mutation("metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
+    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
+    Mutation(
+        "lab/quality.py", "1 - self.product_squared", "1 - 0.995 * self.product_squared", QUALITY
+    ),
+    Mutation("lab/plane.py", 'np.sqrt(found["evaluations"])', 'found["evaluations"]', QUALITY),
+    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED),
 ]
 
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
