@@ -68,16 +68,23 @@ def built_site() -> None:
         pytest.fail("there is no site in _build/html: run make book", pytrace=False)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """A browser; without one tests are skipped, but in continuous integration they fail."""
-    from tools.browser import chromium, find_chromium  # few tests need it
+@pytest.fixture(scope="module", params=["chromium"])
+def browser(request: pytest.FixtureRequest) -> Iterator["Browser"]:
+    """Chromium, and Firefox for the tests that are marked ``in_both_browsers``.
 
-    executable = find_chromium()
-    if executable is None:
+    Where a browser is missing its tests are skipped, but in continuous integration they fail.
+    """
+    from tools import browser as tool  # few tests need it
+
+    if request.param == "firefox":
+        executable, start = tool.find_firefox(), tool.firefox
+        message = "no Firefox found: install the package firefox-esr, or firefox"
+    else:
+        executable, start = tool.find_chromium(), tool.chromium
         message = "no Chromium found: install the package chromium, or Google Chrome"
+    if executable is None:
         if os.environ.get("CI") == "true":
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
-    with chromium(executable) as started:
+    with start(executable) as started:
         yield started

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from tools.browser import SITE, View, opened, window
 
 __all__ = [
     "SITE",
+    "enter",
     "explorer_page",
     "fallback_after_a_failure",
     "fallback_is_shown",
@@ -18,11 +22,17 @@ __all__ = [
     "labels_missing",
     "number",
     "shown_numbers",
+    "text_is_that_of_the_page",
+    "turn_dark",
 ]
 
 
 def explorer_page(browser: Browser, file: Path) -> Iterator[Page]:
-    """A page on which nothing may go wrong; without MathJax, which would take most of the time."""
+    """A page on which nothing may go wrong.
+
+    Without MathJax, which would take most of the time; Firefox loads it, as there no request of a
+    file can be answered by a test.
+    """
     with window(browser, View(1280, "light")) as context:
         context.route(
             "**/tex-svg-full.js",
@@ -38,6 +48,58 @@ def fresh(page: Page) -> None:
     """Load the page anew, so that no test sees what another did."""
     page.reload(wait_until="load")
     page.wait_for_selector(".explorer[data-ready]")
+
+
+def enter(page: Page, label: str, text: str) -> None:
+    """Type a whole number in place of what stands there."""
+    page.get_by_label(label, exact=True).focus()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type(text)
+    page.keyboard.press("Tab")
+
+
+def turn_dark(page: Page, colours: str) -> tuple[Any, Any]:
+    """The colours that a script finds in the light theme and, once they change, in the dark."""
+    light = page.evaluate(colours)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"light => JSON.stringify({colours}) !== light", arg=_json(light))
+    return light, page.evaluate(colours)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+TEXT_ON_CANVAS = """() => {
+  globalThis.fonts = [];
+  const own = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (...drawn) {
+    fonts.push(this.font);
+    return own.apply(this, drawn);
+  };
+}"""
+WIDTHS = """families => families.map(family => {
+  const brush = document.createElement('canvas').getContext('2d');
+  brush.font = `50px ${family}`;
+  return brush.measureText('noise of one evaluation').width;
+})"""
+FAMILY = "node => getComputedStyle(node).fontFamily"
+
+
+def text_is_that_of_the_page(page: Page, plots: int) -> None:
+    """In the pictures too, which are drawn anew in the dark: no serifs, whatever is installed."""
+    family = page.locator("article p").first.evaluate(FAMILY)
+    assert page.locator(".explorer canvas").count() >= plots
+    for text in page.locator(".explorer, .explorer svg text").all():
+        assert text.evaluate(FAMILY) == family
+    if plots:
+        page.evaluate(TEXT_ON_CANVAS)
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.wait_for_function("fonts.length > 0")
+        assert {font.split("px ", 1)[1] for font in page.evaluate("fonts")} == {family}
+    own, plain, serif = page.evaluate(WIDTHS, [family, "sans-serif", "serif"])
+    assert own != pytest.approx(serif, rel=1e-3)
+    assert plain != pytest.approx(serif, rel=1e-3), "the machine has no two fonts to tell apart"
 
 
 def number(page: Page, label: str) -> float:

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from explorer import SITE, explorer_page, fallback_is_shown, fresh, labels_missing
+from browsers import bring_into_view, in_both_browsers
+from explorer import (
+    SITE,
+    explorer_page,
+    fallback_is_shown,
+    fresh,
+    labels_missing,
+    text_is_that_of_the_page,
+    turn_dark,
+)
 from playwright.sync_api import Browser, Page
 
 from ils.lab import plane, records
@@ -66,6 +75,7 @@ def choose(page: Page, kind: str = "all", shape: str = "all", scale: str = "all"
     page.get_by_label("Logits").select_option(scale)
 
 
+@in_both_browsers
 def test_the_whole_plane_is_the_book_s(page: Page) -> None:
     """All methods at their usual settings, as in the notebook; and every setting as a dot."""
     points = plane.points(table())
@@ -180,7 +190,8 @@ def label(page: Page) -> str | None:
       const {start, end} = Bokeh.documents[0].get_model_by_name('biases');
       const room = Bokeh.documents[0].roots()[0].inner_width;
       const left = (model.x - start) / (end - start) * room + model.x_offset;
-      return model.visible ? [model.text, left, left + 7 * model.text.length, room] : null; }""")
+      const right = left + ilsExplorer.chart.width(model, model.text);
+      return model.visible ? [model.text, left, right, room] : null; }""")
     if found is None:
         return None
     text, left, right, room = found
@@ -191,7 +202,7 @@ def label(page: Page) -> str | None:
 
 def place(page: Page, name: str) -> tuple[float, float]:
     """Where the mark of a method is in the window."""
-    page.locator(".plot").scroll_into_view_if_needed()
+    bring_into_view(page.locator(".plot"))
     x, y = page.evaluate(
         """name => {
       const view = Bokeh.index.roots[0];
@@ -228,9 +239,7 @@ def by_pointer_on_list(page: Page, name: str) -> None:
     page.locator(f".methods label[data-name='{name}']").hover()
 
 
-@pytest.mark.parametrize("point_at", [by_mouse, by_touch, by_list, by_pointer_on_list])
-def test_a_method_can_be_read(page: Page, point_at: Callable[..., None]) -> None:
-    """Its name stands beside its mark, its numbers in the sentence below."""
+def read_methods(page: Page, point_at: Callable[..., None]) -> None:
     assert label(page) is None
     for name in ("ILS", "REINFORCE", "SPIGOT-EG"):
         point_at(page, name)
@@ -244,6 +253,19 @@ def test_a_method_can_be_read(page: Page, point_at: Callable[..., None]) -> None
         page.wait_for_function(said, arg=name)
 
 
+@in_both_browsers
+@pytest.mark.parametrize("point_at", [by_mouse, by_list, by_pointer_on_list])
+def test_a_method_can_be_read(page: Page, point_at: Callable[..., None]) -> None:
+    """Its name stands beside its mark, its numbers in the sentence below."""
+    read_methods(page, point_at)
+
+
+def test_a_method_can_be_read_by_touch(page: Page) -> None:
+    """The same; Firefox's driver has no finger."""
+    read_methods(page, by_touch)
+
+
+@in_both_browsers
 def test_the_list_is_walked_by_keys(page: Page) -> None:
     """One stop of the tab key, arrows within; what is hidden is no longer chosen."""
     page.get_by_label("all settings").focus()
@@ -308,13 +330,16 @@ def test_third_thing_to_try(page: Page) -> None:
 # --- what holds of every explorer ---------------------------------------------------------------
 
 
+@in_both_browsers
 def test_colours_follow_the_theme(page: Page) -> None:
     colours = "[...Bokeh.documents[0].get_model_by_name('points').data.colour]"
-    light = page.evaluate(colours)
-    page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.wait_for_timeout(50)
-    dark = page.evaluate(colours)
+    light, dark = turn_dark(page, colours)
     assert not set(light) & set(dark)
+
+
+@in_both_browsers
+def test_text_is_that_of_the_page(page: Page) -> None:
+    text_is_that_of_the_page(page, plots=1)
 
 
 def test_every_control_has_a_name(page: Page) -> None:

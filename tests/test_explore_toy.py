@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from browsers import in_both_browsers
 from explorer import (
     SITE,
+    enter,
     explorer_page,
     fallback_after_a_failure,
     fallback_is_shown,
     fresh,
     labels_missing,
     number,
+    text_is_that_of_the_page,
+    turn_dark,
 )
 from playwright.sync_api import Browser, Page
 from torch import Tensor
@@ -164,12 +168,12 @@ def test_steps_and_limit_are_those_of_the_laboratory(page: Page, setting: str) -
     )
 
 
+@in_both_browsers
 def test_every_control_counts(page: Page) -> None:
     """Rate, step, way back, gradient, seed and number of problems change the run as they should."""
     press(page, "The note's ILS")
-    page.get_by_label("Problems at once").fill("3")
-    page.get_by_label("Seed").fill("77")
-    page.get_by_label("Seed").press("Tab")
+    enter(page, "Problems at once", "3")
+    enter(page, "Seed", "77")
     page.get_by_label("Way back").select_option("keep")
     page.get_by_label("Gradient").select_option("centred")
     page.get_by_label("Step size α").fill("-62")
@@ -180,11 +184,11 @@ def test_every_control_counts(page: Page) -> None:
     run.advance(5)
     assert readings(page)[1] == pytest.approx(run.divergence(), rel=1e-9)
     assert readings(page)[2] == pytest.approx(run.divergence(run.limit()), rel=1e-6)
-    page.get_by_label("Problem in the lower picture").fill("3")
-    page.get_by_label("Problem in the lower picture").press("Tab")
+    enter(page, "Problem in the lower picture", "3")
     assert shown_row(page, "model") == pytest.approx(run.logits.softmax(-1)[2].tolist(), rel=1e-9)
 
 
+@in_both_browsers
 def test_run_pause_step_reset(page: Page) -> None:
     """By the keyboard: a run moves, a pause holds, a step is one, a reset repeats the run."""
     first = readings(page)
@@ -194,7 +198,8 @@ def test_run_pause_step_reset(page: Page) -> None:
     page.wait_for_function("document.querySelector('.readings output').dataset.value > 300")
     page.get_by_role("button", name="Pause").press("Space")
     held = readings(page)
-    page.wait_for_timeout(150)
+    # A picture that the run had asked for would come before this one.
+    page.evaluate("() => new Promise(requestAnimationFrame)")
     assert readings(page) == held
     assert held[0] % 100 == 0
     press(page, "Step")
@@ -273,12 +278,16 @@ def test_less_motion(browser: Browser) -> None:
     context.close()
 
 
+@in_both_browsers
 def test_colours_follow_the_theme(page: Page) -> None:
     colour = "Bokeh.documents[0].get_model_by_name('curve line').glyph.line_color"
-    light = page.evaluate(colour)
-    page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.wait_for_timeout(50)
-    assert page.evaluate(colour) != light
+    light, dark = turn_dark(page, colour)
+    assert light != dark
+
+
+@in_both_browsers
+def test_text_is_that_of_the_page(page: Page) -> None:
+    text_is_that_of_the_page(page, plots=2)
 
 
 def test_every_control_has_a_name(page: Page) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from browsers import bring_into_view, in_both_browsers
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from playwright.sync_api import Browser, Page
@@ -276,12 +277,15 @@ def construction(browser: Browser, request: pytest.FixtureRequest) -> Iterator[P
 
 
 @on_the_site
+@in_both_browsers
 def test_formulas_tell_their_symbols(construction: Page) -> None:
     page, tip = construction, construction.locator("#symbol-tip")
     formula = page.locator(".tip .math").first
-    formula.scroll_into_view_if_needed()
+    bring_into_view(formula)
     height = page.evaluate("document.documentElement.scrollHeight")
+    page.clock.install()  # the page waits a little before it shows and hides
     formula.hover()
+    page.clock.run_for(1000)
     tip.wait_for()
     assert tip.get_attribute("role") == "tooltip"
     assert formula.get_attribute("aria-describedby") == "symbol-tip"
@@ -290,8 +294,14 @@ def test_formulas_tell_their_symbols(construction: Page) -> None:
     assert tip.locator("dt svg").count() == 2
     assert tip.locator("a, [tabindex]").count() == 0
     tip.hover()
-    page.wait_for_timeout(400)
+    page.clock.run_for(1000)
     assert tip.is_visible(), "it stays while it is pointed at"
+    page.locator("article h1").hover()
+    page.clock.run_for(1000)
+    assert tip.count() == 0
+    formula.hover()
+    page.clock.run_for(1000)
+    tip.wait_for()
     page.keyboard.press("Escape")
     assert tip.count() == 0
     assert formula.get_attribute("aria-describedby") is None
@@ -309,8 +319,7 @@ def test_tooltips_stay_in_the_window(construction: Page) -> None:
     assert size is not None
     formulas = page.locator('.math[class*="symbol-"]')
     for number in range(0, formulas.count(), 9):
-        formulas.nth(number).evaluate("f => f.scrollIntoView({block: 'end', behavior: 'instant'})")
-        page.wait_for_timeout(60)  # scrolling hides a tooltip
+        bring_into_view(formulas.nth(number), "end")  # scrolling hides a tooltip
         formulas.nth(number).dispatch_event("click")
         box = page.locator("#symbol-tip").bounding_box()
         assert box is not None
@@ -328,11 +337,21 @@ def test_the_list_of_symbols_is_the_way_by_keyboard(construction: Page) -> None:
     summary = page.locator("details.symbols summary")
     summary.focus()
     page.keyboard.press("Enter")
-    assert page.locator("details.symbols dd").first.is_visible()
+    page.locator("details.symbols dd").first.wait_for()
     assert page.locator("details.symbols dt svg").first.bounding_box()
 
 
+IN_WINDOW = """formula => {
+  const {top, bottom} = formula.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight; }"""
+BESIDE = f"""formula => {{
+  const tip = document.querySelector('#symbol-tip')?.getBoundingClientRect();
+  const {{top, bottom}} = formula.getBoundingClientRect();
+  return tip?.height && ({IN_WINDOW})(formula) && (tip.top > top || tip.bottom < bottom); }}"""
+
+
 @on_the_site
+@in_both_browsers
 def test_formulas_that_scroll_are_reached_by_keyboard(browser: Browser) -> None:
     with (
         window(browser, View(390, "light")) as context,
@@ -343,10 +362,13 @@ def test_formulas_that_scroll_are_reached_by_keyboard(browser: Browser) -> None:
         scrolls = "all => all.every(f => f.scrollWidth > f.clientWidth)"
         assert wide.evaluate_all(scrolls)
         page.keyboard.press("Tab")  # from now on the browser shows what has the focus
-        wide.first.focus()
-        assert page.locator("#symbol-tip").is_visible()
-        page.keyboard.press("Tab")
-        assert page.locator("#symbol-tip").count() == 0
+        for start in ("0", "document.body.scrollHeight"):
+            page.evaluate(f"scrollTo({{top: {start}, behavior: 'instant'}})")
+            assert not wide.last.evaluate(IN_WINDOW)
+            wide.last.focus()  # which scrolls the page
+            page.wait_for_function(BESIDE, arg=wide.last.element_handle())
+            page.keyboard.press("Tab")
+            page.locator("#symbol-tip").wait_for(state="detached")
 
 
 # --- search --------------------------------------------------------------------------------------
@@ -364,6 +386,7 @@ def search(browser: Browser) -> Iterator[Page]:
 
 
 @on_the_site
+@in_both_browsers
 @pytest.mark.parametrize(
     ("query", "chapters"),
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsers import in_both_browsers
 from playwright.sync_api import Browser, BrowserContext
 from sphinx.util.inventory import InventoryFile
 from test_docstrings import public_things
@@ -134,13 +135,23 @@ def test_root_leads_to_the_book() -> None:
 
 
 # Of module scope, so that the pages of a view share a window; pytest groups tests by it.
-@pytest.fixture(scope="module", params=VIEWS, ids=str)
+@pytest.fixture(scope="module")
 def view_window(
     browser: Browser, request: pytest.FixtureRequest
 ) -> Iterator[tuple[View, BrowserContext]]:
     with window(browser, request.param) as context:
         yield request.param, context
 
+
+# Firefox once: it takes twice the time.
+WINDOWS = [*(("chromium", view) for view in VIEWS), ("firefox", View(390, "dark"))]
+in_each_window = pytest.mark.parametrize(
+    ("browser", "view_window"),
+    WINDOWS,
+    indirect=True,
+    scope="module",
+    ids=[f"{name}-{view}" for name, view in WINDOWS],
+)
 
 WIDE = """() => {
   const limit = document.documentElement.clientWidth;
@@ -151,6 +162,7 @@ WIDE = """() => {
 }"""
 
 
+@in_each_window
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_page_in_the_browser(view_window: tuple[View, BrowserContext], document: str) -> None:
     view, context = view_window
@@ -176,3 +188,24 @@ def test_page_in_the_browser(view_window: tuple[View, BrowserContext], document:
             "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         assert width <= limit + 1, f"the page scrolls sideways; too wide: {page.evaluate(WIDE)}"
+
+
+FAULTS = """<!doctype html><title>faults</title><img src="https://example.invalid/image.png">
+<script>
+  console.error("said");
+  setTimeout(() => { throw new Error("thrown"); });
+  fetch("https://example.invalid/data").catch(() => { document.title = "done"; });
+</script>"""
+
+
+@in_both_browsers
+def test_faults_of_a_page_are_noticed(browser: Browser, tmp_path: Path) -> None:
+    """What is thrown, what the console is told, and what is asked of the network."""
+    file = tmp_path / "faults.html"
+    file.write_text(FAULTS, encoding="utf-8")
+    with window(browser, View(1280, "light")) as context, opened(context, file) as (page, report):
+        page.wait_for_function("document.title === 'done'")
+        found = " ".join(report.errors)
+        assert "said" in found
+        assert "thrown" in found
+        assert {url.rpartition("/")[2] for url in report.requests} == {"image.png", "data"}

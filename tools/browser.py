@@ -1,4 +1,4 @@
-"""Open pages of the built site in headless Chromium, as the site tests and screenshots do."""
+"""Open pages of the built site in a headless browser, as the site tests and screenshots do."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+FIREFOXES = ("firefox-esr", "firefox")
+# Playwright's own preferences turn off first runs, updates and telemetry.
+PREFERENCES: dict[str, str | float | bool] = {"network.dns.disabled": True}
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
@@ -84,6 +87,27 @@ def chromium(executable: str) -> Iterator[Browser]:
             browser.close()
 
 
+def find_firefox() -> str | None:
+    """The path of an installed Firefox, or None."""
+    return next(filter(None, map(shutil.which, FIREFOXES)), None)
+
+
+@contextmanager
+def firefox(executable: str) -> Iterator[Browser]:
+    """The same of an unmodified Firefox, which Playwright drives by WebDriver BiDi.
+
+    There it can emulate neither touch nor a wish for less motion.
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.firefox.launch(
+            channel="moz-firefox", executable_path=executable, firefox_user_prefs=PREFERENCES
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
 @contextmanager
 def window(browser: Browser, view: View) -> Iterator[BrowserContext]:
     """A context of the given width and theme, cut off from the network."""
@@ -91,10 +115,13 @@ def window(browser: Browser, view: View) -> Iterator[BrowserContext]:
         viewport={"width": view.width, "height": 900}, color_scheme=view.theme, offline=True
     )
     # The theme reads these before it draws; emulating the system's setting does not override
-    # a reader's own choice, and the tests must see the very theme that they name.
+    # a reader's own choice, and the tests must see the very theme that they name. Firefox runs
+    # the script on its empty first page too, which has no storage.
     context.add_init_script(
+        "if (location.protocol === 'file:') {"
         f"localStorage.setItem('mode', '{view.theme}');"
         f"localStorage.setItem('theme', '{view.theme}');"
+        "}"
     )
     try:
         yield context

@@ -71,6 +71,15 @@
     timer = setTimeout(action, DELAY);
   }
 
+  // By keyboard the focus itself scrolls the page: the tooltip then keeps beside its formula.
+  function follow() {
+    if (!shown?.querySelector(":focus-visible")) return hide();
+    tip.hidden = false;
+    place(shown);
+    const box = shown.getBoundingClientRect();
+    tip.hidden = box.bottom < 0 || box.top > window.innerHeight;
+  }
+
   const formulaAt = (target) => (target instanceof Element ? target.closest(NUMBERED) : null);
 
   document.addEventListener("pointerover", (event) => {
@@ -96,7 +105,7 @@
   });
   document.addEventListener("focusout", (event) => formulaAt(event.target) === shown && hide());
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  window.addEventListener("scroll", hide, { passive: true });
+  window.addEventListener("scroll", follow, { passive: true });
   window.addEventListener("resize", hide);
 
   // What scrolls sideways can be scrolled by the keyboard.

@@ -102,7 +102,8 @@
     const picture = element("div", {});
     const readout = ui.announcer();
     const list = element("fieldset", { class: "methods" }, element("legend", {}, "Methods"));
-    const items = element("div", { class: "items" });
+    // In Firefox what scrolls is a stop of the tab key of its own, unless told otherwise.
+    const items = element("div", { class: "items", tabindex: -1 });
     list.append(items);
     root.append(
       element("div", { class: "columns" },
@@ -154,7 +155,7 @@
         return ([x, y][k] - start) / (end - start);
       });
       const room = plot.plot.inner_width ?? 300;
-      const width = 7.6 * chosen.name.length + 12;
+      const width = chart.width(label, chosen.name) + 4;
       const left = Math.min(Math.max(across * room + 12, 2), Math.max(room - width, 2));
       label.setv({ x, y, text: chosen.name, x_offset: left - across * room, y_offset: up > 0.85 ? -34 : 12 });
     }
