@@ -320,3 +320,11 @@ def test_each_statement_names_a_test_that_exists(path: Path) -> None:
         assert links, f"{what} names no test, as in `tests/test_x.py::test_name`"
         for file, name in links:
             assert name in names_of_tests(ROOT / file), f"{what}: there is no {file}::{name}"
+
+
+def test_sorting_is_stable() -> None:
+    """Ties would come in another order on another processor."""
+    for path in [*NOTEBOOKS, *(ROOT / "ils" / "lab").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        stable = re.findall(r"""\.sort_values\([^\n]*kind=\\?"stable""", text)
+        assert len(stable) == text.count(".sort_values("), path

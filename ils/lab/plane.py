@@ -48,7 +48,7 @@ def best_settings(found: pd.DataFrame, by: str = "error") -> pd.DataFrame:
 
 def front(found: pd.DataFrame) -> pd.DataFrame:
     """The rows that no other beats in both bias and noise, by growing bias."""
-    ordered = found.sort_values(["bias", "noise"])
+    ordered = found.sort_values(["bias", "noise"], kind="stable")
     lowest = ordered["noise"].cummin()
     kept = ordered[ordered["noise"] == lowest]
     return kept[~kept["noise"].duplicated()]

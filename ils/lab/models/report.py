@@ -60,7 +60,7 @@ def listing(values: pd.DataFrame, chosen: Chosen, digits: int = 2) -> pd.DataFra
     """
     settings = {name: (setting or "", rate) for name, setting, rate in chosen}
     rows = {}
-    for name, row in values.loc[values.mean(axis=1).sort_values().index].iterrows():
+    for name, row in values.loc[values.mean(axis=1).sort_values(kind="stable").index].iterrows():
         paired = estimate(row - values.loc["ILS"]).brackets(digits)
         temperature, rate = settings[name]
         rows[name] = {

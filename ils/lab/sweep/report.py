@@ -80,7 +80,7 @@ def listing(
             "beats": beats(runs, values.loc[against]),
             "failed": int(runs.isna().sum()),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").sort_values("mean")
+    return pd.DataFrame.from_dict(rows, orient="index").sort_values("mean", kind="stable")
 
 
 def _ends(found: Estimate) -> str:
