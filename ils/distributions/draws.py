@@ -202,7 +202,6 @@ def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None)
     # log(1 - u): a gamma draw is one of a concentration larger by one, times u^(1 / concentration).
     power = (-u).log1p() / concentration.double()
     logs = standard_gamma(concentration.double() + 1, generator).log() + power
-    # The largest is set to zero first, so that two that overflow are told apart no further.
     logs = logs.clamp(min=torch.finfo(kind).min)
     ends = torch.finfo(z.dtype)
     shares = logs.softmax(-1).to(z.dtype).clamp(ends.tiny, 1 - ends.eps / 2)
