@@ -11,7 +11,7 @@ from torch.distributions import Categorical as _Categorical
 from torch.distributions import constraints
 
 from ils.checks import check_floating
-from ils.distributions.draws import check_parameters, keep_given, log_law, wide
+from ils.distributions.draws import check_parameters, given, keep_given, log_law, wide
 from ils.lookup import embedding, sample_index
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -155,7 +155,7 @@ class Categorical(_Categorical):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of rows ``(..., D)`` of the table, or of integer categories ``(...)``."""
-        logits = log_law(self).to(self._param.dtype)
+        logits = log_law(self).to(given(self)[0].dtype)
         if self.weight is None or not value.is_floating_point():
             if self._validate_args:
                 _Categorical(logits=self.logits, validate_args=False)._validate_sample(value)
@@ -168,7 +168,7 @@ class Categorical(_Categorical):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All categories, or rows, along a new first axis."""
-        index = torch.arange(self._num_events, device=self._param.device)
+        index = torch.arange(self._num_events, device=given(self)[0].device)
         index = index.view((-1,) + (1,) * len(self._batch_shape))
         if expand:
             index = index.expand((-1, *self._batch_shape))

@@ -155,6 +155,11 @@ class Beta(Reparameterized, _Beta):
 
     _floating = ("concentration1", "concentration0")
 
+    @property
+    def variance(self) -> Tensor:
+        """``m (1 - m) / (a + b + 1)`` for the mean ``m``, ``(...)``, in numbers that there are."""
+        return _spread_of_shares(self._dirichlet.concentration)[..., 0]
+
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         both = wide(self._dirichlet.concentration)
         return standard_dirichlet(both.expand(*shape, 2), generator).select(-1, 0)
@@ -190,12 +195,25 @@ class Dirichlet(Reparameterized, _Dirichlet):
 
     _floating = ("concentration",)
 
+    @property
+    def variance(self) -> Tensor:
+        """``m (1 - m) / (t + 1)``, with the mean ``m`` and the sum ``t``, ``(..., K)``."""
+        return _spread_of_shares(self.concentration)
+
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return standard_dirichlet(wide(self.concentration).expand(shape), generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         concentration, change = self.concentration.detach(), tangent(self.concentration)
         return z + velocity.dirichlet(wide(z), wide(concentration), wide(change)).to(z.dtype)
+
+
+def _spread_of_shares(concentration: Tensor) -> Tensor:
+    """Variances of a Dirichlet's entries; the parents' powers of the sum leave the range."""
+    found = wide(concentration)
+    total = found.sum(-1, keepdim=True)
+    spread = (found / total) * ((total - found) / total) / (total + 1)
+    return spread.to(concentration.dtype)
 
 
 class VonMises(Reparameterized, _VonMises):

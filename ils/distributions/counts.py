@@ -216,7 +216,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow \tfrac12 [p (z + r) + z]\; g ,
 
     exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
-    Everything else is the parent's.
+    Mean and variance are of the probabilities as they are; everything else is the parent's.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
@@ -240,11 +240,26 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count = wide(self.total_count).expand(shape)
         unit = standard_gamma(count, generator)
-        # The logits of probabilities are clamped: those of zero would give counts, now and then.
+        return poisson((unit * self._odds()).masked_fill(count == 0, 0), generator)
+
+    def _odds(self) -> Tensor:
+        """Of a success, not by the logits of probabilities: clamped, those of zero give counts."""
         param, logits = given(self)
         param = wide(param)
-        odds = param.exp() if logits else param / (1 - param)
-        return poisson((unit * odds).masked_fill(count == 0, 0), generator)
+        return param.exp() if logits else param / (1 - param)
+
+    @property
+    def mean(self) -> Tensor:
+        """``r p / (1 - p)``, ``(...)``; the parent's is that of clamped probabilities."""
+        count = wide(self.total_count)
+        return (count * self._odds()).masked_fill(count == 0, 0).to(self.total_count.dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """``r p / (1 - p)^2``, ``(...)``; the parent's is that of clamped probabilities."""
+        count, odds = wide(self.total_count), self._odds()
+        found = (count * odds * (1 + odds)).masked_fill(count == 0, 0)
+        return found.to(self.total_count.dtype)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)

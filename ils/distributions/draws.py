@@ -116,7 +116,7 @@ def given(distribution: Any) -> tuple[Tensor, bool]:
 def keep_given(new: Any, old: Any) -> Any:
     """``new``, that ``old`` was expanded to, with what was computed from the parameters left out.
 
-    The parents of the discrete families take logits that have been computed, and clamped, for given.
+    The parents of the discrete families take logits that were computed, and clamped, for given.
     """
     name, other = ("logits", "probs") if given(old)[1] else ("probs", "logits")
     new.__dict__.pop(other, None)

@@ -28,6 +28,17 @@ ATTRIBUTES = (
     "has_enumerate_support",
 )
 
+# Moments that are computed without leaving the range of the numbers.
+IN_ANOTHER_ORDER = {
+    ("Beta", "variance"),
+    ("Beta", "stddev"),
+    ("Dirichlet", "variance"),
+    ("Dirichlet", "stddev"),
+    ("NegativeBinomial", "mean"),
+    ("NegativeBinomial", "variance"),
+    ("NegativeBinomial", "stddev"),
+}
+
 
 def answer(distribution: Any, name: str) -> Any:
     """An attribute, or the class of the error that there is in its place."""
@@ -61,6 +72,8 @@ def test_attributes(family: Family) -> None:
             assert found.dtype == wanted.dtype
             if family.name == "VonMises":  # that of the parent is good to seven digits
                 assert torch.allclose(found, wanted, rtol=1e-6), name
+            elif (family.name, name) in IN_ANOTHER_ORDER:
+                assert torch.allclose(found, wanted, rtol=1e-13, atol=0), name
             else:
                 assert torch.equal(found, wanted), name
         else:
