@@ -23,7 +23,8 @@ __all__ = ["Categorical"]
 class Categorical(_Categorical):
     r"""``torch.distributions.Categorical``, whose draws can be rows of a table.
 
-    Without a table it is the parent: its draws are integers, and there is no ``rsample``.  With a
+    Without a table it is the parent: its draws are integers, and there is no ``rsample``; but the
+    density of a category of probability zero is zero, where the parent's is clamped to eps.  With a
     table ``weight`` a draw of category ``i`` is the row ``weight[i]``, and ``rsample`` carries the
     *biased* gradient of :func:`ils.embedding` for the parameters, and the gradient of a look-up
     for the table.  ``log_prob`` takes such rows, or integers; the probabilities of equal rows add
