@@ -1,8 +1,8 @@
 """The law of a draw, by tests whose false alarms have a stated probability.
 
-Every p-value is compared with one in a million: with some twenty of them, a correct program fails
-with another seed once in fifty thousand times.  Each test is then given the draws of a parameter
-that is off by a fifth, and must see that.
+Every p-value is compared with one in a million, and every moment with five standard errors, one in
+two million: with some two hundred of them, a correct program fails with another seed once in five
+thousand times.  Each test of a law is then given one that is off by a fifth, and must see that.
 """
 
 from __future__ import annotations
