@@ -18,6 +18,8 @@ Nothing here draws.  All is elementwise with broadcasting, but for the Dirichlet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -303,8 +305,8 @@ def von_mises(z: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
     large = kappa > 60
     first, second = _harmonics(kappa.where(~large, 1.0))
     inverse = 1 / kappa.where(large, 60.0)
-    one = _polynomial(inverse, (0.75, 7 / 8, 57 / 32, 157 / 32, 8325 / 512))
-    two = _polynomial(inverse, (-1 / 16, -3 / 16, -17 / 32, -207 / 128, -1399 / 256))
+    one = polynomial(inverse, (0.75, 7 / 8, 57 / 32, 157 / 32, 8325 / 512))
+    two = polynomial(inverse, (-1 / 16, -3 / 16, -17 / 32, -207 / 128, -1399 / 256))
     angle = (z - loc).double()
     moved = torch.where(large, one, first) * angle.sin()
     moved = moved + 2 * torch.where(large, two, second) * (2 * angle).sin()
@@ -323,12 +325,12 @@ def _harmonics(kappa: Tensor) -> tuple[Tensor, Tensor]:
     scale = near / (g11 * g22 - g12**2)
     first, second = scale * (g22 * up1 - g12 * up2), scale * (g11 * up2 - g12 * up1)
     square = kappa**2
-    one = 1 - _polynomial(square, (1 / 8, -1 / 64, 7 / 3072))
-    two = -kappa / 8 * (1 - _polynomial(square, (1 / 4, -3 / 64, 21 / 2560)))
+    one = 1 - polynomial(square, (1 / 8, -1 / 64, 7 / 3072))
+    two = -kappa / 8 * (1 - polynomial(square, (1 / 4, -3 / 64, 21 / 2560)))
     return torch.where(small, one, first), torch.where(small, two, second)
 
 
-def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     """``x (c_0 + c_1 x + ...)``."""
     found = torch.zeros_like(x)
     for coefficient in reversed(coefficients):

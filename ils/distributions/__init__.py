@@ -6,6 +6,11 @@ program changes one import::
 
     from ils import distributions as dist  # instead of: from torch import distributions as dist
 
+Parameters may be of any floating-point type.  Of the half types all but normal noise is drawn in
+float32 or wider and rounded at the end, so that draws, and gradients, beyond 65,504 are infinite in
+float16.  PyTorch's check of a simplex is closer than the digits of shares in a half type: take
+``validate_args=False`` there.
+
 Names that are not here are those of ``torch.distributions``.  What ``rsample`` hands on is the
 gradient of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  It is biased: in a
 program that draws gamma, beta or Dirichlet variables too, of which PyTorch's ``rsample`` is

@@ -11,7 +11,7 @@ from torch.distributions import Categorical as _Categorical
 from torch.distributions import constraints
 
 from ils.checks import check_floating
-from ils.distributions.draws import check_parameters
+from ils.distributions.draws import check_parameters, given, keep_given, log_law, wide
 from ils.lookup import embedding, sample_index
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -23,7 +23,8 @@ __all__ = ["Categorical"]
 class Categorical(_Categorical):
     r"""``torch.distributions.Categorical``, whose draws can be rows of a table.
 
-    Without a table it is the parent: its draws are integers, and there is no ``rsample``.  With a
+    Without a table it is the parent: its draws are integers, and there is no ``rsample``; but the
+    density of a category of probability zero is zero, where the parent's is clamped to eps.  With a
     table ``weight`` a draw of category ``i`` is the row ``weight[i]``, and ``rsample`` carries the
     *biased* gradient of :func:`ils.embedding` for the parameters, and the gradient of a look-up
     for the table.  ``log_prob`` takes such rows, or integers; the probabilities of equal rows add
@@ -32,9 +33,11 @@ class Categorical(_Categorical):
 
     Args:
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
-        logits: or event log-probabilities, ``(..., K)``, normalised or not; ``-inf`` masks.
+        logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
+            probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
         weight: table of rows, ``(K, D)``, shared by the batch; None for integers.
-        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
+            a normaliser of None is that of :func:`ils.sample`.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -53,6 +56,9 @@ class Categorical(_Categorical):
     Source: Shliselberg (2019), Algorithm 1; see :func:`ils.sample`.
     """
 
+    # Whether there is a table: integers do not move.
+    has_rsample: Any = False
+
     def __init__(
         self,
         probs: Tensor | None = None,
@@ -62,12 +68,14 @@ class Categorical(_Categorical):
         weight: Tensor | None = None,
         step_size: float | None = None,
         metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-        normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+        normalizer: Callable[[Tensor], Tensor] | None = None,
         centred: bool = True,
         relative: bool = True,
         keep_mass: bool = False,
     ) -> None:
         check_parameters(probs, logits)
+        # The compiler cannot make an object that is a default, and finds one by its global name.
+        normalizer = sum_normalize if normalizer is None else normalizer
         self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
         check_rule(self._rule, 2, torch.empty(0))
         self.weight = weight
@@ -80,24 +88,23 @@ class Categorical(_Categorical):
                 f"weight: expected shape ({self._num_events}, D), got {tuple(weight.shape)}"
             )
         self._event_shape = weight.shape[1:]
-
-    has_rsample: Any = property(
-        lambda self: self.weight is not None, doc="Whether there is a table: integers do not move."
-    )
+        self.has_rsample = True
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Categorical:
         """As the parent's; the table and the options go along."""
         new: Any = self._get_checked_instance(Categorical, _instance)
         new._rule, new.weight = self._rule, self.weight
         super().expand(torch.Size(batch_shape), new)
-        new._event_shape = self._event_shape
+        keep_given(new, self)
+        if self.weight is not None:
+            new.has_rsample, new._event_shape = True, self._event_shape
         return new
 
-    @property
-    def support(self) -> Any:  # type: ignore[override]
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    def support(self) -> Any:
         """The categories; of rows, the real vectors, for lack of a constraint for a finite set."""
         if self.weight is None:
-            return super().support
+            return constraints.integer_interval(0, self._num_events - 1)
         return constraints.real_vector
 
     @property
@@ -110,7 +117,11 @@ class Categorical(_Categorical):
         """Variance of each entry of a row, ``(..., D)``; without a table NaN, as the parent's."""
         if self.weight is None:
             return super().variance
-        return self.probs @ self.weight**2 - self.mean**2
+        probs, weight = wide(self.probs), wide(self.weight)
+        # About the mean, and that from the first row on: of equal rows nothing is left to round.
+        rows = weight - weight[:1].detach()
+        moved = rows - (probs @ rows).unsqueeze(-2)
+        return (probs.unsqueeze(-1) * moved.square()).sum(-2).to(self.weight.dtype)
 
     @property
     def mode(self) -> Tensor:
@@ -131,32 +142,34 @@ class Categorical(_Categorical):
         """
         if self.weight is None:
             raise NotImplementedError("rsample: expected a Categorical with a weight, got none")
-        index = sample_index(self.logits, generator=generator, draws=tuple(sample_shape))
-        return embedding(index, self.weight, self.logits, **self._rule._asdict())
+        logits = log_law(self)
+        index = sample_index(logits, generator=generator, draws=tuple(sample_shape))
+        return embedding(index, self.weight, logits, **self._rule._asdict())
 
     def sample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         """The same draws without a gradient: rows, or integers where there is no table."""
         with torch.no_grad():
-            index = sample_index(self.logits, generator=generator, draws=tuple(sample_shape))
+            index = sample_index(log_law(self), generator=generator, draws=tuple(sample_shape))
             return self._rows(index)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of rows ``(..., D)`` of the table, or of integer categories ``(...)``."""
-        if self.weight is None:
-            return super().log_prob(value)
-        if not value.is_floating_point():
-            plain = _Categorical(logits=self.logits, validate_args=self._validate_args)
-            return plain.log_prob(value)
+        logits = log_law(self).to(given(self)[0].dtype)
+        if self.weight is None or not value.is_floating_point():
+            if self._validate_args:
+                _Categorical(logits=self.logits, validate_args=False)._validate_sample(value)
+            index, logits = torch.broadcast_tensors(value.long().unsqueeze(-1), logits)
+            return logits.gather(-1, index[..., :1]).squeeze(-1)
         same = (value.detach().unsqueeze(-2) == self.weight.detach()).all(-1)
         if self._validate_args and not bool(same.any(-1).all()):
             raise ValueError("value: expected rows of the weight, got others")
-        return torch.where(same, self.logits, -torch.inf).logsumexp(-1)
+        return torch.where(same, logits, -torch.inf).logsumexp(-1)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All categories, or rows, along a new first axis."""
-        index = torch.arange(self._num_events, device=self.logits.device)
+        index = torch.arange(self._num_events, device=given(self)[0].device)
         index = index.view((-1,) + (1,) * len(self._batch_shape))
         if expand:
             index = index.expand((-1, *self._batch_shape))

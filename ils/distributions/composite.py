@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent as _Independent
 from torch.distributions import MixtureSameFamily as _MixtureSameFamily
 
+from ils.distributions.draws import keep_given, log_law
 from ils.operator import sample as draw_one_hot
 
 __all__ = ["Independent", "MixtureSameFamily"]
@@ -100,11 +101,36 @@ class MixtureSameFamily(_MixtureSameFamily):
     """
 
     _component_distribution: Any
+    _mixture_distribution: Any
+    # Whether the components have it.
+    has_rsample: Any = False
 
-    has_rsample: Any = property(
-        lambda self: self._component_distribution.has_rsample,
-        doc="Whether the components have it.",
-    )
+    def __init__(
+        self,
+        mixture_distribution: Any,
+        component_distribution: Any,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(mixture_distribution, component_distribution, validate_args)
+        self.has_rsample = component_distribution.has_rsample
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> MixtureSameFamily:
+        """As the parent's; weights that are probabilities are expanded as such."""
+        new: Any = self._get_checked_instance(MixtureSameFamily, _instance)
+        super().expand(torch.Size(batch_shape), new)
+        keep_given(new._mixture_distribution, self._mixture_distribution)
+        new.has_rsample = new._component_distribution.has_rsample
+        return new
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density, ``(...)``; components of weight zero have no part in it."""
+        if self._validate_args:
+            self._validate_sample(x)
+        parts = self._component_distribution.log_prob(self._pad(x))
+        weights = log_law(self._mixture_distribution).log_softmax(-1)
+        weights = weights.to(self._mixture_distribution._param.dtype)
+        joint = torch.where(weights.isneginf(), -torch.inf, parts + weights)
+        return joint.logsumexp(-1)
 
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
@@ -120,8 +146,9 @@ class MixtureSameFamily(_MixtureSameFamily):
         if getattr(self._mixture_distribution, "weight", None) is not None:
             raise TypeError("mixture_distribution: expected a Categorical without a table")
         shape = torch.Size(sample_shape)
-        logits = self._mixture_distribution.logits
+        logits = log_law(self._mixture_distribution)
         component = draw_one_hot(logits, generator=generator, draws=tuple(shape))
+        component = component.to(self._mixture_distribution._param.dtype)
         points = _drawn(self._component_distribution.rsample, shape, generator)
         component = component.reshape(component.shape + (1,) * self._event_ndims)
         # Not a product: zero times a point at infinity would be NaN.

@@ -21,10 +21,13 @@ from ils import velocity
 from ils.distributions.draws import (
     OfProbabilities,
     Reparameterized,
+    binomial,
     carried,
     given,
     poisson,
+    probabilities,
     standard_gamma,
+    wide,
 )
 
 __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
@@ -62,12 +65,13 @@ class Bernoulli(OfProbabilities, _Bernoulli):
     """
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        return torch.bernoulli(self.probs.expand(shape), generator=generator)
+        return torch.bernoulli(probabilities(self).expand(shape), generator=generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
-            moved = velocity.binomial(z, torch.ones_like(param), self.probs, logits=logits)
+            probs = probabilities(self)
+            moved = velocity.binomial(wide(z), torch.ones_like(probs), probs, logits=logits)
         return carried(z, (moved, param))
 
 
@@ -104,13 +108,14 @@ class Binomial(OfProbabilities, _Binomial):
     """
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        count, probs = self.total_count.expand(shape), self.probs.expand(shape)
-        return torch.binomial(count, probs, generator=generator)
+        count = wide(self.total_count).expand(shape)
+        return binomial(count, probabilities(self).expand(shape), generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
-            moved = velocity.binomial(z, self.total_count, self.probs, logits=logits)
+            count, probs = wide(self.total_count), probabilities(self)
+            moved = velocity.binomial(wide(z), count, probs, logits=logits)
         return carried(z, (moved, param))
 
 
@@ -146,11 +151,11 @@ class Poisson(Reparameterized, _Poisson):
     _floating = ("rate",)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        return poisson(self.rate.expand(shape), generator)
+        return poisson(wide(self.rate).expand(shape), generator)
 
     def _carry(self, z: Tensor) -> Tensor:
         with torch.no_grad():
-            moved = velocity.poisson(z, self.rate)
+            moved = velocity.poisson(wide(z), wide(self.rate))
         return carried(z, (moved, self.rate))
 
 
@@ -186,14 +191,17 @@ class Geometric(OfProbabilities, _Geometric):
     """
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        u = torch.rand(shape, dtype=self.probs.dtype, device=self.probs.device, generator=generator)
+        param, logits = given(self)
+        probs = param.double().sigmoid() if logits else param.double()
+        # In single precision the uniform number is too coarse for small probabilities and the tail.
+        u = torch.rand(shape, dtype=probs.dtype, device=probs.device, generator=generator)
         u = u.clamp(min=torch.finfo(u.dtype).tiny)
-        return (u.log() / (-self.probs).log1p()).floor()
+        return (u.log() / (-probs).log1p()).floor().to(wide(param).dtype)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
-            moved = velocity.geometric(z, self.probs, logits=logits)
+            moved = velocity.geometric(wide(z), probabilities(self), logits=logits)
         return carried(z, (moved, param))
 
 
@@ -208,7 +216,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow \tfrac12 [p (z + r) + z]\; g ,
 
     exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
-    Everything else is the parent's.
+    Mean and variance are of the probabilities as they are; everything else is the parent's.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
@@ -230,21 +238,38 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     """
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        unit = standard_gamma(self.total_count.expand(shape), generator)
-        # The logits of probabilities are clamped: those of zero would give counts, now and then.
-        logits = given(self)[1]
-        odds = self.logits.exp() if logits else self.probs / (1 - self.probs)
-        return poisson(unit * odds, generator)
+        count = wide(self.total_count).expand(shape)
+        unit = standard_gamma(count, generator)
+        return poisson((unit * self._odds()).masked_fill(count == 0, 0), generator)
+
+    def _odds(self) -> Tensor:
+        """Of a success, not by the logits of probabilities: clamped, those of zero give counts."""
+        param, logits = given(self)
+        param = wide(param)
+        return param.exp() if logits else param / (1 - param)
+
+    @property
+    def mean(self) -> Tensor:
+        """``r p / (1 - p)``, ``(...)``; the parent's is that of clamped probabilities."""
+        count = wide(self.total_count)
+        return (count * self._odds()).masked_fill(count == 0, 0).to(self.total_count.dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """``r p / (1 - p)^2``, ``(...)``; the parent's is that of clamped probabilities."""
+        count, odds = wide(self.total_count), self._odds()
+        found = (count * odds * (1 + odds)).masked_fill(count == 0, 0)
+        return found.to(self.total_count.dtype)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
             # In single precision the probability rounds to 1 at logits of 17, and the mean is lost.
-            probs = self.logits.double().sigmoid() if logits else self.probs
+            probs = param.double().sigmoid() if logits else wide(param)
             by_count, by_param = velocity.negative_binomial(
-                z, self.total_count, probs, logits=logits
+                wide(z), wide(self.total_count), probs, logits=logits
             )
-        return carried(z, (by_count.to(z.dtype), self.total_count), (by_param.to(z.dtype), param))
+        return carried(z, (by_count, self.total_count), (by_param, param))
 
 
 @register_kl(NegativeBinomial, NegativeBinomial)

@@ -9,22 +9,28 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ils.checks import check_floating
+from ils.checks import check_floating, eager
 from ils.tangent import tangent
 
 __all__ = [
     "OfProbabilities",
     "Reparameterized",
+    "binomial",
     "carried",
     "check_parameters",
     "given",
+    "keep_given",
+    "log_law",
     "poisson",
+    "probabilities",
     "standard_dirichlet",
     "standard_gamma",
+    "wide",
 ]
 
 # The names that PyTorch's own distributions use; they alone take a generator.
 _native: Any = torch
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class Reparameterized(Distribution):
@@ -37,7 +43,7 @@ class Reparameterized(Distribution):
     _floating: tuple[str, ...] = ()
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``shape``, without a gradient."""
+        """Exact draws ``shape``, without a gradient; of the half types in float32 or wider."""
         raise NotImplementedError
 
     def _carry(self, z: Tensor) -> Tensor:
@@ -61,13 +67,16 @@ class Reparameterized(Distribution):
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         """The same draws without a gradient."""
+        kinds: list[torch.dtype] = []
         for name in self._floating:
             # Of probs and logits the one that was not given is computed, maybe, and is no concern.
             if name not in ("probs", "logits") or name in self.__dict__:
                 check_floating(name, getattr(self, name))
+                kinds.append(getattr(self, name).dtype)
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            return self._draw(shape, generator)
+            z = self._draw(shape, generator)
+            return z.to(kinds[0]) if all(kind in _HALF for kind in kinds) else z
 
 
 class OfProbabilities(Reparameterized):
@@ -77,17 +86,13 @@ class OfProbabilities(Reparameterized):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """As the parent's, which takes logits that have been computed, and clamped, for given."""
-        new: Any = super().expand(torch.Size(batch_shape), _instance)
-        logits = given(self)[1]
-        new.__dict__.pop("probs" if logits else "logits", None)
-        if "_param" in new.__dict__:
-            new._param = new.__dict__["logits" if logits else "probs"]
-        return new
+        return keep_given(super().expand(torch.Size(batch_shape), _instance), self)
 
 
 def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
     """``z``, with a velocity for each parameter; one that overflows is the largest number."""
     for velocity, parameter in moves:
+        velocity = velocity.to(z.dtype)
         # Zero times infinity would make the draw itself NaN.
         z = z + velocity.nan_to_num() * tangent(parameter)
     return z
@@ -108,13 +113,72 @@ def given(distribution: Any) -> tuple[Tensor, bool]:
     return param, param is distribution.__dict__.get("logits")
 
 
-def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Poisson draws, of the shape of the rate; beyond ``2^60`` the rate itself.
+def keep_given(new: Any, old: Any) -> Any:
+    """``new``, that ``old`` was expanded to, with what was computed from the parameters left out.
 
-    PyTorch counts in 64 bits, and a larger count would come out negative.
+    The parents of the discrete families take logits that were computed, and clamped, for given.
     """
-    largest = 2.0**60
-    return torch.where(rate > largest, rate, torch.poisson(rate.clamp(max=largest), generator))
+    name, other = ("logits", "probs") if given(old)[1] else ("probs", "logits")
+    new.__dict__.pop(other, None)
+    if "_param" in new.__dict__:
+        new._param = new.__dict__[name]
+    return new
+
+
+def wide(value: Tensor) -> Tensor:
+    """The same in float32, if it is of a half type."""
+    return value.float() if value.dtype in _HALF else value
+
+
+def probabilities(distribution: Any) -> Tensor:
+    """Probabilities of a success, of the half types in float32."""
+    param, logits = given(distribution)
+    return wide(param).sigmoid() if logits else wide(param)
+
+
+def log_law(categorical: Any) -> Tensor:
+    """Log-probabilities of the categories, of probabilities ``-inf`` where they are zero.
+
+    PyTorch's clamps probabilities, to eps and more, before it takes the logarithm.  Those of the
+    half types come in float32, in which their logarithms keep the digits they have.
+    """
+    param, logits = given(categorical)
+    if logits:
+        return param
+    param = wide(param)
+    never = param == 0
+    return param.masked_fill(never, 1).log().masked_fill(never, -torch.inf)
+
+
+def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Poisson draws, of the shape of the rate.
+
+    PyTorch's rejection loses its digits from rates of ``1e13`` on, and counts in 64 bits.  Beyond
+    ``2^40`` the draw has the deviation of one at ``2^40``, in units of its standard deviation: the
+    law is normal there but for a skewness of ``1e-6``.
+    """
+    most = 2.0**40
+    within = rate.clamp(max=most)
+    count = torch.poisson(within, generator)
+    moved = (count - within) * (rate / within).sqrt()
+    far = torch.where(rate.isinf(), rate, (rate + moved).round())
+    return torch.where(rate > most, far, count)
+
+
+def binomial(count: Tensor, probs: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Binomial draws, of the shape of the count.
+
+    PyTorch's rejection loses its digits for counts of more than ``1e14``.  Beyond ``2^46`` trials
+    the rarer outcome has the deviation of a Poisson draw, made smaller by the root of the
+    probability of the other: of that mean and variance, and off by less than ``1e-6`` in law.
+    """
+    many = count > 2.0**46
+    within = torch.binomial(count.masked_fill(many, 0), probs, generator=generator)
+    rare = torch.minimum(probs, 1 - probs)
+    mean = (count * rare).masked_fill(~many, 0)
+    moved = (poisson(mean, generator) - mean) * (1 - rare).sqrt()
+    found = (mean + moved).round().clamp(min=0)
+    return torch.where(many, torch.where(probs > 0.5, count - found, found), within)
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -123,5 +187,22 @@ def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> 
 
 
 def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Dirichlet draws, of the shape of the concentration."""
-    return _native._sample_dirichlet(concentration.detach(), generator=generator)
+    """Dirichlet draws, of the shape of the concentration.
+
+    PyTorch divides gamma draws by their sum.  Where all concentrations are small all of them can
+    underflow, and it returns even shares; there the draws are made from their logarithms.
+    """
+    concentration = concentration.detach()
+    z = _native._sample_dirichlet(concentration, generator=generator)
+    small = concentration.amax(-1, keepdim=True) < 0.1
+    if eager() and concentration.device.type == "cpu" and not bool(small.any()):
+        return z
+    shape, kind = concentration.shape, torch.float64
+    u = torch.rand(shape, dtype=kind, device=z.device, generator=generator)
+    # log(1 - u): a gamma draw is one of a concentration larger by one, times u^(1 / concentration).
+    power = (-u).log1p() / concentration.double()
+    logs = standard_gamma(concentration.double() + 1, generator).log() + power
+    logs = logs.clamp(min=torch.finfo(kind).min)
+    ends = torch.finfo(z.dtype)
+    shares = logs.softmax(-1).to(z.dtype).clamp(ends.tiny, 1 - ends.eps / 2)
+    return torch.where(small, shares, z)

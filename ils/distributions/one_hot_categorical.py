@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import OneHotCategorical as _OneHotCategorical
 
-from ils.distributions.draws import check_parameters
+from ils.distributions.draws import check_parameters, keep_given, log_law
 from ils.metric import fisher
 from ils.operator import sample
 from ils.rule import Rule, check_rule
@@ -28,8 +28,10 @@ class OneHotCategorical(_OneHotCategorical):
 
     Args:
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
-        logits: or event log-probabilities, ``(..., K)``, normalised or not; ``-inf`` masks.
-        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`.
+        logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
+            probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
+        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
+            a normaliser of None is that of :func:`ils.sample`.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -55,12 +57,14 @@ class OneHotCategorical(_OneHotCategorical):
         *,
         step_size: float | None = None,
         metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-        normalizer: Callable[[Tensor], Tensor] = sum_normalize,
+        normalizer: Callable[[Tensor], Tensor] | None = None,
         centred: bool = True,
         relative: bool = True,
         keep_mass: bool = False,
     ) -> None:
         check_parameters(probs, logits)
+        # The compiler cannot make an object that is a default, and finds one by its global name.
+        normalizer = sum_normalize if normalizer is None else normalizer
         self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
         check_rule(self._rule, 2, torch.empty(0))
         super().__init__(probs, logits, validate_args)
@@ -69,15 +73,18 @@ class OneHotCategorical(_OneHotCategorical):
         """As the parent's; the options go along."""
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
         new._rule = self._rule
-        return super().expand(torch.Size(batch_shape), new)
+        super().expand(torch.Size(batch_shape), new)
+        keep_given(new._categorical, self._categorical)
+        return new
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``sum_k z_k log pi_k``, ``(...)``; ``-inf`` for a category that cannot be drawn."""
         if self._validate_args:
             self._validate_sample(value)
         # Zero times -inf would be NaN: a masked category counts where it is drawn alone.
-        masked = self.logits.isneginf()
-        found = (value * self.logits.masked_fill(masked, 0)).sum(-1)
+        logits = log_law(self._categorical).to(self._param.dtype)
+        masked = logits.isneginf()
+        found = (value * logits.masked_fill(masked, 0)).sum(-1)
         return found.masked_fill((masked & (value != 0)).any(-1), -torch.inf)
 
     def rsample(
@@ -89,9 +96,9 @@ class OneHotCategorical(_OneHotCategorical):
             sample_shape: shape of the independent draws.
             generator: source of the draws; the default is PyTorch's own.
         """
-        return sample(
-            self.logits, **self._rule._asdict(), generator=generator, draws=tuple(sample_shape)
-        )
+        logits = log_law(self._categorical)
+        z = sample(logits, **self._rule._asdict(), generator=generator, draws=tuple(sample_shape))
+        return z.to(self._param.dtype)
 
     def sample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

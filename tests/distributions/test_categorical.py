@@ -274,3 +274,46 @@ def test_subclass_with_arguments_of_its_own(kind: Any) -> None:
         kind.expand(
             type("Bare", (Own,), {"__init__": lambda self: Own.__init__(self, 1.0)})(), (4,)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_variance_of_equal_rows(dtype: torch.dtype) -> None:
+    """Equal rows far from zero have the deviation zero, and rows nearly equal their own."""
+    table = torch.full((7, 1), 1000.1, dtype=dtype)
+    q = Categorical(logits=torch.zeros(7, dtype=dtype), weight=table)
+    assert float(q.stddev) == 0
+    step = torch.finfo(dtype).eps * 1024
+    table = table + torch.arange(7, dtype=dtype)[:, None] * step
+    for law in (torch.zeros(7), torch.linspace(-1, 1, 7)):
+        q = Categorical(logits=law.to(dtype), weight=table)
+        p, rows = q.probs.double(), table.double()[:, 0]
+        wanted = (p * (rows - p @ rows / p.sum()) ** 2).sum()
+        assert q.variance.dtype == dtype
+        assert torch.allclose(q.variance.double(), wanted, rtol=8 * torch.finfo(dtype).eps)
+
+
+def test_a_table_is_of_the_instance() -> None:
+    """One instance with a table changes neither the class nor its other instances."""
+    rows, plain = Categorical(logits=LOGITS, weight=TABLE), Categorical(logits=LOGITS)
+    assert rows.has_rsample is rows.expand((2, 4)).has_rsample is True
+    assert plain.has_rsample is plain.expand((2, 4)).has_rsample is Categorical.has_rsample is False
+    for q in (rows, plain):
+        for twin in (copy.copy(q), copy.deepcopy(q), pickle.loads(pickle.dumps(q))):
+            assert twin.has_rsample is q.has_rsample
+            assert str(twin.support) == str(q.support)
+
+
+@pytest.mark.parametrize("kind", [Categorical, ils.distributions.OneHotCategorical])
+def test_lazy_attributes(kind: Any) -> None:
+    """Of probs and logits the one that was not given is made when it is asked for."""
+    for given, other in (("probs", "logits"), ("logits", "probs")):
+        # Where arguments are checked, the parent of the one-hot class makes both.
+        q = kind(**{given: LOGITS.softmax(-1)}, validate_args=kind is Categorical)
+        inner = getattr(q, "_categorical", q)
+        q.sample((2,), generator(1))
+        assert other not in inner.__dict__
+        assert torch.equal(getattr(q, other), getattr(Parent(**{given: LOGITS.softmax(-1)}), other))
+        assert other in inner.__dict__
+        wide = q.expand((5, 4))
+        assert other not in getattr(wide, "_categorical", wide).__dict__
+        assert hash(q) != hash(wide)

@@ -28,6 +28,17 @@ ATTRIBUTES = (
     "has_enumerate_support",
 )
 
+# Moments that are computed without leaving the range of the numbers.
+IN_ANOTHER_ORDER = {
+    ("Beta", "variance"),
+    ("Beta", "stddev"),
+    ("Dirichlet", "variance"),
+    ("Dirichlet", "stddev"),
+    ("NegativeBinomial", "mean"),
+    ("NegativeBinomial", "variance"),
+    ("NegativeBinomial", "stddev"),
+}
+
 
 def answer(distribution: Any, name: str) -> Any:
     """An attribute, or the class of the error that there is in its place."""
@@ -59,7 +70,12 @@ def test_attributes(family: Family) -> None:
         found, wanted = answer(ours, name), answer(parent, name)
         if isinstance(wanted, Tensor):
             assert found.dtype == wanted.dtype
-            assert torch.equal(found, wanted), name
+            if family.name == "VonMises":  # that of the parent is good to seven digits
+                assert torch.allclose(found, wanted, rtol=1e-6), name
+            elif (family.name, name) in IN_ANOTHER_ORDER:
+                assert torch.allclose(found, wanted, rtol=1e-13, atol=0), name
+            else:
+                assert torch.equal(found, wanted), name
         else:
             assert found == wanted, name
     assert ours.arg_constraints == parent.arg_constraints
@@ -80,7 +96,10 @@ def test_density_and_entropy(family: Family) -> None:
         gradients = torch.autograd.grad(q.log_prob(z).sum(), trained, retain_graph=True)
         answers.append([q.log_prob(z), *gradients])
     for found, wanted in zip(*answers, strict=True):
-        assert torch.equal(found, wanted)
+        if family.name == "VonMises":  # the density of the parent is good to seven digits
+            assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(found, wanted)
     assert answers[0][0].shape == (3, 4, 2)
     if error_of(parent.entropy) is None:
         assert torch.equal(ours.entropy(), parent.entropy())
@@ -229,6 +248,25 @@ def test_copies(family: Family) -> None:
         assert type(twin) is family.ours
         assert torch.equal(twin.rsample((3,), generator(6)), z)
         assert torch.equal(twin.log_prob(z), q.log_prob(z))
+
+
+@pytest.mark.parametrize("name", distributions.__all__)
+def test_the_class_says_what_the_parents_says(name: str) -> None:
+    """Constraints, support and whether there is a gradient are read off the class, too.
+
+    What depends on the instance is said of that which is like the parent.
+    """
+    ours, parent = getattr(distributions, name), getattr(torch.distributions, name)
+    assert ours.arg_constraints == parent.arg_constraints
+    assert ours.has_enumerate_support == parent.has_enumerate_support
+    assert type(ours.support) is type(parent.support)
+    for question in ("is_discrete", "event_dim"):
+        assert answer(ours.support, question) == answer(parent.support, question)
+    if name in ("Categorical", "MixtureSameFamily"):
+        assert ours.has_rsample is parent.has_rsample is False
+    elif name != "Independent":
+        assert ours.has_rsample is True
+    assert ours.__hash__ is parent.__hash__
 
 
 def test_other_names_are_pytorchs() -> None:

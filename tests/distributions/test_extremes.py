@@ -229,3 +229,77 @@ def test_dirichlet_at_a_corner() -> None:
     assert bool(z.isfinite().all())
     (slope,) = torch.autograd.grad(z[0], concentration)
     assert bool(slope.isfinite().all())
+
+
+ALL_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", ALL_TYPES, ids=str)
+def test_moments_at_the_ends(dtype: torch.dtype) -> None:
+    """Moments of tiny and huge parameters are those in exact arithmetic, and no NaN."""
+    ends = torch.finfo(dtype)
+    sizes = torch.tensor([ends.tiny, 1.0, ends.max / 4], dtype=dtype)
+    # Of a beta with a = b the variance is 1 / (4 (2 a + 1)).
+    wanted = 0.25 / (2 * sizes.double() + 1)
+    one = torch.ones(3, dtype=dtype)
+    pair = torch.stack([sizes, sizes], -1)
+    off = {"rtol": 4 * ends.eps, "atol": ends.tiny * ends.eps}
+    for found in (
+        distributions.Beta(sizes, sizes).variance,
+        distributions.Dirichlet(pair).variance[:, 0],
+    ):
+        assert found.dtype == dtype
+        assert torch.allclose(found.double(), wanted, **off)
+    for count in (sizes, 0 * one):
+        q = distributions.NegativeBinomial(count, 0 * one)
+        assert not q.mean.any()
+        assert not q.variance.any()
+    far = distributions.NegativeBinomial(0 * one, logits=90 * one)
+    assert not far.mean.any()
+    q = distributions.NegativeBinomial(2 * one, 0.5 * one)
+    assert q.mean.tolist() == [2.0] * 3
+    assert q.variance.tolist() == [4.0] * 3
+
+
+ENDS: dict[str, dict[str, list[float]]] = {
+    "Bernoulli": {"probs": [0, 1e-6, 0.5, 1]},
+    "Binomial": {"total_count": [0, 1, 1000, 6e4], "probs": [0, 1e-6, 0.5, 1]},
+    "Poisson": {"rate": [0, 1e-6, 1, 1e3, 6e4]},
+    "Geometric": {"probs": [1e-3, 0.5, 1]},
+    "NegativeBinomial": {"total_count": [0, 1e-6, 1, 1e3], "probs": [0, 1e-6, 0.5, 0.9]},
+    "Gamma": {"concentration": [1e-3, 1, 1e3], "rate": [1e-1, 1, 1e4]},
+    "Beta": {"concentration1": [1e-3, 1, 6e4], "concentration0": [1e-3, 1, 6e4]},
+    "Normal": {"loc": [-1e4, 0, 1e4], "scale": [1e-6, 1, 1e3]},
+    "VonMises": {"loc": [-10, 0, 10], "concentration": [1e-6, 1, 6e4]},
+}
+
+
+@pytest.mark.parametrize("dtype", ALL_TYPES[:2], ids=str)
+@pytest.mark.parametrize("name", ENDS)
+def test_extremes_of_half_types(name: str, dtype: torch.dtype) -> None:
+    """Draws are in the support, and as many as in float32; no gradient is NaN."""
+    leaves = leaves_of(ENDS[name], dtype)
+    if name == "Binomial":
+        leaves["total_count"] = leaves["total_count"].detach()
+    q: Any = getattr(distributions, name)(**leaves)
+    single: Any = getattr(distributions, name)(**{k: v.detach().float() for k, v in leaves.items()})
+    z = q.rsample((500,), generator(1))
+    assert bool(z.isfinite().all())
+    assert bool(q.support.check(z.detach()).all())
+    if name != "Normal":  # its noise is drawn in its type
+        wanted = single.sample((500,), generator(1)).to(dtype)
+        least = 2.0**-24 if name == "Gamma" and dtype == torch.float16 else -torch.inf
+        assert torch.equal(z.detach(), wanted.clamp(min=least))
+    trained = [leaf for leaf in leaves.values() if leaf.requires_grad]
+    for draw in z[:20]:
+        for found in torch.autograd.grad(draw.sum(), trained, retain_graph=True):
+            assert bool(found.isfinite().all())
+
+
+def test_a_flat_von_mises_ends() -> None:
+    """A concentration whose inverse no number holds draws a uniform angle, and comes to an end."""
+    flat = torch.tensor([5e-324, 1e-310, 1e-300], dtype=torch.float64)
+    z = distributions.VonMises(torch.zeros(3).double(), flat).sample((2000,), generator(5))
+    assert bool((z.abs() <= math.pi).all())
+    # The deviation of a uniform angle, to five standard errors.
+    assert bool(((z.std(0) - math.pi / 3**0.5).abs() < 0.1).all())
