@@ -67,7 +67,8 @@ def _fused(rule: Rule) -> tuple[int, float, bool, bool, bool] | None:
 
 def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
     """The gradient of a rule attached to draws ``(*draws, ..., K)`` that are already there."""
-    refuse_forward_mode(logits, z)
+    if eager():
+        refuse_forward_mode(logits, z)
     with torch.no_grad():
         at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
     return _Attach.apply(logits, z, at, probs, rule)
@@ -75,7 +76,8 @@ def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
 
 def embed(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
     """Rows ``weight[index]``, ``(*draws, ..., D)``, with the gradient of a rule for the logits."""
-    refuse_forward_mode(weight, logits)
+    if eager():
+        refuse_forward_mode(weight, logits)
     return _Embed.apply(index, weight, logits, rule)
 
 

@@ -30,12 +30,13 @@ def holds_values(tensor: Tensor) -> bool:
 
 
 def refuse_forward_mode(*tensors: Tensor) -> None:
-    """Refuse derivatives in forward mode, which a draw would drop."""
-    if eager() and any(unpack_dual(tensor).tangent is not None for tensor in tensors):
-        raise NotImplementedError(
-            "ils: expected backward mode; the gradient of a draw is an estimate that forward mode "
-            "does not have (take detach() of the tensors for a draw alone)"
-        )
+    """Refuse derivatives in forward mode, which a draw would drop; ask :func:`eager` first."""
+    for tensor in tensors:
+        if unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(
+                "ils: expected backward mode; the gradient of a draw is an estimate that forward "
+                "mode does not have (take detach() of the tensors for a draw alone)"
+            )
 
 
 # PyTorch has no public name for the question; without an answer, take the careful way.

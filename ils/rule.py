@@ -250,6 +250,6 @@ def _general(
         # 1 - pi_D would lose the digits of a small step: the draw loses what the others gain.
         gained = target.scatter(-1, at, 0).sum(-1, keepdim=True)
         update = update.scatter(-1, at, gained)
-    if mask is not None:
-        update = update.masked_fill(mask, 0)
-    return update / size if rule.relative else update
+    if rule.relative:
+        update = update / size
+    return update if mask is None else update.masked_fill(mask, 0)
