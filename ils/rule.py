@@ -174,7 +174,7 @@ def _sum_normalized(
             update = _cleared(update, mask)
         return update.add_(probs).scatter_add_(-1, at, share.mul_(-1 / step))
     if rule.relative:
-        scale = torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
+        scale = _largest(delta)
         top = scale.div_(step).clamp(min=torch.finfo(scale.dtype).tiny)
         lost = _negative_part(delta)
         total = lost.sum(-1, keepdim=True)
@@ -187,6 +187,14 @@ def _sum_normalized(
     if mask is not None:
         update = _cleared(update, mask)
     return _put(update, at, total.mul_(share).neg_())
+
+
+def _largest(delta: Tensor) -> Tensor:
+    """The largest size of an entry, ``(..., 1)``."""
+    if holds_values(delta):
+        return torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
+    # The norm refuses empty batches where there are no values.
+    return delta.abs().amax(-1, keepdim=True)
 
 
 def _negative_part(delta: Tensor) -> Tensor:
