@@ -104,7 +104,7 @@ def check_draws(draws: int | Sequence[int]) -> tuple[int, ...]:
     if isinstance(given, Integral) or not isinstance(given, Sequence):
         given = (given,)
     try:
-        shape = tuple(_whole(size) for size in given)
+        shape = tuple(whole(size) for size in given)
     except TypeError:
         raise TypeError(
             f"draws: expected an integer or a sequence of them, got {draws!r}"
@@ -114,12 +114,12 @@ def check_draws(draws: int | Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
     """An integer of any kind, NumPy's and that of an array without axes too."""
     if type(value) is int:
         return value
     if isinstance(value, bool):
-        raise TypeError
+        raise TypeError("expected an integer, got bool")
     # The sizes that a compiler keeps open are integers as they are.
     return value if isinstance(value, torch.SymInt) else operator.index(value)
 

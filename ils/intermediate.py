@@ -94,9 +94,12 @@ def intermediate_gradient(
     with torch.enable_grad():
         leaves, bound = at_each_draw(distribution, z)
         at = z.clone().requires_grad_()
-        slope = _slope(bound, at)
+        slope = _slope(bound, at, support)
         if step_size is None:
-            found = _derivatives((slope * direction).sum(), [*leaves.values()])
+            total = (slope * direction).sum()
+            if not total.requires_grad:
+                return {name: torch.zeros_like(value) for name, value in leaves.items()}
+            found = _derivatives(total, [*leaves.values()])
             return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
 
     def score(at: Tensor) -> dict[str, Tensor]:
@@ -116,18 +119,18 @@ def intermediate_gradient(
     return {name: (before[name] - after[name]) / step_size for name in after}
 
 
-def _slope(distribution: Distribution, at: Tensor) -> Tensor:
-    """The derivative of ``log p`` for the draw; refuse a density that has none."""
+def _slope(distribution: Distribution, at: Tensor, support: Any) -> Tensor:
+    """The derivative of ``log p`` for the draw; refuse a probability that is looked up."""
     density = distribution.log_prob(at)
     found: Any = None
     if density.requires_grad:
         (found,) = torch.autograd.grad(density.sum(), at, create_graph=True, allow_unused=True)
-    if found is None:
+    if found is None and support.is_discrete:
         raise TypeError(
             "distribution: expected a log_prob that has a derivative for the draw, got that of "
             f"{type(distribution).__name__}"
         )
-    return found
+    return torch.zeros_like(at) if found is None else found  # a level density
 
 
 def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from ils.checks import (
     check_logits,
     check_logits_shape,
     check_mask,
+    whole,
 )
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -60,6 +61,7 @@ def sample_index(
 
     Source: the inversion method, as in Devroye (1986), chapter III.2.
     """
+    dim = whole(dim)
     check_logits_shape(logits, dim)
     shape = check_draws(draws)
     with torch.no_grad():
@@ -124,6 +126,7 @@ def embedding(
     Source: Shliselberg (2019), Algorithm 1, through the chain rule.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
     if mask is not None:

@@ -14,6 +14,7 @@ from ils.checks import (
     check_logits_shape,
     check_mask,
     check_one_hot,
+    whole,
 )
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -121,6 +122,7 @@ def sample(
     note's construction; the other options are this report's.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
     shape = check_draws(draws)

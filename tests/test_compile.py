@@ -151,9 +151,7 @@ def test_compiles_in_a_model() -> None:
 def test_compiles_a_module_made_inside(name: str) -> None:
     """A module that is made within the program traces, by its defaults and by any option."""
     given = {} if RULES[name] == DEFAULTS else RULES[name]
-    compiled = torch.compile(
-        lambda x: ils.Sampler(**given)(x), backend="aot_eager", fullgraph=True
-    )
+    compiled = torch.compile(lambda x: ils.Sampler(**given)(x), backend="aot_eager", fullgraph=True)
     logits, weights = normal(6, 4, seed=45), normal(6, 4, seed=46)
     z, found = gradient(compiled, logits, weights)
     assert agrees_with_eager(z, found, logits, weights, given)

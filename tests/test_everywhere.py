@@ -482,7 +482,11 @@ def test_integers_and_step_sizes_of_numpy() -> None:
         if options["step_size"] is None:
             continue
         by_step = [
-            update(ils.differentiable_draw(logits, z, **{**options, "step_size": step}), logits, weights)
+            update(
+                ils.differentiable_draw(logits, z, **{**options, "step_size": step}),
+                logits,
+                weights,
+            )
             for step in (0.5, np.float32(0.5), np.float64(0.5), np.float16(0.5), Fraction(1, 2))
         ]
         assert all(torch.equal(one, by_step[0]) for one in by_step)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ils import kernel
 from ils.draw import block_width, draw_indices, one_scan
+from ils.kernel.__main__ import main
 from ils.kernel.build import build, missing, verify
 from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
@@ -568,7 +571,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert kernel._load() is None
-    with pytest.raises(RuntimeError, match="expected a folder to write to, or another one in TORCH"):
+    with pytest.raises(
+        RuntimeError, match="expected a folder to write to, or another one in TORCH"
+    ):
         build()
     assert main() == 1
 

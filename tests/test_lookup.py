@@ -184,7 +184,10 @@ def test_empty_look_ups() -> None:
 @each_rule
 def test_look_ups_with_a_mask_and_an_axis(options: dict[str, Any], dim: int) -> None:
     """Rows and gradients are those of the masked one-hot draw times the table, along the axis."""
-    logits, table = normal(4, 5, 4, seed=50).requires_grad_(), normal(*(logits_size(dim), 3), seed=51)
+    logits, table = (
+        normal(4, 5, 4, seed=50).requires_grad_(),
+        normal(*(logits_size(dim), 3), seed=51),
+    )
     table.requires_grad_()
     mask = normal(4, 5, 4, seed=52) > 0.5
     mask.movedim(dim, -1)[..., 0] = False
@@ -195,7 +198,9 @@ def test_look_ups_with_a_mask_and_an_axis(options: dict[str, Any], dim: int) -> 
     wanted = (z.movedim(axis, -1) @ table).movedim(-1, axis)
     assert torch.equal(found, wanted)
     weights = normal(*found.shape, seed=54)
-    results = [torch.autograd.grad((x**2 * weights).sum(), (logits, table)) for x in (found, wanted)]
+    results = [
+        torch.autograd.grad((x**2 * weights).sum(), (logits, table)) for x in (found, wanted)
+    ]
     for one, other in zip(*results, strict=True):
         assert close(one, other, 1e-12 * (1 + float(other.abs().max())))
     assert not results[0][0][mask].any()
