@@ -104,8 +104,8 @@ def embedding(
             be drawn.
 
     Returns:
-        ``(*draws, *batch, D)``, with ``D`` in the place of ``K``, and with gradients for ``weight`` (unbiased, as the look-up's) and
-        for ``logits`` (*biased*, as :func:`ils.sample`'s).
+        ``(*draws, *batch, D)``, with ``D`` along ``dim``, and with gradients for ``weight``
+        (unbiased, as the look-up's) and for ``logits`` (*biased*, as :func:`ils.sample`'s).
 
     Raises:
         TypeError: ``index`` is not int64; ``weight`` or ``logits`` is not floating point;

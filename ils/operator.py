@@ -104,7 +104,8 @@ def sample(
             no effect without one; ``centred=False`` without ``relative=False`` and a ``step_size``;
             ``normalizer`` changes the shape or moves a one-hot vector; ``draws`` has a negative
             entry.  Values are looked at in eager code on a CPU; elsewhere (an accelerator,
-            ``torch.compile``, ``torch.func``, tensors that have a shape alone) a row with NaN, +inf or only -inf gives NaN.
+            ``torch.compile``, ``torch.func``, tensors that have a shape alone) a row with NaN,
+            +inf or only -inf gives NaN.
         NotImplementedError: a derivative in forward mode is asked for.
         RuntimeError: the gradient is differentiated again.
 

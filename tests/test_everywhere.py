@@ -434,6 +434,8 @@ def test_projection_of_what_is_not_finite(poison: float, categories: int) -> Non
         assert close(found[[0, 1, 3]], wanted[[0, 1, 3]])
 
 
+# What PyTorch loads for it uses parts that are on their way out.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_forward_mode_is_refused() -> None:
     """A derivative in forward mode is refused, and not dropped, also where no graph is wanted."""
     z, index, table = eye(3)[:1], torch.tensor([1]), normal(3, 2, seed=43)
@@ -451,7 +453,7 @@ def test_forward_mode_is_refused() -> None:
         for mode in (nullcontext, torch.no_grad):
             with forward_ad.dual_level(), mode():
                 dual = forward_ad.make_dual(logits, weights)
-                with pytest.raises(NotImplementedError, match="^ils: expected backward mode"):
+                with pytest.raises(NotImplementedError, match=r"^ils: expected backward mode"):
                     function(dual)
                 function(dual.detach())
         with pytest.raises(NotImplementedError):
@@ -477,7 +479,7 @@ def test_integers_and_step_sizes_of_numpy() -> None:
         assert ils.embedding(index, table, logits, dim=one).shape == (2, 2, 5, 4)
         module = ils.Sampler(dim=one)
         assert torch.equal(module(logits, draws=two, generator=generator(48)), wanted)
-    z, weights = eye(4)[[[0, 1, 2], [3, 0, 1]]], normal(2, 3, 4, seed=49)
+    z, weights = eye(4)[torch.tensor([[0, 1, 2], [3, 0, 1]])], normal(2, 3, 4, seed=49)
     for options in RULES.values():
         if options["step_size"] is None:
             continue

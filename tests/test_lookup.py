@@ -224,7 +224,7 @@ def test_draws_of_masked_categories_are_refused() -> None:
         assert torch.equal(ils.differentiable_draw(logits, table[good]), table[good])
         with pytest.raises(ValueError, match=f"^index: {refused}"):
             ils.embedding(good, table, logits, mask=torch.tensor([True, False, False]))
-    with pytest.raises(TypeError, match="^mask: expected a boolean tensor"):
+    with pytest.raises(TypeError, match=r"^mask: expected a boolean tensor"):
         ils.embedding(torch.tensor([0, 0]), table, logits, mask=table)
-    with pytest.raises(ValueError, match="^dim: expected an axis"):
+    with pytest.raises(ValueError, match=r"^dim: expected an axis"):
         ils.embedding(torch.tensor([0, 0]), table, logits, dim=2)
