@@ -120,8 +120,7 @@ def whole(value: Any) -> int:
         return value
     if isinstance(value, bool):
         raise TypeError("expected an integer, got bool")
-    # The sizes that a compiler keeps open are integers as they are.
-    return value if isinstance(value, torch.SymInt) else operator.index(value)
+    return operator.index(value)
 
 
 def check_floating(name: str, value: Tensor) -> None:
