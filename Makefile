@@ -23,11 +23,6 @@ PARTS ?=
 # Of `make lab`, as in LAB_FLAGS="--no-browser --allow-root".
 LAB_FLAGS ?=
 
-# Make splits at spaces, and recipes would take one folder for two.
-ifneq ($(words $(VENV)),1)
-$(error VENV: expected a path without spaces, got "$(VENV)")
-endif
-
 BIN := $(VENV)/bin
 SITE := _build/html
 STAMPS := _build/stamps
