@@ -597,10 +597,16 @@ def test_builds_in_folders_with_spaces(tmp_path: Path) -> None:
         (place / name).symlink_to(Path(torch.__file__).parent.parent / name)
     shutil.copytree(kernel.SOURCE.parents[1], place / "ils")
     # Without optimisation: it is the paths that count.
-    flags = 'kernel.FLAGS, kernel.FLAGS_IF_KNOWN = ("-O0",), ()'
-    script = f"import torch; from ils import kernel; from ils.kernel.build import build; {flags}; build()"
+    script = """
+import torch
+from ils import kernel
+from ils.kernel.build import build
+kernel.FLAGS, kernel.FLAGS_IF_KNOWN = ("-O0",), ()
+build()
+print(torch.__file__, kernel.available())
+"""
     ran = subprocess.run(
-        [sys.executable, "-c", f"{script}; print(torch.__file__, kernel.available())"],
+        [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         cwd=place,
