@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ils import kernel
-from ils.checks import check_logits_values, eager
+from ils.checks import check_logits_values, eager, holds_values, refuse_forward_mode
 from ils.draw import draw_indices, probabilities, uniforms
 from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
@@ -34,6 +34,7 @@ def sample_with_rule(
         with torch.no_grad():
             z, at, probs = draw(logits, generator, draws)
         return _Attach.apply(logits, z, at, probs, rule)
+    refuse_forward_mode(logits)
     fused = _fused(rule) if kernel.serves(logits) else None
     if fused is not None:
         try:
@@ -66,6 +67,8 @@ def _fused(rule: Rule) -> tuple[int, float, bool, bool, bool] | None:
 
 def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
     """The gradient of a rule attached to draws ``(*draws, ..., K)`` that are already there."""
+    if eager():
+        refuse_forward_mode(logits, z)
     with torch.no_grad():
         at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
     return _Attach.apply(logits, z, at, probs, rule)
@@ -73,6 +76,8 @@ def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
 
 def embed(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
     """Rows ``weight[index]``, ``(*draws, ..., D)``, with the gradient of a rule for the logits."""
+    if eager():
+        refuse_forward_mode(weight, logits)
     return _Embed.apply(index, weight, logits, rule)
 
 
@@ -126,7 +131,7 @@ def draw(
 
 def may_look(logits: Tensor) -> bool:
     """Whether looking at values is allowed and makes nothing wait."""
-    return logits.device.type == "cpu" and eager()
+    return logits.is_cpu and holds_values(logits)
 
 
 class _Draw(torch.autograd.Function):

@@ -1,23 +1,42 @@
 """What the public functions refuse, and how they say so.
 
 Each check names the argument, what was expected and what came.  Checks that must look at values
-are left out while a program is being compiled or transformed (``vmap``, ``grad``), where there
-are none to look at.
+are left out where there are none to look at: while a program is being compiled or transformed
+(``vmap``, ``grad``), and for tensors that have a shape alone.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
+from torch.autograd.forward_ad import unpack_dual
 
 
 def eager() -> bool:
-    """Whether tensors hold values: no compiler and no transform of ``torch.func`` is at work."""
+    """Whether no compiler and no transform of ``torch.func`` is at work."""
     return not (torch.compiler.is_compiling() or _transforms_active())
+
+
+def holds_values(tensor: Tensor) -> bool:
+    """Whether a tensor has values that can be looked at, and not a shape alone."""
+    return eager() and not tensor.is_meta and not isinstance(tensor, FakeTensor)
+
+
+def refuse_forward_mode(*tensors: Tensor) -> None:
+    """Refuse derivatives in forward mode, which a draw would drop; ask :func:`eager` first."""
+    for tensor in tensors:
+        if unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(
+                "ils: expected backward mode; the gradient of a draw is an estimate that forward "
+                "mode does not have (take detach() of the tensors for a draw alone)"
+            )
 
 
 # PyTorch has no public name for the question; without an answer, take the careful way.
@@ -31,7 +50,7 @@ _transforms_active: Callable[[], bool] = getattr(
 def check_logits(logits: Tensor, dim: int = -1) -> None:
     """Refuse what is not a batch of logits with at least one category that can be drawn."""
     check_logits_shape(logits, dim)
-    if not eager() or logits.numel() == 0:
+    if not holds_values(logits) or logits.numel() == 0:
         return
     check_logits_values(logits, dim)
 
@@ -79,16 +98,29 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
 
 def check_draws(draws: int | Sequence[int]) -> tuple[int, ...]:
     """The shape of the draws as a tuple; refuse what is not a count or a shape."""
-    if draws == ():
+    if isinstance(draws, tuple) and not draws:
         return ()
-    shape = (draws,) if isinstance(draws, Integral) else draws
-    if not isinstance(shape, Sequence) or not all(
-        isinstance(size, Integral) and not isinstance(size, bool) for size in shape
-    ):
-        raise TypeError(f"draws: expected an integer or a sequence of them, got {draws!r}")
+    given: Any = draws
+    if isinstance(given, Integral) or not isinstance(given, Sequence):
+        given = (given,)
+    try:
+        shape = tuple(whole(size) for size in given)
+    except TypeError:
+        raise TypeError(
+            f"draws: expected an integer or a sequence of them, got {draws!r}"
+        ) from None
     if any(size < 0 for size in shape):
-        raise ValueError(f"draws: expected sizes of at least 0, got {tuple(shape)}")
-    return tuple(int(size) for size in shape)
+        raise ValueError(f"draws: expected sizes of at least 0, got {shape}")
+    return shape
+
+
+def whole(value: Any) -> int:
+    """An integer of any kind, NumPy's and that of an array without axes too."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool):
+        raise TypeError("expected an integer, got bool")
+    return operator.index(value)
 
 
 def check_floating(name: str, value: Tensor) -> None:
@@ -113,11 +145,12 @@ def check_one_hot(name: str, value: Tensor, logits: Tensor) -> None:
     shape, wanted = tuple(value.shape), tuple(logits.shape)
     if shape[max(len(shape) - len(wanted), 0) :] != wanted:
         raise ValueError(f"{name}: expected shape (*draws, *{wanted}), got {shape}")
-    if eager() and value.numel() > 0:
+    if holds_values(value) and value.numel() > 0:
         plain = value.detach()
         zero_or_one = bool(((plain == 0) | (plain == 1)).all())
         if not (zero_or_one and bool((plain.count_nonzero(-1) == 1).all())):
             raise ValueError(f"{name}: expected one-hot rows along the last axis, got others")
+        _check_drawable(name, plain.argmax(-1, keepdim=True), logits)
 
 
 def check_index(name: str, value: Tensor, logits: Tensor) -> None:
@@ -129,12 +162,22 @@ def check_index(name: str, value: Tensor, logits: Tensor) -> None:
     shape, wanted = tuple(value.shape), tuple(logits.shape[:-1])
     if shape[max(len(shape) - len(wanted), 0) :] != wanted:
         raise ValueError(f"{name}: expected shape (*draws, *{wanted}), got {shape}")
-    if eager() and value.numel() > 0:
+    if holds_values(value) and value.numel() > 0:
         low, high = (int(end) for end in value.aminmax())
         if low < 0 or high >= logits.shape[-1]:
             raise ValueError(
                 f"{name}: expected categories from 0 to {logits.shape[-1] - 1}, got {low} to {high}"
             )
+        _check_drawable(name, value.unsqueeze(-1), logits)
+
+
+def _check_drawable(name: str, at: Tensor, logits: Tensor) -> None:
+    """Refuse categories ``(*draws, ..., 1)`` whose logit is -inf."""
+    if not holds_values(logits):
+        return
+    found = logits.detach().expand(*at.shape[:-1], logits.shape[-1]).gather(-1, at)
+    if float(found.amin()) == -math.inf:
+        raise ValueError(f"{name}: expected categories that can be drawn, got one that is masked")
 
 
 def check_positive(name: str, value: float) -> None:
@@ -169,7 +212,7 @@ def check_distribution(name: str, probs: Tensor) -> None:
             f"{name}: expected at least one category along the last axis, got shape "
             f"{tuple(probs.shape)}"
         )
-    if not eager():
+    if not holds_values(probs):
         return
     tolerance = probs.shape[-1] * 8 * torch.finfo(probs.dtype).eps
     sums = probs.detach().sum(-1)

@@ -27,7 +27,7 @@ def probabilities(logits: Tensor) -> Tensor:
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.softmax(-1, dtype=torch.float32)
     # A compiler must not see the number of rows asked: it would make a program for each answer.
-    if eager() and logits.shape[-1] < 16 and logits.numel() > 2048 and logits.device.type == "cpu":
+    if logits.shape[-1] < 16 and eager() and logits.is_cpu and logits.numel() > 2048:
         # PyTorch's softmax works row by row, which does not pay for many short rows.
         weights = (logits - logits.amax(-1, keepdim=True)).exp_()
         return weights.div_(weights.sum(-1, keepdim=True))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints
 
-from ils.checks import check_positive, check_same_shape
+from ils.checks import check_floating, check_positive, check_same_shape, holds_values
 
 __all__ = ["at_each_draw", "clamp", "intermediate_gradient", "round_at_random", "unconstrained"]
 
@@ -61,7 +61,8 @@ def intermediate_gradient(
         ``(*draws, *batch_shape)`` and that of the parameter of one event.
 
     Raises:
-        TypeError: ``distribution`` is none, ``step_size`` not a number.
+        TypeError: ``distribution`` is none, or its ``log_prob`` has no derivative for the draw, as
+            where it looks a category up; ``z`` not floating point; ``step_size`` not a number.
         ValueError: shapes differ; ``step_size`` is not positive and finite; ``z`` is not in the
             support; ``centred=False`` without a ``step_size``; ``move`` leaves the bounds.
 
@@ -83,12 +84,23 @@ def intermediate_gradient(
             raise ValueError("centred=False: expected a step_size; the noise grows without bound")
     else:
         check_positive("step_size", step_size)
+    check_floating("z", z)
     check_same_shape("grad", grad, z)
     support: Any = distribution.support
-    if not bool(support.check(z).all()):
+    if holds_values(z) and not bool(support.check(z).all()):
         raise ValueError(f"z: expected draws in {support}, got others")
     z = z.detach()
     direction = grad if metric is None else metric(z) * grad
+    with torch.enable_grad():
+        leaves, bound = at_each_draw(distribution, z)
+        at = z.clone().requires_grad_()
+        slope = _slope(bound, at, support)
+        if step_size is None:
+            total = (slope * direction).sum()
+            if not total.requires_grad:
+                return {name: torch.zeros_like(value) for name, value in leaves.items()}
+            found = _derivatives(total, [*leaves.values()])
+            return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
 
     def score(at: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
@@ -96,22 +108,29 @@ def intermediate_gradient(
             found = _derivatives(bound.log_prob(at).sum(), [*leaves.values()])
             return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
 
-    if step_size is None:
-        with torch.enable_grad():
-            leaves, bound = at_each_draw(distribution, z)
-            at = z.clone().requires_grad_()
-            (slope,) = _derivatives(bound.log_prob(at).sum(), [at])
-            found = _derivatives((slope * direction).sum(), [*leaves.values()])
-        return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
     stepped = (move or _default_move(support))(z, step_size * direction)
     low, high = _bounds(support)
-    if not bool(((stepped >= low) & (stepped <= high)).all()):
+    if holds_values(z) and not bool(((stepped >= low) & (stepped <= high)).all()):
         raise ValueError("move: expected values within the bounds of the support, got others")
     after = score(stepped)
     if not centred:
         return {name: -value / step_size for name, value in after.items()}
     before = score(z)
     return {name: (before[name] - after[name]) / step_size for name in after}
+
+
+def _slope(distribution: Distribution, at: Tensor, support: Any) -> Tensor:
+    """The derivative of ``log p`` for the draw; refuse a probability that is looked up."""
+    density = distribution.log_prob(at)
+    found: Any = None
+    if density.requires_grad:
+        (found,) = torch.autograd.grad(density.sum(), at, create_graph=True, allow_unused=True)
+    if found is None and support.is_discrete:
+        raise TypeError(
+            "distribution: expected a log_prob that has a derivative for the draw, got that of "
+            f"{type(distribution).__name__}"
+        )
+    return torch.zeros_like(at) if found is None else found  # a level density
 
 
 def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:
@@ -157,12 +176,14 @@ def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tenso
         if value.is_floating_point() and not constraint[name].is_discrete
     }
     family: Any = type(distribution)
+    refusal = f"distribution: expected one that is made of {sorted(values)}, got {family.__name__}"
     try:
-        return leaves, family(**{**values, **leaves}, validate_args=False)
+        made = family(**{**values, **leaves}, validate_args=False)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"distribution: expected one that is made of {sorted(values)}, got {family.__name__}"
-        ) from error
+        raise TypeError(refusal) from error
+    if made.event_shape != distribution.event_shape:  # something else that it was made of is lost
+        raise TypeError(refusal)
+    return leaves, made
 
 
 def _bounds(support: Any) -> tuple[Any, Any]:

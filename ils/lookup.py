@@ -15,6 +15,7 @@ from ils.checks import (
     check_logits,
     check_logits_shape,
     check_mask,
+    whole,
 )
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -34,7 +35,8 @@ def sample_index(
     r"""Draw categories of ``Categorical(softmax(logits))``, as integers.
 
     The same draws as :func:`ils.sample` with the same generator: ``z = one_hot(index)``.  An
-    integer carries no gradient; :func:`embedding` attaches it to what is looked up.
+    integer carries no gradient; :func:`embedding` attaches it to what is looked up, and needs the
+    same ``mask`` and ``dim``: an index does not know the law that it was drawn from.
 
     Args:
         logits: ``theta``, floating point, any shape; ``-inf`` masks a category.
@@ -59,6 +61,7 @@ def sample_index(
 
     Source: the inversion method, as in Devroye (1986), chapter III.2.
     """
+    dim = whole(dim)
     check_logits_shape(logits, dim)
     shape = check_draws(draws)
     with torch.no_grad():
@@ -80,6 +83,8 @@ def embedding(
     centred: bool = True,
     relative: bool = True,
     keep_mass: bool = False,
+    dim: int = -1,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Look up rows of a table by drawn indices, with a gradient for the logits of the draw.
 
@@ -94,15 +99,20 @@ def embedding(
         logits: ``theta``, floating point, ``(*batch, K)``, which the indices were drawn from.
         step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
             the gradients of several draws are added.
+        dim: the axis of the categories in ``logits``, and of the row in the result.
+        mask: that of the draw: boolean, broadcasting to ``logits``; true where a category cannot
+            be drawn.
 
     Returns:
-        ``(*draws, *batch, D)``, with gradients for ``weight`` (unbiased, as the look-up's) and
-        for ``logits`` (*biased*, as :func:`ils.sample`'s).
+        ``(*draws, *batch, D)``, with ``D`` along ``dim``, and with gradients for ``weight``
+        (unbiased, as the look-up's) and for ``logits`` (*biased*, as :func:`ils.sample`'s).
 
     Raises:
-        TypeError: ``index`` is not int64; ``weight`` or ``logits`` is not floating point.
-        ValueError: shapes do not fit; an index is not a category; options as in
-            :func:`ils.sample`.
+        TypeError: ``index`` is not int64; ``weight`` or ``logits`` is not floating point;
+            ``mask`` is not boolean.
+        ValueError: shapes do not fit; an index is not a category, or one that is masked; options
+            as in :func:`ils.sample`.
+        NotImplementedError: a derivative in forward mode is asked for.
         RuntimeError: a gradient is differentiated again.
 
     Example:
@@ -116,12 +126,22 @@ def embedding(
     Source: Shliselberg (2019), Algorithm 1, through the chain rule.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    dim = whole(dim)
+    check_logits_shape(logits, dim)
+    check_rule(rule, logits.shape[dim], logits)
+    if mask is not None:
+        check_mask(mask, logits)
+        logits = logits.masked_fill(mask, -torch.inf)
+    last = dim in (-1, logits.dim() - 1)
+    if not last:
+        logits = logits.movedim(dim, -1)
     check_logits(logits)
-    check_rule(rule, logits.shape[-1], logits)
     check_floating("weight", weight)
     if weight.dim() != 2 or weight.shape[0] != logits.shape[-1]:
         raise ValueError(
             f"weight: expected shape ({logits.shape[-1]}, D), got {tuple(weight.shape)}"
         )
     check_index("index", index, logits)
-    return embed(index, weight, logits, rule)
+    rows = embed(index, weight, logits, rule)
+    # Counted from the end, as the axes of the draws come first.
+    return rows if last else rows.movedim(-1, dim if dim < 0 else dim - logits.dim())

@@ -14,6 +14,7 @@ from ils.checks import (
     check_logits_shape,
     check_mask,
     check_one_hot,
+    whole,
 )
 from ils.metric import fisher
 from ils.rule import Rule, check_rule
@@ -66,17 +67,20 @@ def sample(
     on the batch it came in nor on a factor of the loss, apart from that factor.  With
     ``relative=False`` a factor on the loss, and so the mean over a batch, changes the direction.
 
+    A program of ``torch.export`` draws, and carries no gradient: it holds the forward pass alone.
+
     Args:
         logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
             drawn, and its gradient is exactly zero.
         step_size: ``alpha > 0``; None for half the limit of small steps.  Without unit if
-            ``relative``, else in units of one over the gradient of the loss.
+            ``relative``, else in units of one over the gradient of the loss.  Without a step
+            size ``normalizer``, ``relative`` and ``keep_mass`` have no effect, and any but the
+            defaults are refused.
         metric: of the step: ``ils.metric.fisher``, which weights it by ``pi``,
             ``ils.metric.euclidean``, or a function of the same arguments.
         normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.project_simplex`` or a function
             on the last axis that keeps shapes and one-hot vectors, and with a mask gives no mass to
-            ``-inf``.  ``step_size=None``
-            is that of ``ils.sum_normalize_unclamped``; other maps need a ``step_size``.
+            ``-inf``.  ``step_size=None`` is the limit of ``ils.sum_normalize_unclamped``.
         centred: hand on ``z - pi_D``; ``False``, only with ``relative=False``, ``pi - pi_D``: the
             same expectation with the noise ``pi - z``, which has mean zero.
         relative: measure the step in units of the largest entry of ``Delta``, row by row.
@@ -96,11 +100,13 @@ def sample(
             ``step_size`` not a number, ``metric`` or ``normalizer`` not a function, ``draws`` not
             integers.
         ValueError: ``logits`` has no category, NaN, +inf or a row of -inf; ``mask`` does not
-            broadcast; ``step_size`` is not positive and finite, or missing where the normaliser
-            needs one; ``centred=False`` without ``relative=False`` and a ``step_size``;
+            broadcast; ``step_size`` is not positive and finite, or missing where an option has
+            no effect without one; ``centred=False`` without ``relative=False`` and a ``step_size``;
             ``normalizer`` changes the shape or moves a one-hot vector; ``draws`` has a negative
             entry.  Values are looked at in eager code on a CPU; elsewhere (an accelerator,
-            ``torch.compile``, ``torch.func``) a row with NaN, +inf or only -inf gives NaN.
+            ``torch.compile``, ``torch.func``, tensors that have a shape alone) a row with NaN,
+            +inf or only -inf gives NaN.
+        NotImplementedError: a derivative in forward mode is asked for.
         RuntimeError: the gradient is differentiated again.
 
     Example:
@@ -117,6 +123,7 @@ def sample(
     note's construction; the other options are this report's.
     """
     rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+    dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
     shape = check_draws(draws)
@@ -154,7 +161,8 @@ def differentiable_draw(
 
     Raises:
         TypeError, ValueError: as :func:`sample`, and where ``z`` has another shape or rows that
-            are not one-hot.
+            are not one-hot, or one-hot at a category that is masked.
+        NotImplementedError: a derivative in forward mode is asked for.
 
     Example:
         >>> import torch, ils

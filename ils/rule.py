@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ils.checks import check_positive, check_same_shape, eager
+from ils.checks import check_positive, check_same_shape, eager, holds_values
 from ils.metric import euclidean, fisher
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
 from ils.target import direction, intermediate_target, logits_gradient
@@ -65,20 +65,27 @@ def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
             "centred=False: expected relative=False and a step_size; the term pi - z that it "
             "keeps does not shrink with the gradient"
         )
-    if isinstance(normalizer, Normalizer):
-        if step_size is None and not _divides_by_sum(normalizer):
-            raise ValueError(f"step_size: expected a number for normalizer={normalizer}, got None")
-        return
     if not callable(normalizer):
         raise TypeError(f"normalizer: expected a function, got {type(normalizer).__name__}")
     if step_size is None:
-        raise ValueError("step_size: expected a number for a normalizer of one's own, got None")
+        # The limit of small steps is one, whatever these say.
+        given = isinstance(normalizer, Normalizer)
+        for option, without_effect in (
+            (f"normalizer={normalizer}" if given else "a normalizer of one's own",
+             normalizer is not sum_normalize),
+            ("relative=False", not rule.relative),
+            ("keep_mass=True", rule.keep_mass),
+        ):  # fmt: skip
+            if without_effect:
+                raise ValueError(f"step_size: expected a number for {option}, got None")
+    if isinstance(normalizer, Normalizer):
+        return
     # The first and the last corner stand for all: a full identity would be K x K.
     corners = torch.zeros(2, categories, dtype=like.dtype, device=like.device)
     corners[0, 0] = corners[1, -1] = 1
     mapped = normalizer(corners)
     check_same_shape("normalizer: its output", mapped, corners)
-    if eager() and not torch.allclose(mapped, corners, atol=1e-3):
+    if holds_values(mapped) and not torch.allclose(mapped, corners, atol=1e-3):
         raise ValueError(
             "normalizer: expected h(z) = z for every one-hot z, got a largest difference of "
             f"{(mapped - corners).abs().max():.3g}"
@@ -109,6 +116,8 @@ def estimate(
         ``(..., K)``, in the units of ``g``, or without unit for the note's form.
     """
     step = rule.step_size
+    if step is not None and not isinstance(step, float):
+        step = float(step)
     if step is None and rule.metric is fisher and probs is not None:
         return _fisher_limit(grad, at, probs, look)
     if probs is not None and not rule.needs_mask():
@@ -133,11 +142,11 @@ def _at_least_float32(grad: Tensor) -> Tensor:
 
 def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
-    if not look:
-        grad = torch.where(probs == 0, 0, grad)
     # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
     half = _at_least_float32(grad.gather(-1, at)).mul(-0.5)
     moved = torch.add(half, grad, alpha=0.5).mul_(probs)
+    if not look:
+        moved = torch.where(probs == 0, 0, moved)
     total = moved.sum(-1, keepdim=True)
     # A gradient that is not finite must not reach a category that cannot be drawn.
     if look and not math.isfinite(float(total.sum())):
@@ -150,19 +159,22 @@ def _sum_normalized(
 ) -> Tensor:
     """The target is in proportion to ``c = s / alpha`` for the draw, ``(-Delta_k)_+`` elsewhere."""
     drawn = _at_least_float32(grad.gather(-1, at))  # takes the rest along, as above
-    if mask is not None:
-        grad = torch.where(mask, drawn, grad)
     delta = grad - drawn
     if probs is not None and rule.metric is fisher:
         delta.mul_(probs)
+    if mask is not None:
+        delta = _cleared(delta, mask)
     # Everything below is in place: fresh memory would cost more than the arithmetic.
     if probs is not None and not rule.centred:
         # pi - pi_D: the drawn category, whose gain is zero, takes c = 1 / alpha.
         lost = _negative_part(delta)
         share = (1 / step - lost.sum(-1, keepdim=True)).reciprocal_()
-        return lost.mul_(share).add_(probs).scatter_add_(-1, at, share.mul_(-1 / step))
+        update = lost.mul_(share)
+        if mask is not None:
+            update = _cleared(update, mask)
+        return update.add_(probs).scatter_add_(-1, at, share.mul_(-1 / step))
     if rule.relative:
-        scale = torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
+        scale = _largest(delta)
         top = scale.div_(step).clamp(min=torch.finfo(scale.dtype).tiny)
         lost = _negative_part(delta)
         total = lost.sum(-1, keepdim=True)
@@ -171,12 +183,28 @@ def _sum_normalized(
         lost = _negative_part(delta)
         total = lost.sum(-1, keepdim=True)
         share = (1 / step - total).reciprocal_()
-    return _put(lost.mul_(share), at, total.mul_(share).neg_())
+    update = lost.mul_(share)
+    if mask is not None:
+        update = _cleared(update, mask)
+    return _put(update, at, total.mul_(share).neg_())
+
+
+def _largest(delta: Tensor) -> Tensor:
+    """The largest size of an entry, ``(..., 1)``."""
+    if holds_values(delta):
+        return torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
+    # The norm refuses empty batches where there are no values.
+    return delta.abs().amax(-1, keepdim=True)
 
 
 def _negative_part(delta: Tensor) -> Tensor:
     """``min(delta, 0)``; the transforms of ``torch.func`` loop over what is done in place."""
     return delta.clamp_(max=0) if eager() else delta.clamp(max=0)
+
+
+def _cleared(update: Tensor, mask: Tensor) -> Tensor:
+    """Zero where a category cannot be drawn, whatever the rest of the row is."""
+    return update.masked_fill_(mask, 0) if eager() else update.masked_fill(mask, 0)
 
 
 def _put(update: Tensor, at: Tensor, value: Tensor) -> Tensor:
@@ -197,6 +225,8 @@ def _projected(
     if mask is not None:
         stepped.masked_fill_(mask, -torch.inf)
     target = project_simplex(stepped)
+    if mask is not None:
+        target = _cleared(target, mask)
     return target.neg_().scatter_add_(-1, at, one) if probs is None else probs - target
 
 
@@ -228,6 +258,6 @@ def _general(
         # 1 - pi_D would lose the digits of a small step: the draw loses what the others gain.
         gained = target.scatter(-1, at, 0).sum(-1, keepdim=True)
         update = update.scatter(-1, at, gained)
-    if mask is not None:
-        update = update.masked_fill(mask, 0)
-    return update / size if rule.relative else update
+    if rule.relative:
+        update = update / size
+    return update if mask is None else update.masked_fill(mask, 0)

@@ -20,7 +20,7 @@ class Sampler(nn.Module):
 
     It has no parameters and no state, and draws in training and evaluation alike; in evaluation
     a mode, ``logits.argmax``, is the caller's to take.  The gradient is *biased*, see
-    :func:`ils.sample`.
+    :func:`ils.sample`.  A program of ``torch.export`` draws, and carries no gradient.
 
     Args:
         step_size, metric, normalizer, centred, relative, keep_mass, dim: as in :func:`ils.sample`.

@@ -11,13 +11,14 @@ Any plain function can serve; then the Jacobian is the one that autograd gives.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ils.checks import check_same_shape, eager
+from ils.checks import check_same_shape, holds_values
 
 __all__ = [
     "Normalizer",
@@ -69,9 +70,6 @@ class Normalizer:
         return f"ils.{self.__name__}"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # The given ones are known by identity: a copy or a pickle of one is that one.
-        if globals().get(self.__name__) is self:
-            return self.__name__
         return type(self), (self.__name__, self.h, self.vjp)
 
 
@@ -200,7 +198,7 @@ def _project(x: Tensor) -> Tensor:
     # Half precision cannot hold the cumulative sums of a long row.
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     work = work - work.amax(-1, keepdim=True)
-    if not eager():
+    if not holds_values(x):
         return (work - _threshold_by_sorting(work)).clamp(min=0).to(x.dtype)
     few = x.shape[-1] < _SORTED
     threshold = _threshold_by_sorting(work) if few else _threshold_by_newton(work)
@@ -219,7 +217,8 @@ def _threshold_by_sorting(x: Tensor) -> Tensor:
     count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
     threshold = (ordered.cumsum(-1) - 1) / count
     support = (ordered > threshold).sum(-1, keepdim=True)
-    return threshold.gather(-1, support - 1)
+    # A row that holds NaN has no support, and a first threshold that is NaN.
+    return threshold.gather(-1, (support - 1).clamp(min=0))
 
 
 def _threshold_by_newton(x: Tensor) -> Tensor:
@@ -259,13 +258,25 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
             count = torch.zeros_like(threshold).index_add_(0, row, count)
         higher = mass.sub_(1).div_(count).add_(threshold)
         # Rounding can turn the last step back: a threshold that only climbs comes to rest.
-        if not bool((higher > threshold).any()):
+        climbs = bool((higher > threshold).any())
+        threshold = torch.maximum(threshold, higher)  # NaN where a row holds NaN
+        if not climbs:
             return threshold
-        threshold = torch.maximum(threshold, higher)
 
 
-sum_normalize: Normalizer = Normalizer("sum_normalize", _clamp_and_normalize, _relative_to_draw)
-sum_normalize_unclamped: Normalizer = Normalizer(
-    "sum_normalize_unclamped", _normalize, _relative_to_draw
-)
-project_simplex: Normalizer = Normalizer("project_simplex", _project, _relative_to_mean)
+class _Given(Normalizer, enum.Enum):
+    """The given ones: known by identity, to ``copy`` and ``pickle`` and within a compiler."""
+
+    SUM = "sum_normalize", _clamp_and_normalize, _relative_to_draw
+    SUM_UNCLAMPED = "sum_normalize_unclamped", _normalize, _relative_to_draw
+    PROJECTION = "project_simplex", _project, _relative_to_mean
+
+    __str__ = Normalizer.__repr__
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return self.__name__
+
+
+sum_normalize: Normalizer = _Given.SUM
+sum_normalize_unclamped: Normalizer = _Given.SUM_UNCLAMPED
+project_simplex: Normalizer = _Given.PROJECTION

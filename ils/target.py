@@ -86,6 +86,8 @@ def direction(
         delta = delta.masked_fill(mask, 0)
     if keep_mass:
         delta = delta - z * delta.sum(-1, keepdim=True)
+        if mask is not None:  # zero times a sum that is not finite is NaN
+            delta = delta.masked_fill(mask, 0)
     return delta
 
 

@@ -47,8 +47,8 @@ def _combinations() -> dict[str, dict[str, Any]]:
         if not centred and (relative or step_size is None):
             continue
         if step_size is None and (
-            # The limit keeps the mass, is relative to nothing, and exists for these alone.
-            normalizer not in NORMALIZERS[:2] or keep_mass or not relative
+            # The limit is one, whatever these say.
+            normalizer is not ils.sum_normalize or keep_mass or not relative
         ):
             continue
         options = {

@@ -16,13 +16,14 @@ import ils
 # One of each way through ils.rule; to compile all combinations would take minutes.
 NAMES = [
     "None-fisher-sum_normalize-relative",
-    "None-euclidean-sum_normalize_unclamped-relative",
+    "None-euclidean-sum_normalize-relative",
     "0.4-fisher-sum_normalize-relative",
     "0.4-euclidean-sum_normalize-noisy",
     "0.4-fisher-sum_normalize_unclamped-relative-mass",
     "0.4-euclidean-project_simplex",
     "0.4-fisher-project_simplex-relative",
 ]
+DEFAULTS = RULES["None-fisher-sum_normalize-relative"]
 pytestmark = [
     pytest.mark.unmoved,
     # The compilers use parts of PyTorch and Python that are on their way out.
@@ -146,6 +147,34 @@ def test_compiles_in_a_model() -> None:
     assert model[0].weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_a_module_made_inside(name: str) -> None:
+    """A module that is made within the program traces, by its defaults and by any option."""
+    given = {} if RULES[name] == DEFAULTS else RULES[name]
+    compiled = torch.compile(lambda x: ils.Sampler(**given)(x), backend="aot_eager", fullgraph=True)
+    logits, weights = normal(6, 4, seed=45), normal(6, 4, seed=46)
+    z, found = gradient(compiled, logits, weights)
+    assert agrees_with_eager(z, found, logits, weights, given)
+
+
+def test_compiles_gradients_that_are_not_finite() -> None:
+    """NaN is handed on in compiled code too, and nothing is read past the end."""
+    for categories in (3, 20):
+        z = eye(categories)[[1, 1]]
+        for options in ({"step_size": 0.5, "normalizer": ils.project_simplex}, {}):
+            compiled = torch.compile(
+                lambda x, z=z, options=options: ils.differentiable_draw(x, z, **options),
+                backend="aot_eager",
+                fullgraph=True,
+            )
+            leaf = normal(2, categories, seed=47).requires_grad_()
+            grad = normal(2, categories, seed=48)
+            grad[0] = torch.nan
+            (found,) = torch.autograd.grad(compiled(leaf), leaf, grad)
+            assert found[0].isnan().all()
+            assert found[1].isfinite().all()
+
+
 def test_exports() -> None:
     """A model with the module in it is exported, saved program and all, and draws when it runs."""
     model = nn.Sequential(nn.Linear(3, 4), ils.Sampler())
@@ -162,3 +191,6 @@ def test_exports() -> None:
         torch.manual_seed(44)
         assert torch.equal(run(torch.ones(64, 3)), one)
         assert not torch.equal(run(torch.ones(64, 3)), one)
+    # As the docstrings say, the program holds the forward pass alone.
+    assert "carries no gradient" in (ils.Sampler.__doc__ or "")
+    assert "carries no gradient" in (ils.sample.__doc__ or "")

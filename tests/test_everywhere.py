@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import math
 import socket
 import time
+from contextlib import nullcontext
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from cases import close, distribution, generator, normal
-from rules import COMBINATIONS, RULES, leaky
+from cases import close, distribution, eye, generator, normal
+from rules import COMBINATIONS, NORMALIZERS, RULES, leaky
 from torch import Tensor, nn
-from torch.func import grad, jacrev, vmap
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.func import grad, jacrev, jvp, vjp, vmap
 from torch.utils.checkpoint import checkpoint
 
 import ils
@@ -328,3 +334,164 @@ def test_deep_copies_of_a_model_draw_alike() -> None:
         gradients.append(one[0].weight.grad)
     assert torch.equal(*gradients)
     assert gradients[0].abs().max() > 0
+
+
+def _draw_and_update(logits: Tensor, options: dict[str, Any]) -> list[Tensor]:
+    """The draw, rows that are looked up and attached draws, each with its gradient."""
+    table = torch.zeros(logits.shape[-1], 2, dtype=logits.dtype, device=logits.device)
+    found = []
+    for draw in (
+        lambda x: ils.sample(x, draws=2, **options),
+        lambda x: ils.Sampler(**options)(x),
+        lambda x: ils.differentiable_draw(x, torch.zeros_like(x), **options),
+        lambda x: ils.embedding(ils.sample_index(x), table, x, **options),
+    ):
+        leaf = logits.clone().requires_grad_()
+        z = draw(leaf)
+        found += [z, *torch.autograd.grad(z.sum(), leaf)]
+    return found
+
+
+@pytest.mark.parametrize("rows", [5, 0])
+@pytest.mark.parametrize("categories", [3, 100, 2000])
+@pytest.mark.parametrize("form", ["fake", "meta"])
+@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_shapes_without_values(
+    options: dict[str, Any], form: str, categories: int, rows: int
+) -> None:
+    """Fake tensors, and those of the device meta, give the shapes; no value is looked at."""
+    device = "meta" if form == "meta" else "cpu"
+    with FakeTensorMode() if form == "fake" else nullcontext():
+        found = _draw_and_update(torch.zeros(rows, categories, device=device), options)
+        index = ils.sample_index(torch.zeros(rows, categories, device=device), draws=(2, 3))
+    shape = (rows, categories)
+    wanted = [(2, *shape), shape, shape, shape, shape, shape, (rows, 2), shape]
+    assert [tuple(one.shape) for one in found] == wanted
+    assert all(one.device.type == device for one in found)
+    assert tuple(index.shape) == (2, 3, rows)
+
+
+@pytest.mark.parametrize("form", ["fake", "meta"])
+@pytest.mark.parametrize("categories", [3, 100, 2000])
+def test_normalizers_without_values(form: str, categories: int) -> None:
+    """So do the maps onto the simplex."""
+    with FakeTensorMode() if form == "fake" else nullcontext():
+        x = torch.zeros(5, categories, device="meta" if form == "meta" else "cpu")
+        for normalizer in NORMALIZERS:
+            assert normalizer(x).shape == x.shape
+
+
+@pytest.mark.parametrize("categories", [3, 15, 16, 100, 1100])
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_gradients_that_are_not_finite(
+    options: dict[str, Any], poison: float, categories: int
+) -> None:
+    """NaN is handed on, nothing is raised; other rows and masked categories know nothing of it."""
+    at = torch.full((3,), 1)
+    z, plain = eye(categories)[at], normal(3, categories, seed=40)
+    for masked in (False, True):
+        logits = normal(3, categories, seed=41)
+        if masked:
+            logits[:, 2] = -torch.inf
+
+        def eager(grad: Tensor, logits: Tensor = logits) -> Tensor:
+            leaf = logits.clone().requires_grad_()
+            return torch.autograd.grad(ils.differentiable_draw(leaf, z, **options), leaf, grad)[0]
+
+        def looked(grad: Tensor, logits: Tensor = logits) -> Tensor:
+            leaf = logits.clone().requires_grad_()
+            rows = ils.embedding(at, eye(categories), leaf, **options)
+            return torch.autograd.grad(rows, leaf, grad)[0]
+
+        def mapped(grad: Tensor, logits: Tensor = logits) -> Tensor:
+            def one(x: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+                return vjp(lambda y: ils.differentiable_draw(y, drawn, **options), x)[1](g)[0]
+
+            return vmap(one)(logits, z, grad)
+
+        for place in ("all", 1, 0, 2):
+            grad = plain.clone()
+            grad[0, slice(None) if place == "all" else place] = poison
+            for form in (eager, mapped, *([looked] if place == "all" else [])):
+                found = form(grad)
+                assert found[1:].isfinite().all()
+                assert not masked or not found[:, 2].any()
+                hidden = masked and place == 2
+                if hidden or math.isnan(poison):
+                    assert bool(found.isfinite().all()) == hidden
+
+
+@pytest.mark.parametrize("categories", [3, 15, 16, 100, 1100])
+@pytest.mark.parametrize("poison", [math.nan, math.inf], ids=str)
+def test_projection_of_what_is_not_finite(poison: float, categories: int) -> None:
+    """A row that holds NaN or +inf has no nearest distribution: NaN throughout; others have."""
+    x = normal(4, categories, seed=42)
+    wanted = ils.project_simplex(x)
+    x[2, 1] = poison
+    for found in (ils.project_simplex(x), vmap(ils.project_simplex)(x)):
+        assert found[2].isnan().all()
+        assert close(found[[0, 1, 3]], wanted[[0, 1, 3]])
+
+
+# What PyTorch loads for it uses parts that are on their way out.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_forward_mode_is_refused() -> None:
+    """A derivative in forward mode is refused, and not dropped, also where no graph is wanted."""
+    z, index, table = eye(3)[:1], torch.tensor([1]), normal(3, 2, seed=43)
+    for function in (
+        ils.sample,
+        ils.Sampler(),
+        lambda x: ils.sample(x, mask=torch.tensor([True, False, False])),
+        lambda x: ils.sample(x, dim=0, step_size=0.5),
+        lambda x: ils.differentiable_draw(x, z),
+        lambda x: ils.differentiable_draw(normal(1, 3), x * 0 + z),
+        lambda x: ils.embedding(index, table, x),
+        lambda x: ils.embedding(index, x.mT.expand(3, 2), normal(1, 3)),
+    ):
+        logits, weights = normal(1, 3, seed=44), normal(1, 3, seed=45)
+        for mode in (nullcontext, torch.no_grad):
+            with forward_ad.dual_level(), mode():
+                dual = forward_ad.make_dual(logits, weights)
+                with pytest.raises(NotImplementedError, match=r"^ils: expected backward mode"):
+                    function(dual)
+                function(dual.detach())
+        with pytest.raises(NotImplementedError):
+            jvp(function, (logits,), (weights,))
+
+
+def test_integers_and_step_sizes_of_numpy() -> None:
+    """NumPy's integers and numbers are as good as Python's, and so are arrays without axes."""
+    logits, table = normal(2, 3, 4, seed=46).requires_grad_(), normal(3, 5, seed=47)
+    wanted = ils.sample(logits, dim=1, draws=2, generator=generator(48))
+    for two, one in (
+        (np.int64(2), np.int64(1)),
+        (np.uint8(2), np.uint8(1)),
+        (np.array(2), np.array(1)),
+        (torch.tensor(2), 1),
+        ([np.int32(2)], np.int32(1)),
+    ):
+        for axis in (one, -2):
+            found = ils.sample(logits, dim=axis, draws=two, generator=generator(48))
+            assert torch.equal(found, wanted)
+        index = ils.sample_index(logits, dim=one, draws=two, generator=generator(48))
+        assert torch.equal(index, wanted.argmax(2))
+        assert ils.embedding(index, table, logits, dim=one).shape == (2, 2, 5, 4)
+        module = ils.Sampler(dim=one)
+        assert torch.equal(module(logits, draws=two, generator=generator(48)), wanted)
+    z, weights = eye(4)[torch.tensor([[0, 1, 2], [3, 0, 1]])], normal(2, 3, 4, seed=49)
+    for options in RULES.values():
+        if options["step_size"] is None:
+            continue
+        by_step = [
+            update(
+                ils.differentiable_draw(logits, z, **{**options, "step_size": step}),
+                logits,
+                weights,
+            )
+            for step in (0.5, np.float32(0.5), np.float64(0.5), np.float16(0.5), Fraction(1, 2))
+        ]
+        assert all(torch.equal(one, by_step[0]) for one in by_step)
+    for bad in (np.array([2, 3]), np.bool_(True), np.float64(2), torch.tensor(2.0)):
+        with pytest.raises(TypeError, match="draws: expected an integer or a sequence"):
+            ils.sample(logits, draws=bad)

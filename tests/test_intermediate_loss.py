@@ -446,3 +446,32 @@ def test_supports_without_a_coordinate() -> None:
     q = dist.Dirichlet(torch.ones(3))
     with pytest.raises(NotImplementedError, match="single numbers"):
         intermediate_gradient(q, q.sample(), torch.ones(3), step_size=0.1)
+
+
+def test_probabilities_that_are_looked_up_are_refused() -> None:
+    """A category, and a row of a table, has no density that moves with it."""
+    logits, ones = normal(2, 3, seed=30), torch.ones(2, 3, dtype=torch.float64)
+    z, index = torch.eye(3, dtype=torch.float64)[:2], torch.tensor([0.0, 1.0])
+    rows = ils.distributions.Categorical(logits=logits, weight=torch.eye(3).double())
+    for step_size in (None, 0.1):
+        with pytest.raises(TypeError, match=r"made of \['logits'\], got Categorical"):
+            intermediate_gradient(rows, z, ones, step_size=step_size)
+        for family in (dist.Categorical, ils.distributions.Categorical):
+            with pytest.raises(TypeError, match="a derivative for the draw, got that of Categ"):
+                intermediate_gradient(family(logits=logits), index, index, step_size=step_size)
+        theirs = dist.OneHotCategorical(logits=logits)
+        with pytest.raises(TypeError, match="got OneHotCategorical"):
+            intermediate_gradient(theirs, z, ones, step_size=step_size, move=torch.sub)
+        with pytest.raises(TypeError, match=r"^z: expected a floating-point tensor"):
+            intermediate_gradient(dist.Poisson(ones), z.long(), z.long(), step_size=step_size)
+
+
+@pytest.mark.parametrize("step_size", [None, 0.1])
+def test_intermediate_loss_without_values(step_size: float | None) -> None:
+    """On the device meta the shapes come back; no value is looked at."""
+    rate = torch.ones(4, device="meta")
+    z = torch.ones(3, 4, device="meta")
+    q = dist.Poisson(rate, validate_args=False)
+    found = intermediate_gradient(q, z, z, step_size=step_size)["rate"]
+    assert found.shape == (3, 4)
+    assert found.is_meta

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ils import kernel
 from ils.draw import block_width, draw_indices, one_scan
+from ils.kernel.__main__ import main
 from ils.kernel.build import build, missing, verify
 from ils.metric import euclidean, fisher
 from ils.rule import Rule, estimate
@@ -513,3 +516,119 @@ def test_without_a_build_it_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not kernel.available()
     with pytest.raises(RuntimeError, match=r"python -m ils\.kernel"):
         kernel.draw(normal(2, 3), uniforms(2, 3))
+
+
+HOMELESS = """
+import os, pwd
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+os.environ.pop("HOME", None)
+import torch, ils
+from ils import kernel
+from ils.kernel import __main__
+print(ils.sample(torch.zeros(3)).sum().item(), kernel.available())
+try:
+    kernel.library()
+except RuntimeError as error:
+    print(error)
+print(__main__.main())
+"""
+
+
+def homeless(**variables: str) -> subprocess.CompletedProcess[str]:
+    """What a process of a user prints who is not known to the machine and has no home."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "HOME")}
+    kept.pop("TORCH_EXTENSIONS_DIR", None)
+    return subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", HOMELESS],
+        capture_output=True,
+        text=True,
+        env={**kept, "ILS_KERNEL": "1", **variables},
+    )
+
+
+def test_without_a_home(tmp_path: Path) -> None:
+    """Draws need no home, and the command asks for a folder; a variable that names one serves."""
+    ran = homeless()
+    assert ran.returncode == 0, ran.stderr
+    refusal = "ils.kernel: expected a home folder, or another one in TORCH_EXTENSIONS_DIR, got none"
+    assert ran.stdout.splitlines() == ["1.0 False", refusal, "1"]
+    assert ran.stderr.strip() == refusal
+    for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
+        ran = homeless(**{name: str(tmp_path / "none"), "CXX": "no-such-compiler"})
+        assert ran.stdout.splitlines() == ["1.0 False", "1"]
+        assert "no-such-compiler" in ran.stderr
+    # Of no length it names nothing, and not the folder that one happens to be in.
+    assert homeless(TORCH_EXTENSIONS_DIR="", XDG_CACHE_HOME="").stdout.splitlines()[1] == refusal
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that cannot be written to, or looked into, is refused by name, and draws go on."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(blocked))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernel._load() is None
+    with pytest.raises(
+        RuntimeError, match="expected a folder to write to, or another one in TORCH"
+    ):
+        build()
+    assert main() == 1
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    monkeypatch.setattr(Path, "mkdir", closed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernel._load() is None
+    with pytest.raises(RuntimeError, match="Permission denied"):
+        build()
+
+
+def test_builds_in_folders_with_spaces(tmp_path: Path) -> None:
+    """PyTorch, the source and the cache may lie in folders whose names have spaces."""
+    place = tmp_path / "a folder"
+    place.mkdir()
+    for name in ("torch", "torchgen"):
+        (place / name).symlink_to(Path(torch.__file__).parent.parent / name)
+    shutil.copytree(kernel.SOURCE.parents[1], place / "ils")
+    # Without optimisation: it is the paths that count.
+    script = """
+import torch
+from ils import kernel
+from ils.kernel.build import build
+kernel.FLAGS, kernel.FLAGS_IF_KNOWN = ("-O0",), ()
+build()
+print(torch.__file__, kernel.available())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=place,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(place),
+            "ILS_KERNEL": "1",
+            "TORCH_EXTENSIONS_DIR": str(place / "a cache"),
+        },
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.strip() == f"{place / 'torch' / '__init__.py'} True"
+
+
+@pytest.mark.parametrize("categories", [3, 20, 70_001])
+def test_projection_of_infinite_gradients(categories: int) -> None:
+    """Where all of a row is infinite there is no nearest distribution: NaN is handed on."""
+    for sign in (torch.inf, -torch.inf):
+        grad = torch.full((2, categories), sign)
+        grad[1] = 0.1
+        at = torch.tensor([[1], [1]])
+        for probs, centred in ((None, True), (torch.full_like(grad, 1 / categories), False)):
+            found = kernel.projected(grad, at, probs, None, 0.5, centred)
+            assert found[0, 1].isnan()
+            assert found[1].isfinite().all()

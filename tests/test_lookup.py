@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ils
 
+each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 SHAPES: list[Any] = [(), 1, 3, (2,), (2, 3), (0,), 0, torch.Size([4])]
 
@@ -177,3 +178,53 @@ def test_empty_look_ups() -> None:
         out.sum().backward()
         assert torch.equal(logits.grad, torch.zeros_like(logits))
         assert torch.equal(table.grad, torch.zeros_like(table))
+
+
+@pytest.mark.parametrize("dim", [-1, 1, 0, -2])
+@each_rule
+def test_look_ups_with_a_mask_and_an_axis(options: dict[str, Any], dim: int) -> None:
+    """Rows and gradients are those of the masked one-hot draw times the table, along the axis."""
+    logits, table = (
+        normal(4, 5, 4, seed=50).requires_grad_(),
+        normal(*(logits_size(dim), 3), seed=51),
+    )
+    table.requires_grad_()
+    mask = normal(4, 5, 4, seed=52) > 0.5
+    mask.movedim(dim, -1)[..., 0] = False
+    index = ils.sample_index(logits, dim=dim, mask=mask, draws=2, generator=generator(53))
+    found = ils.embedding(index, table, logits, dim=dim, mask=mask, **options)
+    z = ils.sample(logits, dim=dim, mask=mask, draws=2, generator=generator(53), **options)
+    axis = dim if dim < 0 else dim - 3
+    wanted = (z.movedim(axis, -1) @ table).movedim(-1, axis)
+    assert torch.equal(found, wanted)
+    weights = normal(*found.shape, seed=54)
+    results = [
+        torch.autograd.grad((x**2 * weights).sum(), (logits, table)) for x in (found, wanted)
+    ]
+    for one, other in zip(*results, strict=True):
+        assert close(one, other, 1e-12 * (1 + float(other.abs().max())))
+    assert not results[0][0][mask].any()
+
+
+def logits_size(dim: int) -> int:
+    return (4, 5, 4)[dim]
+
+
+def test_draws_of_masked_categories_are_refused() -> None:
+    """By the mask or by a logit of -inf, in look-ups and attached draws; a tiny law is no mask."""
+    logits, table = torch.tensor([[0.0, -torch.inf, 1.0], [0.0, -1e4, 1.0]]), torch.eye(3)
+    refused = "expected categories that can be drawn, got one that is masked"
+    for draws in ((), (2,)):
+        bad, good = torch.tensor([1, 1]).expand(*draws, 2), torch.tensor([0, 1]).expand(*draws, 2)
+        with pytest.raises(ValueError, match=f"^index: {refused}"):
+            ils.embedding(bad, table, logits)
+        with pytest.raises(ValueError, match=f"^z: {refused}"):
+            ils.differentiable_draw(logits, table[bad])
+        assert torch.equal(ils.embedding(good, table, logits), table[good])
+        assert torch.equal(ils.differentiable_draw(logits, table[good]), table[good])
+        with pytest.raises(ValueError, match=f"^index: {refused}"):
+            ils.embedding(good, table, logits, mask=torch.tensor([True, False, False]))
+    with pytest.raises(TypeError, match=r"^mask: expected a boolean tensor"):
+        ils.embedding(torch.tensor([0, 0]), table, logits, mask=table)
+    with pytest.raises(ValueError, match=r"^dim: expected an axis"):
+        ils.embedding(torch.tensor([0, 0]), table, logits, dim=2)

@@ -277,6 +277,13 @@ def test_refusals_of_options(carrier: Carrier) -> None:
         ({"normalizer": 1, "step_size": 0.5}, TypeError, "normalizer: expected a function, got"),
         ({"normalizer": leaky}, ValueError, "step_size: expected a number for a normalizer of"),
         ({"normalizer": ils.project_simplex}, ValueError, "step_size: expected a number for norm"),
+        (
+            {"normalizer": ils.sum_normalize_unclamped},
+            ValueError,
+            "step_size: expected a number for normalizer=ils.sum_normalize_unclamped, got None",
+        ),
+        ({"relative": False}, ValueError, "step_size: expected a number for relative=False, got"),
+        ({"keep_mass": True}, ValueError, "step_size: expected a number for keep_mass=True, got"),
         ({"centred": False}, ValueError, "centred=False: expected relative=False and a step_size"),
         ({"centred": False, "step_size": 0.5}, ValueError, "centred=False: expected relative"),
         ({"centred": False, "relative": False}, ValueError, "centred=False: expected relative"),

@@ -104,5 +104,6 @@ class OneHotCategorical(_OneHotCategorical):
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         """The same draws without a gradient."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator)
+        # Detached from derivatives in forward mode too, of which no_grad knows nothing.
+        logits, options = self.logits.detach(), self._rule._asdict()
+        return sample(logits, **options, generator=generator, draws=tuple(sample_shape))

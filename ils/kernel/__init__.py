@@ -52,19 +52,33 @@ FISHER_LIMIT, SUM_NORMALIZED, PROJECTED = 0, 1, 2
 
 
 def library() -> Path:
-    """Where the library lies, or would: its name changes with all that it was built from."""
+    """Where the library lies, or would: its name changes with all that it was built from.
+
+    Raises:
+        RuntimeError: there is no folder for it.
+    """
+    cache = _cache()
+    if cache is None:
+        raise RuntimeError(
+            "ils.kernel: expected a home folder, or another one in TORCH_EXTENSIONS_DIR, got none"
+        )
     told = hashlib.sha256(SOURCE.read_bytes())
     torch_build = (torch.__version__, torch.version.git_version, torch.compiled_with_cxx11_abi())
     told.update(repr((FLAGS, FLAGS_IF_KNOWN, torch_build, _processor())).encode())
-    return _cache() / f"ils_kernel_{told.hexdigest()[:16]}" / "ils_kernel.so"
+    return cache / f"ils_kernel_{told.hexdigest()[:16]}" / "ils_kernel.so"
 
 
-def _cache() -> Path:
-    """PyTorch's folder of extensions."""
-    if "TORCH_EXTENSIONS_DIR" in os.environ:
-        return Path(os.environ["TORCH_EXTENSIONS_DIR"])
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "torch_extensions"
+def _cache() -> Path | None:
+    """PyTorch's folder of extensions; None for a user who has no home."""
+    told = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if told:
+        return Path(told)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        home = Path(cache) if cache else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return home / "torch_extensions"
 
 
 def _processor() -> str:
@@ -95,8 +109,10 @@ def load() -> SimpleNamespace | None:
 
 def _load() -> SimpleNamespace | None:
     try:
+        if _cache() is None:
+            return None
         path = library()
-        if not path.is_file():
+        if not os.path.isfile(path):  # no error where the folder may not be entered
             return None
         torch.ops.load_library(path)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -11,9 +12,9 @@ from ils.kernel.build import build, verify
 
 def main() -> int:
     """Build, verify, and say so; 1 if that cannot be done."""
-    there = kernel.library().is_file()
     start = time.perf_counter()
     try:
+        there = os.path.isfile(kernel.library())
         path = build()
         took = time.perf_counter() - start
         print(f"{'There already' if there else f'Built in {took:.0f} s'}: {path}")

@@ -40,15 +40,25 @@ def build() -> Path:
         The library; :func:`ils.kernel.load` finds it from the next start of Python on.
 
     Raises:
-        RuntimeError: something is missing, or the compiler fails.
+        RuntimeError: something is missing, or the compiler fails, or nothing can be written.
     """
     path = kernel.library()
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     lacking = missing()
     if lacking is not None:
         raise RuntimeError(f"ils.kernel: expected {lacking}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _compile(path)
+    except OSError as error:
+        raise RuntimeError(
+            f"ils.kernel: expected a folder to write to, or another one in TORCH_EXTENSIONS_DIR, "
+            f"got {path.parent} ({error.strerror})"
+        ) from error
+
+
+def _compile(path: Path) -> Path:
     # Compiled aside and then moved: nobody meets half a library.  In a process of its own, because
     # cpp_extension loads what it builds, and a process can load one such library only.
     with tempfile.TemporaryDirectory(dir=path.parent) as aside:
@@ -62,10 +72,12 @@ def build() -> Path:
 
 
 _COMPILE = """
-import sys
-from torch.utils.cpp_extension import load
+import shlex, sys
+from torch.utils import cpp_extension
 folder, source, *flags = sys.argv[1:]
-load("ils_kernel", [source], flags, build_directory=folder, is_python_module=False)
+# It quotes every path but this one.
+cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
+cpp_extension.load("ils_kernel", [source], flags, build_directory=folder, is_python_module=False)
 """
 
 

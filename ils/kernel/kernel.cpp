@@ -832,7 +832,10 @@ struct Projection {
       store_n(u + k, v, n);
     });
     const int64_t i = at[row];
-    if (centred && begin <= i && i < end) u[i] += 1;
+    if (begin <= i && i < end) {
+      if (centred) u[i] += 1;
+      if (std::isnan(tau)) u[i] = tau;  // also where all of the row is -inf
+    }
   }
 
   void run() const {
