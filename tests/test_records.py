@@ -240,6 +240,24 @@ def test_difference(tmp_path: Path) -> None:
     assert records.difference(record, shuffled) < 1e-6
 
 
+def test_agree(tmp_path: Path) -> None:
+    """Row by row, in units of the largest entry there; a row of zeros agrees with zeros alone."""
+    table = curves()
+    table.iloc[4] = 0.0
+    write(tmp_path, table)
+    record = records.read("run", tmp_path)
+    assert records.agree(record, table, 1e-6).tolist() == [True] * 6
+    again = table.copy()
+    again.iloc[1, 1] *= 1.5  # small beside the row's largest entry
+    again.iloc[2, 3] *= 1.0002
+    again.iloc[4, 0] = 1e-12
+    assert records.agree(record, again, 1e-4).tolist() == [True, True, False, True, False, True]
+    assert records.agree(record, again, 1e-3).tolist() == [True] * 4 + [False, True]
+    assert records.agree(record, again.iloc[[2]], 1e-4).tolist() == [False]
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        records.agree(record, again * np.inf, 1e-4)
+
+
 def test_bad_input_difference(tmp_path: Path) -> None:
     """Rows or columns that the record does not hold are refused, and so is nothing at all."""
     table = curves()

@@ -10,12 +10,24 @@ from ils.lab import records
 from ils.lab.intervals import estimate
 from ils.lab.sweep import report
 from ils.lab.sweep.contestants import CONTESTANTS, TRIALS
-from ils.lab.sweep.protocol import FINAL_SEEDS, methods
+from ils.lab.sweep.protocol import (
+    AGAIN,
+    FINAL_SEEDS,
+    FIRST_STEPS,
+    PARTS,
+    agreement,
+    beginnings,
+    choose,
+    flips,
+    methods,
+    recompute,
+)
 from ils.lab.sweep.tasks import TASKS, TUNED
 
 DATA = Path(__file__).resolve().parents[2] / "book" / "data"
 FINAL = records.read("sweep-final", DATA)
 TUNING = records.read("sweep-tuning", DATA)
+BEGINNINGS = records.read("sweep-beginnings", DATA)
 
 
 @pytest.mark.parametrize("name", TUNED)
@@ -53,3 +65,46 @@ def test_unbiased_methods_solve_one_bit_and_the_note_does_not() -> None:
     assert len(unbiased) == 11
     assert (wrong[unbiased] < 0.05).all()
     assert wrong["ILS, as in the note"] > 0.4
+
+
+def test_beginnings_belong_to_the_final_runs() -> None:
+    """Of the chosen settings, for every problem and seed; the ends are those of the final runs."""
+    found = BEGINNINGS.table
+    assert found.columns.tolist() == ["start", *(f"step {n}" for n in FIRST_STEPS), "end"]
+    assert set(found.index.droplevel(["measure", "seed"])) == set(AGAIN.items())
+    assert set(found.index.get_level_values("seed")) == set(FINAL_SEEDS)
+    run = beginnings(choose(TUNING.table))
+    assert BEGINNINGS.provenance["configuration"]["chosen"] == [list(row) for row in run.chosen]
+    parts = found[["start", "end"]].set_axis([0, 1], axis=1)
+    assert records.agree(FINAL, parts, 1e-6).all()
+
+
+def test_agreement_of_a_run_with_its_record() -> None:
+    """All of it agrees with itself, a row that parts is counted, and so is a mean outside."""
+    task = "polynomial-2-p1.5"
+    again = BEGINNINGS.table.loc[[task]].copy()
+    whole = agreement(BEGINNINGS, FINAL, {task: again}).loc[task]
+    assert whole.tolist() == [10, 1.0, 1.0, True]
+    again.iloc[0, again.columns.get_loc("step 4")] *= 1.001
+    again.iloc[1, again.columns.get_loc("end")] *= 1.001
+    parted = agreement(BEGINNINGS, FINAL, {task: again}).loc[task]
+    assert parted[list(PARTS)].tolist() == [0.9, 0.9]
+    assert parted["inside"]
+    again["end"] *= 1.5
+    assert not agreement(BEGINNINGS, FINAL, {task: again}).loc[task, "inside"]
+
+
+def test_first_steps_are_computed_again() -> None:
+    """On any processor: the first steps, on the problem whose runs part soonest."""
+    found = agreement(
+        BEGINNINGS, FINAL, {"codebook": recompute(choose(TUNING.table), "codebook")}
+    ).loc["codebook"]
+    assert found["first steps"] >= 0.5
+    assert found["inside"]
+
+
+def test_expected_flips() -> None:
+    """Draws times bounds between categories, over two to the twenty-fourth."""
+    draws = 32 * 4 * 50 * len(FINAL_SEEDS)  # examples, variables, steps, seeds
+    assert flips("codebook") == pytest.approx(draws * 31 / 2**24)
+    assert flips("bits") == pytest.approx(200 * len(FINAL_SEEDS) / 2**24)
