@@ -22,7 +22,7 @@ SUITES = {
     "PyTorch, distributions": (
         "test/distributions/test_distributions.py",
         0,
-        ["test_distributions.py", "test_constraints.py", "test_transforms.py", "test_utils.py"],
+        ["test_distributions.py", "test_constraints.py"],
     ),
     "Pyro, enumeration": ("tests/infer/test_enum.py", 2, ["tests/infer/test_enum.py"]),
     "Pyro, distributions": ("tests/infer/test_enum.py", 2, ["tests/distributions"]),
@@ -89,7 +89,9 @@ def compared(own: dict[str, str], ours: dict[str, str]) -> tuple[list[str], list
     lines: list[str] = []
     for title, found in (("with its own classes", own), ("with ours", ours)):
         kinds = list(found.values())
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("passed", "failed", "skipped"))
+        counts = ", ".join(
+            f"{kinds.count(kind)} {kind}" for kind in ("passed", "failed", "skipped")
+        )
         lines.append(f"  {title}: {counts}")
     unexplained: list[str] = []
     for name in (name for name, kind in ours.items() if kind == "failed"):
@@ -104,13 +106,27 @@ def compared(own: dict[str, str], ours: dict[str, str]) -> tuple[list[str], list
     return lines, unexplained
 
 
+class _Restored:
+    """Some of PyTorch's tests, where they fail, leave another default type to those after them."""
+
+    def pytest_runtest_setup(self) -> None:
+        import torch
+
+        self._kind = torch.get_default_dtype()
+
+    def pytest_runtest_teardown(self) -> None:
+        import torch
+
+        torch.set_default_dtype(self._kind)
+
+
 def _inside(library: str, arguments: list[str]) -> int:
     import pytest
 
     sys.path.insert(0, os.getcwd())
     if library != "-":
         swap(library)
-    return int(pytest.main(arguments))
+    return int(pytest.main(arguments, plugins=[_Restored()]))
 
 
 def main() -> int:
@@ -128,9 +144,7 @@ def main() -> int:
             lines.append(f"{title}: not run" if start else f"{title}: no {known}")
             continue
         library = "torch" if title.startswith("PyTorch") else "pyro"
-        found, wrong = compared(
-            run(start, paths, None, extra), run(start, paths, library, extra)
-        )
+        found, wrong = compared(run(start, paths, None, extra), run(start, paths, library, extra))
         lines += [title, *found]
         unexplained += wrong
     print("\n".join(lines))
