@@ -174,6 +174,11 @@ lint: $(VENV)/.installed ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+.PHONY: peers
+peers: $(VENV)/.installed ## run the suites of PyTorch and Pyro with our classes: PEERS=folder of their sources
+	@$(if $(PEERS),,echo "PEERS: name a folder with unpacked sources of PyTorch, of Pyro, or both" >&2; exit 2)
+	$(ONE_THREAD) $(PURE) $(BIN)/python tools/peers.py $(PEERS)
+
 .PHONY: mutants
 mutants: $(VENV)/.installed ## plant small errors into ils, and count those that no test notices
 	$(BIN)/python tools/mutants.py --fresh --jobs $(JOBS)

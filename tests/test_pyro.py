@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pyro
@@ -12,7 +13,8 @@ import pytest
 import torch
 from cases import close, normal
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoDiscreteParallel
 from torch import Tensor
 
 import ils.pyro as dist
@@ -225,3 +227,505 @@ def test_masked_data_have_no_gradient() -> None:
     leaf = pyro.get_param_store()._params["logits"]
     TraceMeanField_ELBO().loss_and_grads(poutine.mask(model, mask), poutine.mask(guide, mask))
     assert torch.equal(leaf.grad != 0, mask)
+
+
+def test_each_class_is_pyros_too() -> None:
+    """So that what Pyro asks by isinstance, and its settings, hold for these."""
+    for name in dist.__all__:
+        assert issubclass(getattr(dist, name), getattr(pyro.distributions, name))
+
+
+# --- enumeration ------------------------------------------------------------------------
+
+THREE = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+PLACE = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+RIDGE = torch.tensor([[0.0, 1.0], [1.0, 0.5], [2.0, -1.0]], dtype=torch.float64)
+
+# Of each family: a prior, a guide, the first value of that, and where a value puts the data.
+FAMILIES: dict[str, tuple[Any, Any, Tensor, Any]] = {
+    "Bernoulli": (
+        lambda lib: lib.Bernoulli(torch.tensor(0.3).double()),
+        lambda lib, p: lib.Bernoulli(logits=p),
+        torch.tensor(0.4).double(),
+        lambda z: 2 * z,
+    ),
+    "Binomial": (
+        lambda lib: lib.Binomial(3, torch.tensor(0.3).double()),
+        lambda lib, p: lib.Binomial(3, logits=p),
+        torch.tensor(0.4).double(),
+        lambda z: z,
+    ),
+    "Categorical": (
+        lambda lib: lib.Categorical(THREE),
+        lambda lib, p: lib.Categorical(logits=p),
+        torch.tensor([0.4, 0.0, -0.3]).double(),
+        lambda z: PLACE[z],
+    ),
+    "OneHotCategorical": (
+        lambda lib: lib.OneHotCategorical(THREE),
+        lambda lib, p: lib.OneHotCategorical(logits=p),
+        torch.tensor([0.4, 0.0, -0.3]).double(),
+        lambda z: z @ PLACE,
+    ),
+}
+
+
+def loss_and_gradient(
+    model: Any, guide: Any, start: Tensor, elbo: Any = None
+) -> tuple[float, Tensor]:
+    """Of the parameter ``p`` of a guide, from its first value."""
+    pyro.clear_param_store()
+    leaf = pyro.param("p", start.clone())
+    loss = (elbo or TraceEnum_ELBO(max_plate_nesting=2)).loss_and_grads(model, guide)
+    assert leaf.grad is not None
+    return float(loss), leaf.grad.clone()
+
+
+def hidden(family: str, library: Any, plates: tuple[int, ...] = ()) -> tuple[Any, Any]:
+    """A latent of a family for each place of nested plates, a datum of each, and a guide."""
+    prior, law, _, mean = FAMILIES[family]
+    data = torch.linspace(-1, 2, max(1, torch.Size(plates).numel())).double().reshape(plates)
+    dims = list(range(-len(plates), 0))
+
+    def over(draw: Any) -> None:
+        with ExitStack() as stack:
+            for size, dim in zip(plates, dims, strict=True):
+                stack.enter_context(pyro.plate(f"plate{dim}", size, dim=dim))
+            draw()
+
+    def model() -> None:
+        def draw() -> None:
+            z = pyro.sample("z", prior(library))
+            pyro.sample("x", pyro.distributions.Normal(mean(z), 1), obs=data)
+
+        over(draw)
+
+    def guide() -> None:
+        over(lambda: pyro.sample("z", law(library, pyro.param("p"))))
+
+    return model, guide
+
+
+def test_a_bernoulli_by_hand() -> None:
+    """``sum_z q(z) log(q(z) / p(z, x))`` over the two values, and its derivative for the log-odds.
+
+    Without the weights of the values it would be 3.2225, and the derivative -.1974.
+    """
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    logits = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    own = torch.distributions.Bernoulli(logits=logits).log_prob(ends)
+    prior = torch.distributions.Bernoulli(torch.tensor(0.3).double()).log_prob(ends)
+    seen = torch.distributions.Normal(2 * ends, 1.0).log_prob(torch.tensor(1.5).double())
+    right = (own.exp() * (own - prior - seen)).sum()
+    (slope,) = torch.autograd.grad(right, logits)
+    assert close(right.detach(), torch.tensor(1.6357).double(), 5e-5)
+    assert close(slope, torch.tensor(0.0594).double(), 5e-5)
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.3).double()))
+        pyro.sample("x", pyro.distributions.Normal(2 * z, 1), obs=torch.tensor(1.5).double())
+
+    def guide() -> None:
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("p")))
+
+    for how in ("parallel", "sequential"):
+        loss, grad = loss_and_gradient(model, config_enumerate(guide, how), logits.detach())
+        assert abs(loss - float(right.detach())) < 1e-12
+        assert close(grad, slope)
+
+
+# Sequentially Pyro gives all places of a plate one value at a time, which is no sum over all.
+@pytest.mark.parametrize(
+    ("plates", "how"),
+    [((), "parallel"), ((), "sequential"), ((4,), "parallel"), ((2, 3), "parallel")],
+    ids=["one", "sequential", "plate", "nested"],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_enumeration_in_the_guide(family: str, plates: tuple[int, ...], how: str) -> None:
+    """Loss and gradient are those of Pyro's own classes, and of the sum over all values."""
+    prior, law, start, mean = FAMILIES[family]
+    found = []
+    for library in (dist, pyro.distributions):
+        model, guide = hidden(family, library, plates)
+        found.append(loss_and_gradient(model, config_enumerate(guide, how), start))
+    assert abs(found[0][0] - found[1][0]) < 1e-12
+    assert close(found[0][1], found[1][1])
+    leaf = start.clone().requires_grad_()
+    q, p = law(torch.distributions, leaf), prior(torch.distributions)
+    z = q.enumerate_support()
+    data = torch.linspace(-1, 2, max(1, torch.Size(plates).numel())).double()
+    if not plates:
+        data = data[:1]
+    own = q.log_prob(z)[:, None]
+    seen = torch.distributions.Normal(mean(z)[:, None], 1.0).log_prob(data)
+    right = (own.exp() * (own - p.log_prob(z)[:, None] - seen)).sum()
+    (slope,) = torch.autograd.grad(right, leaf)
+    assert abs(found[0][0] - float(right.detach())) < 1e-12
+    assert close(found[0][1], slope)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_enumeration_in_the_model(family: str) -> None:
+    """The evidence of a model with an enumerated latent, and its gradient for a parameter."""
+    _, law, start, mean = FAMILIES[family]
+    data = torch.tensor([-0.5, 0.7, 1.9], dtype=torch.float64)
+
+    def model() -> None:
+        with pyro.plate("data", 3):
+            z = pyro.sample("z", law(dist, pyro.param("p")))
+            pyro.sample("x", pyro.distributions.Normal(mean(z), 1), obs=data)
+
+    found = loss_and_gradient(config_enumerate(model, "parallel"), lambda: None, start)
+    leaf = start.clone().requires_grad_()
+    q = law(torch.distributions, leaf)
+    z = q.enumerate_support()
+    seen = torch.distributions.Normal(mean(z)[:, None], 1.0).log_prob(data)
+    right = -(q.log_prob(z)[:, None] + seen).logsumexp(0).sum()
+    (slope,) = torch.autograd.grad(right, leaf)
+    assert abs(found[0] - float(right.detach())) < 1e-12
+    assert close(found[1], slope)
+
+
+@pytest.mark.parametrize("how", ["parallel", "sequential"])
+@pytest.mark.parametrize("wrap", ["mask", "always", "mask twice", "independent"])
+def test_enumeration_of_what_is_wrapped(wrap: str, how: str) -> None:
+    """Masked, and as an event of no axes: loss and gradient of Pyro's own classes.
+
+    Pyro enumerates no event of more axes.
+    """
+    shapes: dict[str, Callable[[Any, Any], Any]] = {
+        "mask": lambda q, library: q.mask(torch.tensor(True)),
+        "always": lambda q, library: q.mask(True),
+        "mask twice": lambda q, library: q.mask(torch.tensor(True)).mask(True),
+        "independent": lambda q, library: library.Independent(q, 0),
+    }
+
+    def make(library: Any) -> tuple[Any, Any]:
+        def model() -> None:
+            prior = library.Bernoulli(torch.tensor(0.3).double())
+            z = pyro.sample("z", shapes[wrap](prior, library))
+            pyro.sample("x", pyro.distributions.Normal(2 * z, 1), obs=torch.tensor(1.5).double())
+
+        def guide() -> None:
+            q = library.Bernoulli(logits=pyro.param("p"))
+            pyro.sample("z", shapes[wrap](q, library))
+
+        return model, config_enumerate(guide, how)
+
+    start = torch.tensor(0.4).double()
+    ours = loss_and_gradient(*make(dist), start)
+    theirs = loss_and_gradient(*make(pyro.distributions), start)
+    assert abs(ours[0] - theirs[0]) < 1e-12
+    assert close(ours[1], theirs[1])
+    assert abs(ours[0] - 1.6357) < 5e-5
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize("how", ["parallel", "sequential"])
+def test_enumeration_of_rows(how: str, learnt: bool) -> None:
+    """Rows of a table, of one that learns too: enumerated rows carry its gradient, and a weight."""
+    logits = torch.tensor([0.4, 0.0, -0.3]).double()
+    data = torch.tensor([0.5, -0.5], dtype=torch.float64)
+    table = RIDGE.clone().requires_grad_(learnt)
+
+    def guide() -> None:
+        pyro.sample("z", dist.Categorical(logits=pyro.param("p"), weight=table))
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Categorical(THREE, weight=table))
+        pyro.sample("x", pyro.distributions.Normal(z, 1).to_event(1), obs=data)
+
+    loss, grad = loss_and_gradient(model, config_enumerate(guide, how), logits)
+    leaf, rows = logits.clone().requires_grad_(), RIDGE.clone().requires_grad_()
+    own = leaf.log_softmax(-1)
+    seen = torch.distributions.Normal(rows, 1.0).log_prob(data).sum(-1)
+    right = (own.exp() * (own - THREE.log() - seen)).sum()
+    slope, moved = torch.autograd.grad(right, (leaf, rows))
+    assert abs(loss - float(right.detach())) < 1e-12
+    assert close(grad, slope)
+    if learnt:
+        assert table.grad is not None
+        assert close(table.grad, moved)
+
+
+def test_parts_of_a_score() -> None:
+    """Pathwise for a draw with a gradient, and for one of fixed parameters; else of the score."""
+    leaf = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+
+    def pathwise(q: Any, z: Tensor) -> bool:
+        parts = q.score_parts(z)
+        assert torch.equal(parts.log_prob, q.log_prob(z))
+        others = (parts.score_function, parts.entropy_term)
+        kinds = [isinstance(part, Tensor) for part in others]
+        assert sorted(kinds) == [False, True]
+        assert torch.equal(others[kinds.index(True)], parts.log_prob)
+        assert others[kinds.index(False)] == 0
+        return kinds == [False, True]
+
+    for shape in (lambda q: q, lambda q: q.to_event(1), lambda q: q.mask(True)):
+        q, fixed = shape(dist.Bernoulli(logits=leaf)), shape(dist.Bernoulli(logits=leaf.detach()))
+        assert pathwise(q, q())
+        assert not pathwise(q, q.sample())
+        assert not pathwise(q, q().detach())
+        with torch.no_grad():
+            drawn = q()
+        assert not pathwise(q, drawn)
+        assert pathwise(fixed, fixed())
+        assert not pathwise(fixed, fixed.sample())
+        if isinstance(q, dist.Bernoulli):
+            # Pyro's own Independent and MaskedDistribution have no setter.
+            assert not pathwise(q.has_rsample_(False), q())
+    masked = dist.Bernoulli(logits=leaf).mask(torch.tensor([True, False]))
+    parts = masked.score_parts(masked.sample())
+    assert parts.score_function[1] == 0
+    assert parts.score_function[0] == -torch.log(torch.tensor(2.0).double())
+
+
+def test_a_guide_with_a_fixed_site() -> None:
+    """A site whose parameters are fixed asks for no score: the mean-field bound takes it."""
+
+    def model() -> None:
+        a = pyro.sample("a", dist.Bernoulli(torch.tensor(0.3)))
+        z = pyro.sample("z", dist.Poisson(torch.tensor(2.0)))
+        pyro.sample("x", pyro.distributions.Normal(a + z, 1), obs=torch.tensor(1.0))
+
+    def guide() -> None:
+        pyro.sample("a", dist.Bernoulli(torch.tensor(0.5)))
+        pyro.sample("z", dist.Poisson(pyro.param("p").exp()))
+
+    loss_and_gradient(model, guide, torch.tensor(0.1), TraceMeanField_ELBO())
+
+
+def test_enumerated_beside_drawn() -> None:
+    """An enumerated coin and a drawn count in one guide: the mean gradient is the exact one."""
+    prior = {"a": torch.tensor(0.3).double(), "z": torch.tensor(1.5).double()}
+    start = torch.tensor([0.4, 0.2], dtype=torch.float64)
+
+    def model() -> None:
+        a = pyro.sample("a", dist.Bernoulli(prior["a"]))
+        z = pyro.sample("z", dist.Poisson(prior["z"]))
+        pyro.sample("x", pyro.distributions.Normal(a + z, 1), obs=torch.tensor(2.0).double())
+
+    def guide() -> None:
+        p = pyro.param("p")
+        pyro.sample("a", dist.Bernoulli(logits=p[0]), infer={"enumerate": "parallel"})
+        pyro.sample("z", dist.Poisson(p[1].exp()))
+
+    elbo = TraceEnum_ELBO(num_particles=20_000, vectorize_particles=True, max_plate_nesting=0)
+    loss, grad = loss_and_gradient(model, guide, start, elbo)
+    leaf = start.clone().requires_grad_()
+    a, z = torch.tensor([0.0, 1.0]).double()[:, None], torch.arange(60).double()
+    own_a = torch.distributions.Bernoulli(logits=leaf[0]).log_prob(a)
+    own_z = torch.distributions.Poisson(leaf[1].exp()).log_prob(z)
+    joint = torch.distributions.Bernoulli(prior["a"]).log_prob(a)
+    joint = joint + torch.distributions.Poisson(prior["z"]).log_prob(z)
+    joint = joint + torch.distributions.Normal(a + z, 1.0).log_prob(torch.tensor(2.0).double())
+    right = ((own_a + own_z).exp() * (own_a + own_z - joint)).sum()
+    (slope,) = torch.autograd.grad(right, leaf)
+    # The deviations of one particle are below 3: five times that of the mean is 0.1.
+    assert abs(loss - float(right.detach())) < 0.1
+    assert close(grad, slope, 0.1)
+
+
+# --- what Pyro's own classes take -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Bernoulli", {"probs": (4, 1)}),
+        ("Beta", {"concentration1": (4, 1), "concentration0": (3,)}),
+        ("Binomial", {"total_count": (4, 1), "logits": (3,)}),
+        ("Categorical", {"probs": (4, 3)}),
+        ("Categorical", {"logits": (4, 3)}),
+        ("Dirichlet", {"concentration": (4, 3)}),
+        ("Gamma", {"concentration": (4, 1), "rate": (3,)}),
+        ("Geometric", {"probs": (4, 1)}),
+        ("NegativeBinomial", {"total_count": (4, 1), "logits": (3,)}),
+        ("Normal", {"loc": (4, 1), "scale": (3,)}),
+        ("OneHotCategorical", {"logits": (4, 3)}),
+        ("OneHotCategorical", {"probs": (4, 3)}),
+        ("Poisson", {"rate": (4, 1)}),
+        ("VonMises", {"loc": (4, 1), "concentration": (3,)}),
+    ],
+)
+def test_infer_shapes(name: str, arguments: dict[str, tuple[int, ...]]) -> None:
+    """The shapes that Pyro's own class infers, which are those of an instance."""
+    found = getattr(dist, name).infer_shapes(**arguments)
+    assert tuple(found) == tuple(getattr(pyro.distributions, name).infer_shapes(**arguments))
+    # Ones are a rate, a count, a weight, and a probability that is allowed.
+    made = getattr(dist, name)(**{key: torch.ones(size) for key, size in arguments.items()})
+    assert (made.batch_shape, made.event_shape) == tuple(found)
+
+
+def test_infer_shapes_of_rows() -> None:
+    """With a table an event is a row of it."""
+    found = dist.Categorical.infer_shapes(logits=(4, 3), weight=(3, 2))
+    made = dist.Categorical(logits=torch.zeros(4, 3), weight=torch.zeros(3, 2))
+    assert (made.batch_shape, made.event_shape) == found
+
+
+def test_sparse_counts() -> None:
+    """``is_sparse`` changes how a density is computed, is kept, and spares the gradient."""
+    rate = normal(2, 3, seed=1).exp().requires_grad_()
+    q = dist.Poisson(rate, is_sparse=True)
+    z = q.sample((5,))
+    assert close(q.log_prob(z).detach(), dist.Poisson(rate).log_prob(z).detach())
+    assert q.expand([4, 2, 3]).is_sparse
+    assert not dist.Poisson(rate).is_sparse
+    assert q().requires_grad
+
+
+def test_settings_of_the_binomial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pyro's approximations of large counts and of their density, which are set on its class."""
+    q = dist.Binomial(torch.tensor([3.0, 1e6]), torch.tensor([0.3, 0.2]).requires_grad_())
+    z = torch.tensor([1.0, 200_100.0])
+    exact = q.log_prob(z)
+    drawn = q.sample((4000,))
+    monkeypatch.setattr(pyro.distributions.Binomial, "approx_log_prob_tol", 0.1)
+    assert (q.log_prob(z) != exact).all()
+    assert close(
+        q.log_prob(z).detach(),
+        pyro.distributions.Binomial(q.total_count, q.probs).log_prob(z).detach(),
+        1e-4,
+    )
+    monkeypatch.setattr(pyro.distributions.Binomial, "approx_sample_thresh", 1000.0)
+    torch.manual_seed(0)
+    approximate = q.rsample((4000,))
+    torch.manual_seed(0)
+    own = pyro.distributions.Binomial(q.total_count, q.probs).sample((4000,))
+    assert torch.equal(approximate, own)
+    assert approximate.requires_grad
+    # Four deviations of a mean of 4,000; the law of the small count is exact.
+    spread = (q.variance / 1000).sqrt()
+    assert ((approximate - drawn).mean(0).abs() < 4 * spread).all()
+    with pytest.raises(NotImplementedError, match="approx_sample_thresh"):
+        q.sample((2,), generator=torch.Generator())
+    small = dist.Binomial(3, torch.tensor(0.3))
+    assert small.sample((2,), generator=torch.Generator()).shape == (2,)
+
+
+@pytest.mark.parametrize("name", dist.__all__)
+def test_enumerability(name: str) -> None:
+    """What Pyro can enumerate of its own class it can of ours."""
+    ours, theirs = getattr(dist, name), getattr(pyro.distributions, name)
+    if name not in ("Independent", "MixtureSameFamily"):
+        assert ours.has_enumerate_support is theirs.has_enumerate_support
+
+
+def test_the_short_cut_of_categories() -> None:
+    """Enumerated categories are marked as Pyro's, so that their density is not looked up."""
+    q = dist.Categorical(logits=normal(2, 3))
+    values = q.enumerate_support(expand=False)
+    assert values._pyro_categorical_support == id(q)
+    assert close(q.log_prob(values), q.logits.movedim(-1, 0))
+    assert close(q.log_prob(q.enumerate_support()), q.logits.movedim(-1, 0))
+
+
+def test_automatic_discrete_guides() -> None:
+    """Pyro's asks for its very classes, and refuses ours; with those it enumerates alike."""
+
+    def model(library: Any) -> None:
+        pyro.sample("z", library.Bernoulli(torch.tensor(0.3)))
+
+    guide = AutoDiscreteParallel(lambda: model(dist))
+    with pytest.raises(NotImplementedError, match="Bernoulli is not supported"):
+        guide()
+    guide = AutoDiscreteParallel(lambda: model(pyro.distributions))
+    loss = TraceEnum_ELBO(max_plate_nesting=0).loss(config_enumerate(lambda: model(dist)), guide)
+    assert abs(loss) < 1e-5
+
+
+# --- counts whose likelihood bends sharply near zero ------------------------------------
+
+COUNTS = torch.arange(400, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "shift", "slope", "mean", "spread", "score"),
+    [
+        ("Geometric", 0.0, 1.0, 0.16, 0.21, 0.70, 0.94),
+        ("Geometric", 0.0, 0.5, 0.58, 0.78, 0.85, 0.80),
+        ("Geometric", 0.0, 0.1, 1.71, 4.04, 3.32, 1.59),
+        ("Geometric", 0.0, 0.01, 3.42, 37.88, 36.89, 3.23),
+        ("NegativeBinomial", -1.0, 0.01, -4.40, -47.86, 58.27, 3.85),
+        ("Poisson", 1.0, 0.01, -5.14, -55.84, 71.45, 4.37),
+    ],
+)
+def test_table_of_bends(
+    name: str, start: float, shift: float, slope: float, mean: float, spread: float, score: float
+) -> None:
+    """The table of :mod:`ils.distributions.counts`, summed over all counts; others likewise."""
+
+    def law(library: Any, leaf: Tensor) -> Any:
+        if name == "Poisson":
+            return library.Poisson(leaf)
+        first = (torch.tensor(3.0).double(),) if name == "NegativeBinomial" else ()
+        return getattr(library, name)(*first, logits=leaf)
+
+    def loss(z: Tensor) -> Tensor:
+        return -torch.distributions.Poisson(z + shift).log_prob(torch.tensor(3.0).double())
+
+    leaf = torch.full_like(COUNTS, start).requires_grad_()
+    density = law(torch.distributions, leaf).log_prob(COUNTS)
+    weights, values = density.detach().exp(), loss(COUNTS)
+    (of_density,) = torch.autograd.grad(density.sum(), leaf)
+    (moved,) = torch.autograd.grad(loss(law(dist, leaf)._carry(COUNTS)).sum(), leaf)
+    centred = of_density * (values - weights @ values)
+
+    def near(found: Tensor, expected: float) -> bool:
+        return abs(float(found) - expected) < 0.006
+
+    assert near(weights @ centred, slope)
+    assert near(weights @ moved, mean)
+    assert near((weights @ (moved - weights @ moved) ** 2).sqrt(), spread)
+    assert near((weights @ (centred - weights @ centred) ** 2).sqrt(), score)
+
+
+@pytest.mark.parametrize(("shift", "falls"), [(None, True), (0.5, True), (0.01, False)])
+@pytest.mark.parametrize("name", ["Geometric", "NegativeBinomial"])
+def test_short_training_of_counts(name: str, shift: float | None, falls: bool) -> None:
+    """The exact loss falls with a normal likelihood and a mild Poisson one, and rises with a steep
+    one, where Pyro's own classes lower it."""
+    data = torch.tensor([0.0, 1.0, 1.0, 2.0, 3.0, 5.0], dtype=torch.float64)
+    prior = (3.0, torch.tensor(0.3).double()) if name == "NegativeBinomial" else (THREE[1],)
+
+    def law(library: Any, logits: Tensor) -> Any:
+        return getattr(library, name)(*prior[:-1], logits=logits)
+
+    def seen(z: Tensor) -> Any:
+        if shift is None:
+            return pyro.distributions.Normal(z, SPREAD)
+        return pyro.distributions.Poisson(z + shift)
+
+    def trained(library: Any) -> tuple[float, float]:
+        def model() -> None:
+            with pyro.plate("data", 6):
+                z = pyro.sample("z", getattr(library, name)(*prior).expand([6]))
+                pyro.sample("x", seen(z), obs=data)
+
+        def guide() -> None:
+            logits = pyro.param("p", torch.zeros(6, dtype=torch.float64))
+            with pyro.plate("data", 6):
+                pyro.sample("z", law(library, logits))
+
+        def bound() -> float:
+            own = law(torch.distributions, pyro.param("p").detach()).log_prob(COUNTS[:, None])
+            at = getattr(torch.distributions, name)(*prior).log_prob(COUNTS)[:, None]
+            joint = at + seen(COUNTS[:, None]).log_prob(data)
+            return float((own.exp() * (own - joint)).sum())
+
+        pyro.clear_param_store()
+        guide()
+        start = bound()
+        svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+        for _ in range(200):
+            svi.step()
+        return start, bound()
+
+    start, end = trained(dist)
+    assert (end < start - 0.5) is falls
+    assert (end > start + 5) is not falls
+    if not falls:
+        start, end = trained(pyro.distributions)
+        assert end < start - 2

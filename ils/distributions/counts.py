@@ -4,6 +4,21 @@ Each moves by half the mean square of the jumps of a birth-death process that ke
 (:mod:`ils.velocity`): exact for losses that are quadratic in the draw with the others held, off by
 at most a twelfth of the largest third derivative, times the derivative of the mean.  The number of
 failures of the negative binomial moves otherwise: exact for quadratic losses, without that bound.
+
+A loss that bends sharply at small counts, as one with ``log(z + c)`` of a small ``c``, is far from
+quadratic.  For ``-log Poisson(3; z + c)`` of a geometric draw of logits 0, summed over all draws:
+
+====  ==========  ========================  ========================================
+c     derivative  mean here (deviation)     deviation of the score function, centred
+====  ==========  ========================  ========================================
+1     0.16        0.21 (0.70)               0.94
+0.5   0.58        0.78 (0.85)               0.80
+0.1   1.71        4.04 (3.32)               1.59
+0.01  3.42        37.9 (36.9)               3.23
+====  ==========  ========================  ========================================
+
+The others do the same: ten times too much at ``c = 0.01``.  In a loss of several terms such a one
+outweighs the rest, and a training ends elsewhere: enumerate the counts, or take the score function.
 """
 
 from __future__ import annotations
@@ -131,6 +146,9 @@ class Poisson(Reparameterized, _Poisson):
 
     exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
 
+    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
+    by a multiple of itself: see :mod:`ils.distributions.counts`.
+
     Args:
         rate: the mean, ``(...)``.
         validate_args: as in ``torch.distributions``.
@@ -171,6 +189,9 @@ class Geometric(OfProbabilities, _Geometric):
         -\tfrac12 [(1 - q) (z + 1) + z]\; g ,
 
     exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
+
+    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
+    by a multiple of itself: see :mod:`ils.distributions.counts`.
 
     Args:
         probs: probability ``q`` of a success, ``(...)``; either this
@@ -217,6 +238,9 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
 
     exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
     Mean and variance are of the probabilities as they are; everything else is the parent's.
+
+    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
+    by a multiple of itself: see :mod:`ils.distributions.counts`.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
