@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic
 from ils.estimators.relaxation import hardened
@@ -18,6 +18,15 @@ def at_argmax(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor
     """The likeliest category, one-hot, for each entry of the noise, and ``dL/dz`` there."""
     top = hardened(logits).expand(len(noise), *logits.shape)
     return top, value_and_gradient(loss, top, logits)[1]
+
+
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    top, grad = at_argmax(logits, noise, loss)
+    stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = top - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
 
 
 def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
@@ -53,15 +62,9 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        top, grad = at_argmax(logits, noise, loss)
-        stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-        estimate = top - project_simplex(stepped)
-        return estimate / step_size if per_step else estimate
-
     return Estimator(
         name="SPIGOT",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size, per_step=per_step),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

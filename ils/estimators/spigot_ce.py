@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic
 from ils.simplex import project_simplex
@@ -17,6 +17,15 @@ def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """The mean ``pi`` for each entry of the noise, and the derivative of the loss there."""
     probs = logits.softmax(-1).expand(len(noise), *logits.shape)
     return probs, value_and_gradient(loss, probs, logits)[1]
+
+
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    probs, grad = at_mean(logits, noise, loss)
+    stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = probs - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
 
 
 def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
@@ -51,15 +60,9 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        probs, grad = at_mean(logits, noise, loss)
-        stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-        estimate = probs - project_simplex(stepped)
-        return estimate / step_size if per_step else estimate
-
     return Estimator(
         name="SPIGOT-CE",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size, per_step=per_step),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,
