@@ -11,7 +11,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened
+from ils.estimators.relaxation import hardened, levelled
 
 __all__ = ["AdaptiveStep", "adaptive_implicit_mle"]
 
@@ -52,21 +52,30 @@ class _Adaptive(Estimator):
         self.step.observe(estimates, values.numel())
 
 
+class _Raw(Formula):
+    """The length of the logits is that of the logits as they are given."""
+
+    def _prepared(self, logits: Tensor) -> Tensor:
+        return logits
+
+
 def _formula(
     logits: Tensor, noise: Tensor, loss: Loss, *, step: AdaptiveStep, symmetric: bool
 ) -> Tensor:
-    z = hardened(logits + noise)
+    level = levelled(logits)
+    z = hardened(level + noise)
     losses, grad = value_and_gradient(loss, z, logits)
     # A masked category counts in neither length.
     mask = logits.isneginf().expand_as(z)
     known, grad = logits.expand_as(z).masked_fill(mask, 0), grad.masked_fill(mask, 0)
-    length = event_sum(known**2, losses).sqrt() / event_sum(grad**2, losses).sqrt()
+    slope = event_sum(grad**2, losses).sqrt()
+    length = event_sum(known**2, losses).sqrt() / slope
     # A loss that is flat at the draw gives the estimate zero.
-    scale = like_draws(step.value * length.nan_to_num(0, 0, 0), z)
-    left = hardened(logits + scale * grad + noise) if symmetric else z
-    right = hardened(logits - scale * grad + noise)
+    scale = like_draws(step.value * length.masked_fill(slope == 0, 0), z)
+    left = hardened(level + scale * grad + noise) if symmetric else z
+    right = hardened(level - scale * grad + noise)
     divisor = 2 * scale if symmetric else scale
-    return torch.where(divisor > 0, (left - right) / divisor, torch.zeros_like(z))
+    return torch.where(divisor != 0, (left - right) / divisor, torch.zeros_like(z))
 
 
 def adaptive_implicit_mle(
@@ -111,7 +120,7 @@ def adaptive_implicit_mle(
 
     return _Adaptive(
         name="adaptive I-MLE",
-        formula=Formula(_formula, step=step, symmetric=symmetric),
+        formula=_Raw(_formula, step=step, symmetric=symmetric),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,

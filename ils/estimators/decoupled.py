@@ -8,7 +8,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp, tempered
 
 __all__ = ["decoupled_straight_through_gumbel"]
 
@@ -21,9 +21,9 @@ def _formula(
     forward_temperature: float,
     backward_temperature: float,
 ) -> Tensor:
-    z = hardened(logits / forward_temperature + noise)
+    z = hardened(tempered(logits, forward_temperature) + noise)
     _, grad = value_and_gradient(loss, z, logits)
-    y = relaxed_sample(logits / backward_temperature, noise, 1.0)
+    y = relaxed_sample(tempered(logits, backward_temperature), noise, 1.0)
     return relaxed_sample_vjp(y, grad, backward_temperature)
 
 

@@ -14,6 +14,7 @@ from ils.checks import check_count, check_logits
 from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
+from ils.estimators.relaxation import levelled
 
 __all__ = ["Estimator", "Formula"]
 
@@ -31,7 +32,13 @@ class Formula:
         self.options = {name: _plain(option) for name, option in options.items()}
 
     def __call__(self, logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
-        return self.function(logits, noise, loss, **self.options)
+        for name, option in self.options.items():
+            _check_held(name, option, logits.dtype)
+        return self.function(self._prepared(logits), noise, loss, **self.options)
+
+    def _prepared(self, logits: Tensor) -> Tensor:
+        """What the function gets: an estimate depends on differences of logits only."""
+        return levelled(logits)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Formula):
@@ -46,6 +53,16 @@ class Formula:
     def __repr__(self) -> str:
         options = "".join(f", {name}={option!r}" for name, option in self.options.items())
         return f"Formula({self.function.__module__}{options})"
+
+
+def _check_held(name: str, option: Any, dtype: torch.dtype) -> None:
+    """Refuse a number that the type of the logits rounds to zero, to few digits or to infinity."""
+    kind = torch.finfo(dtype)
+    if isinstance(option, float) and option != 0 and not kind.tiny <= abs(option) <= kind.max:
+        raise ValueError(
+            f"{name}: expected a number from {kind.tiny:.2g} to {kind.max:.2g} for {dtype}, "
+            f"got {option:g}"
+        )
 
 
 def _plain(option: Any) -> Any:

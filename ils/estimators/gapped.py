@@ -9,7 +9,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp
+from ils.estimators.relaxation import softmax_vjp, tempered
 
 __all__ = ["gapped_straight_through"]
 
@@ -28,7 +28,7 @@ def _formula(
     else:
         room = gap
     shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))
-    return softmax_vjp((shifted / temperature).softmax(-1), grad) / temperature
+    return softmax_vjp(tempered(shifted, temperature).softmax(-1), grad) / temperature
 
 
 def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0) -> Estimator:

@@ -8,7 +8,7 @@ from ils.checks import check_count, check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp
+from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
 
 __all__ = ["gumbel_rao"]
 
@@ -17,7 +17,7 @@ def _formula(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float) ->
     z, numbers = noise
     _, grad = value_and_gradient(loss, z, logits)
     scores = conditional_gumbel(logits, z.unsqueeze(1), numbers)
-    y = (scores / temperature).softmax(-1)
+    y = tempered(scores, temperature).softmax(-1)
     return relaxed_sample_vjp(y, grad.unsqueeze(1), temperature).mean(1)
 
 

@@ -9,7 +9,7 @@ from ils.checks import check_not_negative, check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp
+from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
 
 __all__ = ["rebar"]
 
@@ -19,12 +19,12 @@ def _formula(
 ) -> Tensor:
     z, numbers = noise
     losses = value(loss, z, logits)
-    free = (conditional_gumbel(logits, z, numbers[:, 0]) / temperature).softmax(-1)
+    free = tempered(conditional_gumbel(logits, z, numbers[:, 0]), temperature).softmax(-1)
     _, grad = value_and_gradient(loss, free, logits)
     pathwise = relaxed_sample_vjp(free, grad, temperature)
     with torch.enable_grad():
         leaf = logits.detach().expand_as(z).clone().requires_grad_()
-        given = (conditional_gumbel(leaf, z, numbers[:, 1]) / temperature).softmax(-1)
+        given = tempered(conditional_gumbel(leaf, z, numbers[:, 1]), temperature).softmax(-1)
         control, grad = value_and_gradient(loss, given, logits)
         (conditional,) = torch.autograd.grad(given, leaf, grad)
     score = z - logits.softmax(-1)

@@ -11,7 +11,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value, value_with_graph
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel
+from ils.estimators.relaxation import conditional_gumbel, tempered
 
 __all__ = ["relax", "relaxed_control_variate"]
 
@@ -31,8 +31,8 @@ def relaxed_control_variate(
         # Its Gumbel numbers stay fixed: d(theta + G) / d theta is the identity.  At a masked
         # category both are infinite, and their difference is not a number.
         gumbel = (first - logits).masked_fill(logits.isneginf(), 0)
-        free = ((leaf + gumbel) / temperature).softmax(-1)
-        given = (conditional_gumbel(leaf, z, numbers[:, 1]) / temperature).softmax(-1)
+        free = tempered(leaf + gumbel, temperature).softmax(-1)
+        given = tempered(conditional_gumbel(leaf, z, numbers[:, 1]), temperature).softmax(-1)
         at_free, at_given = (value_with_graph(surrogate, y, logits) for y in (free, given))
         (pathwise,) = torch.autograd.grad((at_free - at_given).sum(), leaf, create_graph=True)
         # Independent of the leaf: the estimate must be differentiable in the surrogate alone.
