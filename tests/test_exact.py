@@ -191,7 +191,7 @@ def test_bad_input(logits: Any, error: type[Exception], message: str) -> None:
 
 def test_bad_input_loss() -> None:
     """A loss with anything but one value a draw and problem is refused."""
-    message = r"loss: .* shape \(1,\) or \(1, \*batch\) .* got \(1, 3\)"
+    message = r"loss: .* shape \(2,\) or \(2, \*batch\) .* got \(2, 3\)"
     for call in (exact.expectation, exact.gradient):
         with pytest.raises(ValueError, match=message):
             call(lambda z: z.sum(-2), normal(2, 3))

@@ -27,7 +27,7 @@ def _formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
         - running[1] * (1 - running[0]) * (pair[1] - p)
     )
     signal = like_draws((losses[0] - losses[1]) / 2, numbers) * factor
-    return (signal.unsqueeze(-2) @ _jacobian(logits)).squeeze(-2)
+    return (signal.unsqueeze(-2) @ _jacobian(logits).to(signal.dtype)).squeeze(-2)
 
 
 def disarm_categorical() -> Estimator:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_logits
-from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
+from ils.checks import check_count, check_logits, check_logits_shape
+from ils.estimators.evaluation import Loss, check_batch_dims, has_values, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
 from ils.estimators.relaxation import levelled
@@ -164,7 +164,8 @@ class Estimator:
                 ``batch_dims`` no number of leading axes; the loss returns other shapes, or must say
                 how many axes count problems and looks at values.
         """
-        check_logits(logits)
+        valued = not isinstance(logits, Tensor) or has_values(logits)
+        (check_logits if valued else check_logits_shape)(logits)
         check_count("draws", draws)
         batch_dims = check_batch_dims(batch_dims, logits)
         seen: list[Tensor] = []
@@ -181,7 +182,8 @@ class Estimator:
             problems = found_batch_dims(widened(logits, loss)[1], work, evaluate=False)
         noise = self.randomness.sample(work, int(draws), generator, problems)
         estimates = self._handed_on(self.formula(work, noise, wide).to(logits.dtype))
-        self._learn(estimates, seen[0].detach())
+        if valued:
+            self._learn(estimates, seen[0].detach())
         return estimates
 
     def _handed_on(self, estimates: Tensor) -> Tensor:

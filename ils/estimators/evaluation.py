@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from ils.checks import check_count, eager
 
@@ -21,6 +24,7 @@ __all__ = [
     "batch_dims",
     "check_batch_dims",
     "event_sum",
+    "has_values",
     "like_draws",
     "value",
     "value_and_gradient",
@@ -85,6 +89,11 @@ def widened(logits: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
     return logits.float(), lambda z: loss(z.to(logits.dtype))
 
 
+def has_values(x: Tensor) -> bool:
+    """Whether a tensor holds numbers: on the device ``meta``, and faked, it has but a shape."""
+    return not (x.is_meta or isinstance(x, FakeTensor))
+
+
 def check_batch_dims(batch_dims: int | None, logits: Tensor) -> int | None:
     """Refuse what is no number of leading axes of the logits."""
     if batch_dims is None or (batch_dims == 0 and not isinstance(batch_dims, bool)):
@@ -131,7 +140,7 @@ def batch_dims(loss: Loss, logits: Tensor, *, evaluate: bool = True) -> int:
     """
     if logits.dim() == 1:
         return 0
-    if eager():
+    if eager() and has_values(logits):
         try:
             # Two, as batch normalisation refuses one.
             values = _without_values(loss, logits, 2)
@@ -156,11 +165,6 @@ def _first(logits: Tensor, count: int) -> Tensor:
 
 def _without_values(loss: Loss, logits: Tensor, count: int) -> Tensor:
     """What the loss returns for draws without values; what it writes to is left as it is."""
-    # Only here, as it takes long to import.
-    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_map_only
-
     fake = FakeTensorMode()
 
     class Hidden(TorchDispatchMode):

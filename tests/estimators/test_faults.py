@@ -14,6 +14,7 @@ import torch
 from cases import generator, normal
 from test_signatures import BINARY, SAID, factory
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import ils
 from ils import exact
@@ -315,9 +316,10 @@ def test_types_and_extremes(name: str, dtype: torch.dtype) -> None:
         held = right.abs() < torch.finfo(dtype).max
         assert found[held].isfinite().all(), (rows, options)
         unit = right.abs().amax((-1, -2), keepdim=True) + 1e-3
-        off = ((found.double() - right).abs() / unit)[held]
-        # A score 128 has a rounding error of 64 eps before it is divided by a low temperature.
-        wanted = 400 * torch.finfo(dtype).eps
+        off = ((found.double() - right).abs() / unit).where(held, 0)
+        # The rounding of a score is divided by the temperature; half types round the draw too.
+        low = 400 if 1e-3 in options.values() else 1
+        wanted = 1000 * low * torch.finfo(work.dtype).eps + 8 * torch.finfo(dtype).eps
         assert float(off.max()) < wanted, (rows, options, float(off.max()))
 
 
@@ -506,7 +508,19 @@ def test_numbers_of_numpy(name: str) -> None:
 
 @each_factory
 def test_no_values(name: str) -> None:
-    """Logits without values are refused under their name."""
-    logits, loss = torch.zeros(shape_of(name, 3, 2), device="meta"), lambda z: z.sum((-1, -2))
-    with pytest.raises(ValueError, match=r"^logits: expected a tensor with values, got one on"):
-        make(name)(logits, loss)
+    """Shapes without values, on the device ``meta`` and faked, go through."""
+    shape = shape_of(name, 3, 2)
+
+    def loss(z: Tensor) -> Tensor:
+        return (z**2).sum((-1, -2))
+
+    for dims in (None, 1):
+        estimator = make(name)
+        found = estimator(torch.zeros(shape, device="meta"), loss, draws=5, batch_dims=dims)
+        assert found.is_meta
+        assert found.shape == (5, *shape)
+        with FakeTensorMode():
+            faked = estimator(torch.zeros(shape), loss, draws=5, batch_dims=dims)
+        assert isinstance(faked, FakeTensor)
+        assert faked.shape == (5, *shape)
+        assert estimator == make(name)
