@@ -58,7 +58,7 @@ class Formula:
 def _check_held(name: str, option: Any, dtype: torch.dtype) -> None:
     """Refuse a number that the type of the logits rounds to zero, to few digits or to infinity."""
     kind = torch.finfo(dtype)
-    if isinstance(option, float) and option != 0 and not kind.tiny <= abs(option) <= kind.max:
+    if isinstance(option, float) and option and not kind.tiny <= abs(option) <= kind.max:
         raise ValueError(
             f"{name}: expected a number from {kind.tiny:.2g} to {kind.max:.2g} for {dtype}, "
             f"got {option:g}"
