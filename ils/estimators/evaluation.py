@@ -2,8 +2,9 @@
 
 A loss maps draws ``(D, *batch, *variables, K)`` to values ``(D, *batch)``: it says itself which
 axes of the logits count problems, and which count the variables of one problem.  So a loss that
-sums or averages over examples makes one problem of them all, whose estimates vary as much more as
-there are examples: return one value an example, and average the estimates.
+sums or averages over examples makes one problem of them all, and estimates from its values vary
+about as many times more as there are examples: return one value an example, and average the
+estimates.
 """
 
 from __future__ import annotations
@@ -96,9 +97,10 @@ def has_values(x: Tensor) -> bool:
 
 def check_batch_dims(batch_dims: int | None, logits: Tensor) -> int | None:
     """Refuse what is no number of leading axes of the logits."""
-    if batch_dims is None or (batch_dims == 0 and not isinstance(batch_dims, bool)):
-        return batch_dims
-    check_count("batch_dims", batch_dims)
+    if batch_dims is None:
+        return None
+    if isinstance(batch_dims, bool) or batch_dims != 0:
+        check_count("batch_dims", batch_dims)
     if batch_dims >= logits.dim():
         raise ValueError(
             f"batch_dims: expected at most {logits.dim() - 1} for logits of shape "

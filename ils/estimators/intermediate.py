@@ -69,7 +69,8 @@ def intermediate_loss_sampling(
             :func:`ils.target.probs_gradient`.
         keep_mass: see :func:`ils.target.direction`.
         per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
-            centred, a limit for ``alpha -> 0``.
+            centred, a limit for ``alpha -> 0``.  The target is held to the rounding of 1, which is
+            divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.

@@ -42,11 +42,11 @@ class RunningBaseline:
                 self._move(float(found.mean()))
             return
         mean = losses.mean(pooled, keepdim=True).squeeze(0)
-        if not bool(finite.all()):
-            count = finite.sum(pooled, keepdim=True).squeeze(0)
-            total = losses.where(finite, 0).sum(pooled, keepdim=True).squeeze(0)
-            # An entry without a finite loss stays where it is.
-            mean = torch.where(count > 0, total / count, torch.as_tensor(self.value).to(total))
+        count = finite.sum(pooled, keepdim=True).squeeze(0)
+        total = losses.where(finite, 0).sum(pooled, keepdim=True).squeeze(0)
+        # An entry without a finite loss stays where it is.
+        known = torch.where(count > 0, total / count, torch.as_tensor(self.value).to(total))
+        mean = torch.where(mean.isfinite(), mean, known)
         if losses.numel():
             self._move(mean)
 

@@ -23,7 +23,8 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
     **unbiased** for any constant ``b``.  One evaluation an estimate.
 
     Args:
-        baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``.
+        baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``,
+            and gets no gradient.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.

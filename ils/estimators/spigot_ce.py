@@ -39,7 +39,8 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
