@@ -59,6 +59,19 @@ class _Raw(Formula):
         return logits
 
 
+def _length(x: Tensor, values: Tensor) -> Tensor:
+    """Euclidean length over variables and categories, of the shape of the values.
+
+    Taken in units of a power of two, which is exact, so that no square overflows.
+    """
+    rows = x.flatten(values.dim())
+    if rows.shape[-1] == 0:
+        return torch.zeros_like(values)
+    exponent = rows.abs().amax(-1, keepdim=True).frexp().exponent.clamp(-120, 120)
+    unit = torch.ldexp(torch.ones_like(rows[..., :1]), exponent)
+    return event_sum((rows / unit) ** 2, values).sqrt() * unit.squeeze(-1)
+
+
 def _formula(
     logits: Tensor, noise: Tensor, loss: Loss, *, step: AdaptiveStep, symmetric: bool
 ) -> Tensor:
@@ -68,8 +81,8 @@ def _formula(
     # A masked category counts in neither length.
     mask = logits.isneginf().expand_as(z)
     known, grad = logits.expand_as(z).masked_fill(mask, 0), grad.masked_fill(mask, 0)
-    slope = event_sum(grad**2, losses).sqrt()
-    length = event_sum(known**2, losses).sqrt() / slope
+    slope = _length(grad, losses)
+    length = _length(known, losses) / slope
     # A loss that is flat at the draw gives the estimate zero.
     scale = like_draws(step.value * length.masked_fill(slope == 0, 0), z)
     left = hardened(level + scale * grad + noise) if symmetric else z

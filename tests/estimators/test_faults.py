@@ -338,6 +338,38 @@ def test_numbers_that_the_type_cannot_hold(name: str) -> None:
                     estimator(logits.to(dtype), loss, generator=generator(1))
 
 
+@each_factory
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_steps(name: str, dtype: torch.dtype) -> None:
+    """Short and long steps, and steep and flat losses, give finite estimates."""
+    for option in ("step_size", "initial_step", "update"):
+        if option not in {**SAID[name][0], **SAID[name][2]}:
+            continue
+        for step, slope in ((1e-3, 1e3), (1e-3, 1e-3), (1e4, 1e3), (1e4, 1e-3)):
+            logits = normal(3, 4, seed=1).mul(3).to(dtype)
+            weights = normal(3, 4, seed=2).mul(slope).to(dtype)
+            loss: Loss = lambda z, w=weights: (z * w).sum((-1, -2))  # noqa: E731
+            found = make(name, **{option: step})(logits, loss, draws=9, generator=generator(1))
+            assert found.isfinite().all()
+
+
+def test_no_square_overflows() -> None:
+    """Adaptive I-MLE for losses so steep or flat that the square of the slope is not held."""
+    logits = normal(3, 4, seed=1).float()
+    for slope in (1e-25, 1.0, 1e25):
+        weights = normal(3, 4, seed=2).float() * slope
+        loss: Loss = lambda z, w=weights: (z * w).sum((-1, -2))  # noqa: E731
+        found = make("adaptive_implicit_mle")(logits, loss, draws=9, generator=generator(1))
+        plain = make("adaptive_implicit_mle")(
+            logits,
+            lambda z, w=weights, s=slope: (z * w / s).sum((-1, -2)),
+            draws=9,
+            generator=generator(1),
+        )
+        assert found.any()
+        torch.testing.assert_close(found / slope, plain)
+
+
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_exact_sums_of_half_types(dtype: torch.dtype) -> None:
     """Moments are worked on in float32: right to the rounding of the result."""
@@ -475,6 +507,12 @@ def test_empty_batches(name: str) -> None:
             loss: Loss = lambda z: (z**2).sum((-1, -2))  # noqa: E731
             found = estimator(logits, loss, draws=3, generator=generator(1), batch_dims=dims)
             assert found.shape == (3, *logits.shape)
+    none = torch.zeros(shape_of(name, 2, 0))
+    if name not in JOINT:  # of no variables there is one joint state
+        found = estimator(none, lambda z: (z**2).sum((-1, -2)), draws=3, batch_dims=1)
+        assert found.shape == (3, *none.shape)
+        assert make(name)(none, lambda z: (z**2).sum((-1, -2))).shape == (1, *none.shape)
+        estimator = copy.deepcopy(before)
     assert estimator == before
     logits = torch.zeros(shape_of(name, 0, 2))
     assert exact.expectation(lambda z: z.sum((-1, -2)), logits).shape == (0,)
