@@ -297,7 +297,8 @@ def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
     """
     total = concentration.sum(-1, keepdim=True)
     # Zero times a factor that overflows would make the draw itself NaN.
-    pushed = change * (_towards(z, concentration, total) * z).nan_to_num()
+    factor = (_towards(z, concentration, total) * z).nan_to_num()
+    pushed = change * factor.masked_fill(z.isnan() | total.isnan(), torch.nan)
     return pushed - z * pushed.sum(-1, keepdim=True)
 
 

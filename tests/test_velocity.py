@@ -419,6 +419,22 @@ def test_half_types(name: str, dtype: torch.dtype) -> None:
     assert mixed.dtype == torch.float64
 
 
+def test_dirichlet_hands_nan_on() -> None:
+    """A row with NaN is NaN, the others are what they were; what overflows is still no NaN."""
+    z, alpha = torch.tensor([[0.2, 0.8], [0.5, 0.5]]), torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    right = ils.velocity.dirichlet(z, alpha, torch.ones(2))
+    for part in (z, alpha):
+        spoilt = part.clone()
+        spoilt[0, 0] = torch.nan
+        found = ils.velocity.dirichlet(
+            spoilt if part is z else z, spoilt if part is alpha else alpha, torch.ones(2)
+        )
+        assert found[0].isnan().all()
+        assert torch.equal(found[1], right[1])
+    tiny = torch.tensor([1e-38, 1.0])
+    assert not ils.velocity.dirichlet(torch.tensor([0.0, 1.0]), tiny, tiny).isnan().any()
+
+
 def test_a_beta_draw_at_an_end_stays() -> None:
     """Also where the concentration is so small that the factor overflows."""
     tiny = torch.tensor(1e-30)

@@ -160,7 +160,8 @@ class Estimator:
             batch_dims: how many leading axes of the logits count problems; a loss that returns
                 other values than ``(D, *batch)`` is then refused.  Left out, the loss says it.
                 The unordered set and sum-and-sample must know it before they draw: left out, they
-                call the loss with draws that have a shape and no values, without evaluating it.
+                call the loss with draws that have a shape and no values (``FakeTensor``), which
+                evaluates nothing; a loss that keeps what it computes must not be asked so.
 
         Returns:
             ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise, and

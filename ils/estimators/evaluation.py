@@ -71,11 +71,13 @@ def value_and_gradient(loss: Loss, z: Tensor, logits: Tensor) -> tuple[Tensor, T
     leaf = z.detach().clone().requires_grad_()
     with torch.enable_grad():
         values = value_with_graph(loss, leaf, logits)
-        if not values.requires_grad:
+        grad = None
+        if values.requires_grad:
+            (grad,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+        # A graph can be that of other things than the draw alone.
+        if grad is None:
             raise ValueError("loss: expected a function that can be differentiated in the draw")
-        (grad,) = torch.autograd.grad(values.sum(), leaf, materialize_grads=True)
     values, grad = values.detach(), grad.masked_fill(logits.isneginf(), 0)
-    # Zero or NaN: the sum of zeros leaves what is finite as it is, to the last bit.
     spoilt = ~(values.isfinite() & grad.isfinite().flatten(values.dim()).all(-1))
     return values, grad.masked_fill(like_draws(spoilt, z), torch.nan)
 

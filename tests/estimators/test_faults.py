@@ -263,6 +263,19 @@ def test_only_relax_hands_on_a_graph() -> None:
     assert not held(logits, loss, generator=generator(1)).requires_grad
 
 
+@each_factory
+def test_a_graph_that_is_not_of_the_draw(name: str) -> None:
+    """Who needs a derivative refuses a loss whose graph is that of the decoder alone."""
+    logits, plain = normal(*shape_of(name, 3, 2), seed=1), loss_for(normal(2, 1, seed=2))
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    loss: Loss = lambda z: scale * plain(z.detach())  # noqa: E731
+    if make(name).differentiates:
+        with pytest.raises(ValueError, match=r"^loss: expected a function that can be diff"):
+            make(name)(logits, loss, generator=generator(1))
+    else:
+        assert not make(name)(logits, loss, generator=generator(1)).requires_grad
+
+
 # --- types and extremes ------------------------------------------------------------------------
 
 ROWS = {
