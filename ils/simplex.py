@@ -218,9 +218,9 @@ def _threshold_by_sorting(x: Tensor) -> Tensor:
     ordered = x.sort(-1, descending=True).values
     count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
     threshold = (ordered.cumsum(-1) - 1) / count
-    # Of a row with NaN no entry is above the threshold, which is NaN.
     support = (ordered > threshold).sum(-1, keepdim=True)
-    return threshold.gather(-1, support.clamp(min=1) - 1)
+    # A row that holds NaN has no support, and a first threshold that is NaN.
+    return threshold.gather(-1, (support - 1).clamp(min=0))
 
 
 def _threshold_by_newton(x: Tensor) -> Tensor:
