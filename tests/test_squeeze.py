@@ -72,6 +72,7 @@ def test_empty_batches() -> None:
     rows = torch.zeros(0, 3)
     assert kl(rows, rows).shape == gap(rows, rows, eps=0.1).shape == (0,)
     assert stationary(torch.zeros(0, 2, 2)).shape == (0, 2)
+    assert stationary(torch.zeros(4, 2, 2, device="meta")).shape == (4, 2)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

@@ -20,6 +20,7 @@ import ils
 from ils import exact
 from ils.estimators import Estimator
 from ils.estimators.evaluation import widened
+from ils.estimators.relaxation import hardened, levelled, tempered
 from ils.exact import Loss
 
 INF = float("inf")
@@ -303,6 +304,38 @@ def variants(name: str) -> list[dict[str, Any]]:
     if name == "gapped_straight_through":
         found.append({"gap": None})
     return found
+
+
+def test_levelled_and_tempered() -> None:
+    """Ordinary rows stay to the last bit; large ones, and low temperatures, lose a constant."""
+    ordinary = normal(5, 4, seed=1).mul(30).clamp(-128, 128)
+    ordinary[0] = torch.tensor([128.0, 0.0, -INF, -1e4])
+    ordinary[1] = torch.tensor([-128.0, -130.0, -INF, -1e4])
+    assert torch.equal(levelled(ordinary), ordinary)
+    large = torch.tensor([[129.0, 128.0, -INF], [-129.0, -130.0, -1e4], [1.0, 2.0, 3.0]])
+    moved = levelled(large).tolist()
+    assert moved == [[0.0, -1.0, -INF], [0.0, -1.0, -9871.0], [1.0, 2.0, 3.0]]
+    scores = torch.tensor([3.0, 1.0, -INF])
+    assert tempered(scores, 0.1).tolist() == (scores / 0.1).tolist()
+    assert tempered(scores, 2.0).tolist() == [1.5, 0.5, -INF]
+    assert tempered(scores, 0.0625).tolist() == [0.0, -32.0, -INF]
+    assert tempered(scores, torch.tensor(0.0625)).tolist() == [48.0, 16.0, -INF]
+    assert hardened(torch.tensor([[0.0, 1.0], [0.0, torch.nan]])).isnan().tolist() == [
+        [False, False],
+        [True, True],
+    ]
+
+
+def test_formula_as_text_and_at_the_ends() -> None:
+    """It prints its options; the smallest and the largest number of a type are held."""
+    formula = ils.estimators.reinmax(temperature=0.5).formula
+    assert repr(formula) == "Formula(ils.estimators.reinmax, temperature=0.5)"
+    loss = loss_for(normal(2, 4, seed=2))
+    kind = torch.finfo(torch.float32)
+    for number in (kind.tiny, kind.max):
+        estimator = ils.estimators.straight_through(temperature=number)
+        assert estimator(torch.ones(2, 4), loss, generator=generator(1)).shape == (1, 2, 4)
+    assert ils.estimators.rebar(coefficient=0.0)(torch.ones(2, 4), loss).isfinite().all()
 
 
 @each_factory
