@@ -165,8 +165,8 @@ class Estimator:
 
         Returns:
             ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise, and
-            in the type of the logits.  They are data, and hold no graph, unless the method says
-            otherwise.  Half types are worked on in float32; the loss sees draws of their own type.
+            in the type of the logits: what that cannot hold is infinite.  They are data, and hold
+            no graph, unless the method says otherwise.  Half types are worked on in float32; the loss sees draws of their own type.
             Where the loss or its gradient is not finite, the estimates of that draw and problem
             are not finite, and no others.
 
@@ -180,12 +180,13 @@ class Estimator:
         check_count("draws", draws)
         batch_dims = check_batch_dims(batch_dims, logits)
         seen: list[Tensor] = []
-
         held = with_batch(loss, logits, batch_dims)
 
         def watched(z: Tensor) -> Tensor:
-            seen[:] = [held(z)]
-            return seen[0]
+            values = held(z)
+            if isinstance(values, Tensor):  # what else comes is refused further on
+                seen[:] = [values.detach()]
+            return values
 
         work, wide = widened(logits.detach(), watched)
         problems = batch_dims or 0
@@ -194,7 +195,7 @@ class Estimator:
         noise = self.randomness.sample(work, int(draws), generator, problems)
         estimates = self._handed_on(self.formula(work, noise, wide).to(logits.dtype))
         if valued:
-            self._learn(estimates, seen[0].detach())
+            self._learn(estimates, seen[0])
         return estimates
 
     def _handed_on(self, estimates: Tensor) -> Tensor:
