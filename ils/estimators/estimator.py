@@ -166,9 +166,9 @@ class Estimator:
         Returns:
             ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise, and
             in the type of the logits: what that cannot hold is infinite.  They are data, and hold
-            no graph, unless the method says otherwise.  Half types are worked on in float32; the loss sees draws of their own type.
-            Where the loss or its gradient is not finite, the estimates of that draw and problem
-            are not finite, and no others.
+            no graph, unless the method says otherwise.  Half types are worked on in float32; the
+            loss sees draws of their own type.  Where the loss or its gradient is not finite, the
+            estimates of that draw and problem are not finite, and no others.
 
         Raises:
             TypeError, ValueError: ``logits`` as in :func:`ils.sample`; ``draws`` is no count,
