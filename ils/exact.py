@@ -4,7 +4,10 @@ r"""Exact expectations, and the exact quality of a gradient estimator, by enumer
 is a function of the one-hot states.  Everything here is a finite sum, so nothing is random.
 
 Logits are ``(*batch, *variables, K)``.  The loss says which axes are which: it maps states
-``(D, *batch, *variables, K)`` to values ``(D, *batch)``, one for each problem of the batch.
+``(D, *batch, *variables, K)`` to values ``(D, *batch)``, one for each problem of the batch.  A loss
+that sums or averages over examples makes one problem of them all; ``batch_dims``, the number of
+leading axes that count problems, refuses it.  Half types are worked on in float32; the loss sees
+states of their own type.
 """
 
 from __future__ import annotations
@@ -16,19 +19,29 @@ from torch import Tensor
 
 from ils.checks import check_logits
 from ils.estimators.estimator import Estimator
-from ils.estimators.evaluation import Loss, batch_dims, event_sum, like_draws, value
+from ils.estimators.evaluation import (
+    Loss,
+    check_batch_dims,
+    event_sum,
+    like_draws,
+    value_with_graph,
+    widened,
+    with_batch,
+)
+from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise
 from ils.states import probability, states
 
 __all__ = ["Loss", "Moments", "expectation", "gradient", "moments", "states"]
 
 
-def expectation(loss: Loss, logits: Tensor) -> Tensor:
+def expectation(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) -> Tensor:
     r"""``E_{z ~ softmax(theta)}[L(z)] = sum_z pi(z) L(z)``; differentiable in the logits.
 
     Args:
         loss: see the head of this module.
         logits: ``(*batch, *variables, K)``.
+        batch_dims: how many leading axes of the logits count problems; left out, the loss says it.
 
     Returns:
         ``(*batch)``, in the units of the loss.
@@ -45,17 +58,28 @@ def expectation(loss: Loss, logits: Tensor) -> Tensor:
     Source: the definition, summed over all states.
     """
     check_logits(logits)
-    problems = batch_dims(loss, logits.detach())
-    z = states(logits.detach(), problems)
-    return (probability(logits, z, problems) * value(loss, z, logits)).sum(0)
+    problems, loss = _problems(loss, logits, batch_dims)
+    work, wide = widened(logits, loss)
+    z = states(work.detach(), problems)
+    found = (probability(work, z, problems) * value_with_graph(wide, z, work)).sum(0)
+    return found.to(logits.dtype)
 
 
-def gradient(loss: Loss, logits: Tensor) -> Tensor:
+def _problems(loss: Loss, logits: Tensor, batch_dims: int | None) -> tuple[int, Loss]:
+    """How many axes count problems, and the loss held to that."""
+    check_batch_dims(batch_dims, logits)
+    if batch_dims is None:
+        return found_batch_dims(loss, logits.detach()), loss
+    return batch_dims, with_batch(loss, logits, batch_dims)
+
+
+def gradient(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) -> Tensor:
     """Exact gradient of :func:`expectation` for the logits.
 
     Args:
         loss: see the head of this module.
         logits: ``(*batch, *variables, K)``.
+        batch_dims: see :func:`expectation`.
 
     Returns:
         ``(*batch, *variables, K)``, in the units of the loss.
@@ -73,7 +97,7 @@ def gradient(loss: Loss, logits: Tensor) -> Tensor:
     check_logits(logits)
     leaf = logits.detach().clone().requires_grad_()
     with torch.enable_grad():
-        return torch.autograd.grad(expectation(loss, leaf).sum(), leaf)[0]
+        return torch.autograd.grad(expectation(loss, leaf, batch_dims=batch_dims).sum(), leaf)[0]
 
 
 @dataclass(frozen=True)
@@ -103,6 +127,7 @@ def moments(
     logits: Tensor,
     *,
     nodes: tuple[Noise, Tensor] | None = None,
+    batch_dims: int | None = None,
 ) -> Moments:
     """Mean, bias, variance and cosine of an estimator, by enumeration of all its noise.
 
@@ -113,6 +138,7 @@ def moments(
         nodes: noise, with a leading axis ``S``, and weights ``(S,)`` or ``(S, *batch)`` that sum
             to 1, for estimators whose noise is continuous; the moments are then as exact as this
             quadrature.
+        batch_dims: see :func:`expectation`.
 
     Returns:
         :class:`Moments`, of shapes ``(*batch, *variables, K)`` and ``(*batch)``.
@@ -131,9 +157,10 @@ def moments(
     Source: the definitions of the moments, summed over all noise.
     """
     check_logits(logits)
-    logits = logits.detach()
-    exact = gradient(loss, logits)
-    problems = batch_dims(loss, logits)
+    problems, loss = _problems(loss, logits, batch_dims)
+    kind = logits.dtype
+    logits, loss = widened(logits.detach(), loss)
+    exact = gradient(loss, logits, batch_dims=problems)
     noise, weights = nodes or estimator.randomness.support(logits, problems)
     estimates = estimator.formula(logits, noise, loss).detach()
     if estimates.shape != (len(weights), *logits.shape):
@@ -146,9 +173,9 @@ def moments(
     spread = like_draws(weights, estimates) * (estimates - mean) ** 2
     length = (event_sum(mean**2, batch) * event_sum(exact**2, batch)).sqrt()
     return Moments(
-        gradient=exact,
-        mean=mean,
-        bias=mean - exact,
-        variance=event_sum(spread.sum(0), batch),
-        cosine=event_sum(mean * exact, batch) / length,
+        gradient=exact.to(kind),
+        mean=mean.to(kind),
+        bias=(mean - exact).to(kind),
+        variance=event_sum(spread.sum(0), batch).to(kind),
+        cosine=(event_sum(mean * exact, batch) / length).to(kind),
     )

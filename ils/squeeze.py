@@ -1,7 +1,8 @@
 r"""The squeeze: Kullback-Leibler divergences, their Jensen bounds by draws, and fixed points.
 
 ``kl(p, q)`` uses the note's guard: ``sum_k p_k [log(p_k + eps) - log(q_k + eps)]``, which is the
-divergence for ``eps = 0`` and stays finite for ``eps > 0``.  Last axis: the categories.
+divergence for ``eps = 0`` and stays finite for ``eps > 0``.  Last axis: the categories.  All is
+summed in float64, and comes back in the type of the arguments.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def kl(p: Tensor, q: Tensor, *, eps: float = 0.0) -> Tensor:
     check_distribution("p", p)
     check_distribution("q", q)
     check_not_negative("eps", eps)
-    return (torch.special.xlogy(p, p + eps) - torch.special.xlogy(p, q + eps)).sum(-1)
+    kind = torch.promote_types(p.dtype, q.dtype)
+    p, q = p.double(), q.double()
+    found = (torch.special.xlogy(p, p + eps) - torch.special.xlogy(p, q + eps)).sum(-1)
+    return found.to(kind)
 
 
 def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
@@ -81,6 +85,8 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
     check_distribution("probs", probs)
     check_count("n", n)
     check_not_negative("eps", eps)
+    kind = torch.promote_types(p.dtype, probs.dtype)
+    p, probs = p.double(), probs.double()
     count = torch.arange(n + 1, dtype=probs.dtype, device=probs.device)
     size = torch.tensor(float(n), dtype=probs.dtype, device=probs.device)
     choose = (size + 1).lgamma() - (count + 1).lgamma() - (size - count + 1).lgamma()
@@ -89,9 +95,12 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
         choose + torch.special.xlogy(count, q) + torch.special.xlog1py(size - count, -q)
     )
     expected_log = torch.special.xlogy(mass, count / n + eps).sum(-1)
+    if eps == 0:
+        # Also where the probability that no draw is of the category rounds to zero.
+        expected_log = expected_log.masked_fill(probs < 1, -torch.inf)
     # Without a guard the logarithm is -inf; it counts only where p has mass.
     weighted = p * expected_log.masked_fill(p == 0, 0)
-    return (torch.special.xlogy(p, p + eps) - weighted).sum(-1)
+    return (torch.special.xlogy(p, p + eps) - weighted).sum(-1).to(kind)
 
 
 def gap(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
@@ -173,9 +182,13 @@ def stationary(matrix: Tensor) -> Tensor:
     check_floating("matrix", matrix)
     if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ValueError(f"matrix: expected shape (..., K, K), got {tuple(matrix.shape)}")
+    kind = matrix.dtype
+    if kind in (torch.float16, torch.bfloat16):
+        matrix = matrix.float()
     ones = torch.ones_like(matrix[..., 0])
     sums = matrix.sum(-1)
-    if not torch.allclose(sums, ones, atol=1e-5):
+    tolerance = max(1e-5, matrix.shape[-1] * torch.finfo(kind).eps / 2)
+    if not matrix.is_meta and not torch.allclose(sums, ones, atol=tolerance):
         raise ValueError(
             "matrix: expected rows that sum to 1, got sums from "
             f"{sums.min():.6g} to {sums.max():.6g}"
@@ -186,4 +199,4 @@ def stationary(matrix: Tensor) -> Tensor:
     system[..., -1, :] = 1
     right = torch.zeros_like(ones)
     right[..., -1] = 1
-    return torch.linalg.solve(system, right)
+    return torch.linalg.solve(system, right).to(kind)

@@ -26,7 +26,8 @@ def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
         ``(K**n, *logits.shape)``, the last variable changing fastest.
 
     Raises:
-        TypeError, ValueError: ``logits`` as in :func:`ils.sample`; more than 2**22 states.
+        TypeError, ValueError: ``logits`` as in :func:`ils.sample`; ``batch_dims`` is no number of
+            leading axes; more than 2**22 states.
 
     Example:
         >>> import torch, ils
@@ -39,6 +40,11 @@ def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
     Source: the Cartesian product.
     """
     check_logits(logits)
+    if not 0 <= batch_dims < logits.dim():
+        raise ValueError(
+            f"batch_dims: expected from 0 to {logits.dim() - 1} for logits of shape "
+            f"{tuple(logits.shape)}, got {batch_dims}"
+        )
     batch, variables = logits.shape[:batch_dims], logits.shape[batch_dims:-1]
     categories, count = logits.shape[-1], variables.numel()
     if categories**count > _MOST_STATES:
@@ -46,9 +52,11 @@ def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
             f"logits: expected at most {_MOST_STATES} joint states, got {categories}**{count}"
         )
     corners = torch.eye(categories, dtype=logits.dtype, device=logits.device)
-    index = torch.cartesian_prod(*[torch.arange(categories, device=logits.device)] * count)
+    every = torch.arange(categories, device=logits.device)
+    # No variables have one state.
+    index = torch.cartesian_prod(*[every] * count) if count else every[:0]
     joint = corners[index.reshape(categories**count, count)]
-    joint = joint.reshape(-1, *[1] * batch_dims, *variables, categories)
+    joint = joint.reshape(categories**count, *[1] * batch_dims, *variables, categories)
     return joint.expand(-1, *batch, *variables, categories)
 
 

@@ -13,12 +13,15 @@ The metric ``M`` is half the mean square of the jumps, or the diffusion, of a pr
   with the statistics ``z`` and ``z^2`` added, and again exact for quadratic losses;
 - *von Mises*: the same on the circle, with two harmonics.
 
-Nothing here draws.  All is elementwise with broadcasting, but for the Dirichlet.
+Nothing here draws.  All is elementwise with broadcasting, but for the Dirichlet.  Half types are
+worked on in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,12 +37,32 @@ __all__ = [
     "von_mises",
 ]
 
+_Formula = TypeVar("_Formula", bound=Callable[..., Any])
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _halves_in_float32(formula: _Formula) -> _Formula:
+    """Sums and products of parameters overflow, or lose too much, in a half type."""
+
+    @wraps(formula)
+    def wide(*tensors: Tensor, **options: Any) -> Any:
+        kind = torch.result_type(tensors[0], tensors[1])
+        for tensor in tensors[2:]:
+            kind = torch.promote_types(kind, tensor.dtype)
+        if kind not in _HALF:
+            return formula(*tensors, **options)
+        found = formula(*(x.float() for x in tensors), **options)
+        return tuple(x.to(kind) for x in found) if isinstance(found, tuple) else found.to(kind)
+
+    return wide  # pyright: ignore[reportReturnType]
+
 
 def _over(value: Tensor, probability: Tensor) -> Tensor:
     """``value / probability``, zero where the value is: an event of probability zero never is."""
     return torch.where(value == 0, 0, value / probability.where(value != 0, 1))
 
 
+@_halves_in_float32
 def poisson(z: Tensor, rate: Tensor) -> Tensor:
     r"""``dz / d rate = (1 + z / rate) / 2`` of a Poisson draw.
 
@@ -64,6 +87,7 @@ def poisson(z: Tensor, rate: Tensor) -> Tensor:
     return (1 + _over(z, rate)) / 2
 
 
+@_halves_in_float32
 def binomial(z: Tensor, total_count: Tensor, probs: Tensor, *, logits: bool) -> Tensor:
     r"""``dz / d logits = (p (n - z) + (1 - p) z) / 2`` of a binomial draw, or ``dz / dp``.
 
@@ -93,6 +117,7 @@ def binomial(z: Tensor, total_count: Tensor, probs: Tensor, *, logits: bool) -> 
     return (_over(total_count - z, 1 - probs) + _over(z, probs)) / 2
 
 
+@_halves_in_float32
 def negative_binomial(
     z: Tensor, total_count: Tensor, probs: Tensor, *, logits: bool
 ) -> tuple[Tensor, Tensor]:
@@ -129,6 +154,7 @@ def negative_binomial(
     return count, ((z + total_count) + _over(z, probs)) / (2 * (1 - probs))
 
 
+@_halves_in_float32
 def geometric(z: Tensor, probs: Tensor, *, logits: bool) -> Tensor:
     r"""``dz / d logits = -((1 - q)(z + 1) + z) / 2`` of a geometric draw, or ``dz / dq``.
 
@@ -157,6 +183,7 @@ def geometric(z: Tensor, probs: Tensor, *, logits: bool) -> Tensor:
     return ((z + 1) + _over(z, 1 - probs)) / (-2 * probs)
 
 
+@_halves_in_float32
 def gamma(z: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
     r"""``dz / da`` and ``dz / db`` of a gamma draw with concentration ``a`` and rate ``b``.
 
@@ -188,6 +215,7 @@ def gamma(z: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tenso
     return z * (3 - rate * z / (concentration + 1)) / (2 * concentration), -z / rate
 
 
+@_halves_in_float32
 def beta(z: Tensor, concentration1: Tensor, concentration0: Tensor) -> tuple[Tensor, Tensor]:
     r"""``dz / da`` and ``dz / db`` of a beta draw.
 
@@ -220,8 +248,10 @@ def beta(z: Tensor, concentration1: Tensor, concentration0: Tensor) -> tuple[Ten
     """
     total = concentration1 + concentration0
     spread = z * (1 - z)
-    first = _towards(z, concentration1, total)
-    return spread * first, -spread * _towards(1 - z, concentration0, total)
+    # A draw at an end stays there, also where the factor overflows.
+    first = _towards(z, concentration1, total).masked_fill(spread == 0, 0)
+    second = _towards(1 - z, concentration0, total).masked_fill(spread == 0, 0)
+    return spread * first, -spread * second
 
 
 def _towards(z: Tensor, concentration: Tensor, total: Tensor) -> Tensor:
@@ -230,6 +260,7 @@ def _towards(z: Tensor, concentration: Tensor, total: Tensor) -> Tensor:
     return scale * ((3 * total + 1) / total - (total + 3) / (concentration + 1) * z)
 
 
+@_halves_in_float32
 def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
     r"""``(dz / d alpha) change``: how a Dirichlet draw moves with a change of the concentration.
 
@@ -266,10 +297,12 @@ def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
     """
     total = concentration.sum(-1, keepdim=True)
     # Zero times a factor that overflows would make the draw itself NaN.
-    pushed = change * (_towards(z, concentration, total) * z).nan_to_num()
+    factor = (_towards(z, concentration, total) * z).nan_to_num()
+    pushed = change * factor.masked_fill(z.isnan() | total.isnan(), torch.nan)
     return pushed - z * pushed.sum(-1, keepdim=True)
 
 
+@_halves_in_float32
 def von_mises(z: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
     r"""``dz / d kappa = -c_1 sin(z - loc) - 2 c_2 sin(2 (z - loc))`` of a von Mises draw.
 

@@ -191,7 +191,7 @@ def test_bad_input(logits: Any, error: type[Exception], message: str) -> None:
 
 def test_bad_input_loss() -> None:
     """A loss with anything but one value a draw and problem is refused."""
-    message = r"loss: .* shape \(1,\) or \(1, \*batch\) .* got \(1, 3\)"
+    message = r"loss: .* shape \(2,\) or \(2, \*batch\) .* got \(2, 3\)"
     for call in (exact.expectation, exact.gradient):
         with pytest.raises(ValueError, match=message):
             call(lambda z: z.sum(-2), normal(2, 3))
@@ -246,3 +246,14 @@ def test_nodes() -> None:
     theirs = exact.moments(estimator, cubic, logits)
     assert close(ours.mean, theirs.mean)
     assert close(ours.variance, theirs.variance)
+
+
+def test_states_of_no_variables_and_wrong_axes() -> None:
+    """No variables have one state; axes that are not there are refused."""
+    assert exact.states(torch.zeros(0, 3)).shape == (1, 0, 3)
+    assert exact.states(torch.zeros(2, 0, 3), 1).shape == (1, 2, 0, 3)
+    assert exact.states(torch.zeros(0, 2, 3), 1).shape == (9, 0, 2, 3)
+    assert exact.expectation(lambda z: z.sum((-1, -2)) + 2, torch.zeros(0, 3)) == 2
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match=r"^batch_dims: expected from 0 to 2 "):
+            exact.states(torch.zeros(2, 3, 4), wrong)

@@ -29,6 +29,52 @@ def bound_by_enumeration(p: Tensor, q: Tensor, n: int, eps: float) -> Tensor:
     return total
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_short_types(dtype: torch.dtype) -> None:
+    """Divergences, bounds and fixed points are those in float64, rounded once."""
+    p = torch.tensor([0.5, 0.25, 0.25, 0.0], dtype=dtype)
+    q = torch.tensor([0.25, 0.5, 0.125, 0.125], dtype=dtype)
+    close_to = {"rtol": torch.finfo(dtype).eps, "atol": 0.0}
+    for eps in (1e-300, 1e-8, 1e-3):
+        pairs = [
+            (kl(a, b, eps=eps), kl(a.double(), b.double(), eps=eps)) for a, b in ((p, q), (q, p))
+        ]
+        for n in (1, 100, 5000):
+            pairs.append(
+                (
+                    jensen_bound(p, q, n=n, eps=eps),
+                    jensen_bound(p.double(), q.double(), n=n, eps=eps),
+                )
+            )
+        for found, wanted in pairs:
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.double(), wanted, **close_to)
+    matrix = torch.tensor([[0.5, 0.5, 0.0], [0.3, 0.6, 0.1], [0.7, 0.1, 0.2]], dtype=dtype)
+    found = stationary(matrix)
+    assert found.dtype == dtype
+    rows = matrix.double() / matrix.double().sum(-1, keepdim=True)
+    torch.testing.assert_close(
+        found.double(), stationary(rows), rtol=0, atol=4 * torch.finfo(dtype).eps
+    )
+
+
+def test_without_a_guard_many_draws_are_infinite_too() -> None:
+    """Also where the probability that a category never comes rounds to zero."""
+    for dtype in (torch.float32, torch.float64):
+        half = torch.tensor([0.5, 0.5], dtype=dtype)
+        assert jensen_bound(half, half, n=5000, eps=0).isposinf()
+    certain = torch.tensor([1.0, 0.0])
+    assert jensen_bound(certain, certain, n=5000, eps=0) == 0
+
+
+def test_empty_batches() -> None:
+    """No rows, no results."""
+    rows = torch.zeros(0, 3)
+    assert kl(rows, rows).shape == gap(rows, rows, eps=0.1).shape == (0,)
+    assert stationary(torch.zeros(0, 2, 2)).shape == (0, 2)
+    assert stationary(torch.zeros(4, 2, 2, device="meta")).shape == (4, 2)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     seed=st.integers(0, 2**31),

@@ -372,3 +372,71 @@ COUNTS_OF_TWO = ils.distributions.Poisson(number([1.5, 4.0]))
 
 def parts_of_two() -> list[Any]:
     return [ils.distributions.Poisson(rate) for rate in COUNTS_OF_TWO.rate]
+
+
+def short_inputs() -> list[tuple[str, list[list[float]], dict[str, Any]]]:
+    """Draws and parameters at the ends of the half types."""
+    return [
+        ("poisson", [[0.0, 3.0, 1e4], [0.0, 1e-2, 1e4]], {}),
+        ("binomial", [[0.0, 3.0, 1.0], [5.0, 3.0, 1.0], [0.0, 1.0, 0.3]], {"logits": False}),
+        ("binomial", [[0.0, 3.0, 4e4], [5.0, 3.0, 6e4], [0.0, 1.0, 0.3]], {"logits": True}),
+        (
+            "negative_binomial",
+            [[0.0, 3.0, 9e3], [0.0, 3.0, 6e4], [0.0, 0.5, 0.3]],
+            {"logits": True},
+        ),
+        (
+            "negative_binomial",
+            [[0.0, 3.0, 9e3], [0.0, 3.0, 9e3], [0.0, 0.5, 0.3]],
+            {"logits": False},
+        ),
+        ("geometric", [[0.0, 3.0, 500.0], [1.0, 0.5, 0.25]], {"logits": False}),
+        ("gamma", [[1e-4, 3.0, 300.0], [1e-3, 0.5, 6e4], [1.0, 1.0, 200.0]], {}),
+        ("beta", [[1e-4, 0.3, 0.999], [1e-3, 500.0, 6e4], [1.0, 500.0, 60.0]], {}),
+        ("dirichlet", [[0.2, 0.3, 0.5], [2.0, 1e3, 6e4], [1.0, -1.0, 0.5]], {}),
+        ("von_mises", [[0.2, 0.3, 0.25], [0.0, 0.0, 0.0], [1e-2, 1.0, 60.0]], {}),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in short_inputs()}))
+def test_half_types(name: str, dtype: torch.dtype) -> None:
+    """Worked on in float32: those in float64, rounded once."""
+    for rows, options in (rest for first, *rest in short_inputs() if first == name):
+        tensors = [torch.tensor(row, dtype=dtype) for row in rows]
+        formula = getattr(ils.velocity, name)
+        found, wanted = (
+            formula(*tensors, **options),
+            formula(*(x.double() for x in tensors), **options),
+        )
+        pairs = zip(found, wanted, strict=True) if isinstance(found, tuple) else [(found, wanted)]
+        for one, other in pairs:
+            assert one.dtype == dtype
+            torch.testing.assert_close(
+                one.double(), other, rtol=torch.finfo(dtype).eps, atol=torch.finfo(dtype).tiny
+            )
+    mixed = ils.velocity.poisson(torch.ones(2, dtype=dtype), torch.ones(2, dtype=torch.float64))
+    assert mixed.dtype == torch.float64
+
+
+def test_dirichlet_hands_nan_on() -> None:
+    """A row with NaN is NaN, the others are what they were; what overflows is still no NaN."""
+    z, alpha = torch.tensor([[0.2, 0.8], [0.5, 0.5]]), torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    right = ils.velocity.dirichlet(z, alpha, torch.ones(2))
+    for part in (z, alpha):
+        spoilt = part.clone()
+        spoilt[0, 0] = torch.nan
+        found = ils.velocity.dirichlet(
+            spoilt if part is z else z, spoilt if part is alpha else alpha, torch.ones(2)
+        )
+        assert found[0].isnan().all()
+        assert torch.equal(found[1], right[1])
+    tiny = torch.tensor([1e-38, 1.0])
+    assert not ils.velocity.dirichlet(torch.tensor([0.0, 1.0]), tiny, tiny).isnan().any()
+
+
+def test_a_beta_draw_at_an_end_stays() -> None:
+    """Also where the concentration is so small that the factor overflows."""
+    tiny = torch.tensor(1e-30)
+    for moved in ils.velocity.beta(torch.tensor([0.0, 1.0]), tiny, tiny):
+        assert moved.tolist() == [0, 0]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened
+from ils.estimators.relaxation import hardened, levelled
 
 __all__ = ["AdaptiveStep", "adaptive_implicit_mle"]
 
@@ -35,8 +35,10 @@ class AdaptiveStep:
     changes: float = 1.0
 
     def observe(self, estimates: Tensor, count: int) -> None:
-        """Take in the estimates of a call, ``count`` of them."""
-        found = float(estimates.count_nonzero()) / count
+        """Take in the ``count`` estimates of a call; entries that are not finite say nothing."""
+        if count == 0:
+            return
+        found = float(estimates.nan_to_num(0, 0, 0).count_nonzero()) / count
         self.changes = self.decay * self.changes + (1 - self.decay) * found
         self.value += self.update if self.changes < self.target else -self.update
         self.value = max(self.value, 0.0)
@@ -44,27 +46,49 @@ class AdaptiveStep:
 
 @dataclass(frozen=True)
 class _Adaptive(Estimator):
-    step: AdaptiveStep
+    step: AdaptiveStep = field(hash=False)
 
-    def __call__(
-        self,
-        logits: Tensor,
-        loss: Loss,
-        *,
-        draws: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        count = 0
+    def _learn(self, estimates: Tensor, values: Tensor) -> None:
+        self.step.observe(estimates, values.numel())
 
-        def watched(z: Tensor) -> Tensor:
-            nonlocal count
-            values = loss(z)
-            count = values.numel()
-            return values
 
-        estimates = super().__call__(logits, watched, draws=draws, generator=generator)
-        self.step.observe(estimates, count)
-        return estimates
+class _Raw(Formula):
+    """The length of the logits is that of the logits as they are given."""
+
+    def _prepared(self, logits: Tensor) -> Tensor:
+        return logits
+
+
+def _length(x: Tensor, values: Tensor) -> Tensor:
+    """Euclidean length over variables and categories, of the shape of the values.
+
+    Taken in units of a power of two, which is exact, so that no square overflows.
+    """
+    rows = x.flatten(values.dim())
+    if rows.shape[-1] == 0:
+        return torch.zeros_like(values)
+    exponent = rows.abs().amax(-1, keepdim=True).frexp().exponent.clamp(-120, 120)
+    unit = torch.ldexp(torch.ones_like(rows[..., :1]), exponent)
+    return event_sum((rows / unit) ** 2, values).sqrt() * unit.squeeze(-1)
+
+
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step: AdaptiveStep, symmetric: bool
+) -> Tensor:
+    level = levelled(logits)
+    z = hardened(level + noise)
+    losses, grad = value_and_gradient(loss, z, logits)
+    # A masked category counts in neither length.
+    mask = logits.isneginf().expand_as(z)
+    known, grad = logits.expand_as(z).masked_fill(mask, 0), grad.masked_fill(mask, 0)
+    slope = _length(grad, losses)
+    length = _length(known, losses) / slope
+    # A loss that is flat at the draw gives the estimate zero.
+    scale = like_draws(step.value * length.masked_fill(slope == 0, 0), z)
+    left = hardened(level + scale * grad + noise) if symmetric else z
+    right = hardened(level - scale * grad + noise)
+    divisor = 2 * scale if symmetric else scale
+    return torch.where(divisor != 0, (left - right) / divisor, torch.zeros_like(z))
 
 
 def adaptive_implicit_mle(
@@ -105,25 +129,11 @@ def adaptive_implicit_mle(
     """
     check_positive("initial_step", initial_step)
     check_positive("update", update)
-    step = AdaptiveStep(value=initial_step, update=update)
-
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        z = hardened(logits + noise)
-        losses, grad = value_and_gradient(loss, z, logits)
-        # A masked category counts in neither length.
-        mask = logits.isneginf().expand_as(z)
-        known, grad = logits.expand_as(z).masked_fill(mask, 0), grad.masked_fill(mask, 0)
-        length = event_sum(known**2, losses).sqrt() / event_sum(grad**2, losses).sqrt()
-        # A loss that is flat at the draw gives the estimate zero.
-        scale = like_draws(step.value * length.nan_to_num(0, 0, 0), z)
-        left = hardened(logits + scale * grad + noise) if symmetric else z
-        right = hardened(logits - scale * grad + noise)
-        divisor = 2 * scale if symmetric else scale
-        return torch.where(divisor > 0, (left - right) / divisor, torch.zeros_like(z))
+    step = AdaptiveStep(value=float(initial_step), update=float(update))
 
     return _Adaptive(
         name="adaptive I-MLE",
-        formula=formula,
+        formula=_Raw(_formula, step=step, symmetric=symmetric),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,

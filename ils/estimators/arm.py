@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
 
@@ -21,6 +21,16 @@ def check_binary(logits: Tensor) -> None:
 def as_draws(first: Tensor) -> Tensor:
     """One-hot draws ``(..., 2)`` from indicators ``(..., 1)`` of the first category."""
     return torch.cat([first, 1 - first], -1)
+
+
+def _formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
+    check_binary(logits)
+    first, second = antithetic_pair(stick_logits(logits), numbers)
+    difference = value(loss, as_draws(first), logits) - value(loss, as_draws(second), logits)
+    slope = like_draws(difference, numbers) * (numbers - 0.5)
+    # A draw that is certain has no gradient; its two draws are alike, its u is not one half.
+    slope = slope.masked_fill(stick_logits(logits).isinf(), 0)
+    return torch.cat([slope, -slope], -1)
 
 
 def arm() -> Estimator:
@@ -49,18 +59,9 @@ def arm() -> Estimator:
     Source: Yin and Zhou (2019).
     """
 
-    def formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
-        check_binary(logits)
-        first, second = antithetic_pair(stick_logits(logits), numbers)
-        difference = value(loss, as_draws(first), logits) - value(loss, as_draws(second), logits)
-        slope = like_draws(difference, numbers) * (numbers - 0.5)
-        # A draw that is certain has no gradient; its two draws are alike, its u is not one half.
-        slope = slope.masked_fill(stick_logits(logits).isinf(), 0)
-        return torch.cat([slope, -slope], -1)
-
     return Estimator(
         name="ARM",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Uniform(linear=True),
         evaluations=2,
         biased=False,

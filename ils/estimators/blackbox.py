@@ -5,13 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss
 from ils.estimators.randomness import Deterministic
 from ils.estimators.relaxation import hardened
 from ils.estimators.spigot import at_argmax
 
 __all__ = ["blackbox"]
+
+
+def _formula(logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float) -> Tensor:
+    top, grad = at_argmax(logits, noise, loss)
+    return (top - hardened(logits - step_size * grad)) / step_size
 
 
 def blackbox(*, step_size: float) -> Estimator:
@@ -45,13 +50,9 @@ def blackbox(*, step_size: float) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        top, grad = at_argmax(logits, noise, loss)
-        return (top - hardened(logits - step_size * grad)) / step_size
-
     return Estimator(
         name="blackbox",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

@@ -5,12 +5,26 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp, tempered
 
 __all__ = ["decoupled_straight_through_gumbel"]
+
+
+def _formula(
+    logits: Tensor,
+    noise: Tensor,
+    loss: Loss,
+    *,
+    forward_temperature: float,
+    backward_temperature: float,
+) -> Tensor:
+    z = hardened(tempered(logits, forward_temperature) + noise)
+    _, grad = value_and_gradient(loss, z, logits)
+    y = relaxed_sample(tempered(logits, backward_temperature), noise, 1.0)
+    return relaxed_sample_vjp(y, grad, backward_temperature)
 
 
 def decoupled_straight_through_gumbel(
@@ -53,15 +67,13 @@ def decoupled_straight_through_gumbel(
     check_positive("forward_temperature", forward_temperature)
     check_positive("backward_temperature", backward_temperature)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        z = hardened(logits / forward_temperature + noise)
-        _, grad = value_and_gradient(loss, z, logits)
-        y = relaxed_sample(logits / backward_temperature, noise, 1.0)
-        return relaxed_sample_vjp(y, grad, backward_temperature)
-
     return Estimator(
         name="decoupled straight-through Gumbel",
-        formula=formula,
+        formula=Formula(
+            _formula,
+            forward_temperature=forward_temperature,
+            backward_temperature=backward_temperature,
+        ),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ils.estimators.arm import as_draws, check_binary
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
 
@@ -16,6 +16,15 @@ __all__ = ["disarm", "disarm_factor"]
 def disarm_factor(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
     r"""``(b - b') sigmoid(|logits|)``: zero where the pair agrees, and with the sign of ``b``."""
     return (first - second) * logits.abs().sigmoid()
+
+
+def _formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
+    check_binary(logits)
+    odds = stick_logits(logits)
+    first, second = antithetic_pair(odds, numbers)
+    difference = value(loss, as_draws(first), logits) - value(loss, as_draws(second), logits)
+    slope = like_draws(difference, numbers) * disarm_factor(odds, first, second) / 2
+    return torch.cat([slope, -slope], -1)
 
 
 def disarm() -> Estimator:
@@ -44,17 +53,9 @@ def disarm() -> Estimator:
     Source: Dong, Mnih and Tucker (2020); Yin et al. (2020).
     """
 
-    def formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
-        check_binary(logits)
-        odds = stick_logits(logits)
-        first, second = antithetic_pair(odds, numbers)
-        difference = value(loss, as_draws(first), logits) - value(loss, as_draws(second), logits)
-        slope = like_draws(difference, numbers) * disarm_factor(odds, first, second) / 2
-        return torch.cat([slope, -slope], -1)
-
     return Estimator(
         name="DisARM",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Uniform(),
         evaluations=2,
         biased=False,

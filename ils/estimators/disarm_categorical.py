@@ -6,11 +6,28 @@ import torch
 from torch import Tensor
 
 from ils.estimators.disarm import disarm_factor
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
 
 __all__ = ["disarm_categorical"]
+
+
+def _formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
+    phi = stick_logits(logits)
+    pair = antithetic_pair(phi, numbers)
+    running = [_still_running(bits) for bits in pair]
+    draws = [_category(bits, run) for bits, run in zip(pair, running, strict=True)]
+    losses = [value(loss, z, logits) for z in draws]
+    both = running[0] * running[1]
+    p = phi.sigmoid()
+    factor = (
+        both * disarm_factor(phi, *pair)
+        + running[0] * (1 - running[1]) * (pair[0] - p)
+        - running[1] * (1 - running[0]) * (pair[1] - p)
+    )
+    signal = like_draws((losses[0] - losses[1]) / 2, numbers) * factor
+    return (signal.unsqueeze(-2) @ _jacobian(logits).to(signal.dtype)).squeeze(-2)
 
 
 def disarm_categorical() -> Estimator:
@@ -43,25 +60,9 @@ def disarm_categorical() -> Estimator:
     in the authors' published code.
     """
 
-    def formula(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
-        phi = stick_logits(logits)
-        pair = antithetic_pair(phi, numbers)
-        running = [_still_running(bits) for bits in pair]
-        draws = [_category(bits, run) for bits, run in zip(pair, running, strict=True)]
-        losses = [value(loss, z, logits) for z in draws]
-        both = running[0] * running[1]
-        p = phi.sigmoid()
-        factor = (
-            both * disarm_factor(phi, *pair)
-            + running[0] * (1 - running[1]) * (pair[0] - p)
-            - running[1] * (1 - running[0]) * (pair[1] - p)
-        )
-        signal = like_draws((losses[0] - losses[1]) / 2, numbers) * factor
-        return (signal.unsqueeze(-2) @ _jacobian(logits)).squeeze(-2)
-
     return Estimator(
         name="DisARM, categorical",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Uniform(),
         evaluations=2,
         biased=False,

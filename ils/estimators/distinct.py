@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ils.draw import exponential, one_hot
+from ils.estimators.evaluation import has_values
 from ils.states import probability, states
 
 __all__ = ["DistinctDraws", "log_probability"]
@@ -38,7 +39,11 @@ class DistinctDraws:
     ) -> Tensor:
         """Noise for ``draws`` estimates."""
         batch, categories = logits.shape[:batch_dims], logits.shape[-1]
-        flat = logits.double().log_softmax(-1).reshape(batch.numel(), -1, categories)
+        flat = (
+            logits.double()
+            .log_softmax(-1)
+            .reshape(batch.numel(), logits.shape[batch_dims:-1].numel(), categories)
+        )
         problems, variables, _ = flat.shape
         beams = (draws, problems, 1)
         score = flat.new_zeros(beams)
@@ -53,7 +58,9 @@ class DistinctDraws:
             score = grown.flatten(-2).gather(-1, place)
             parent = (place // categories).unsqueeze(-1).expand(-1, -1, -1, variable)
             path = torch.cat([path.gather(2, parent), (place % categories).unsqueeze(-1)], -1)
-        possible = int((~perturbed.isneginf()).sum(-1).min())
+        possible = perturbed.shape[-1]
+        if perturbed.numel() and has_values(perturbed):
+            possible = int((~perturbed.isneginf()).sum(-1).min())
         if possible < self.count:
             raise ValueError(
                 f"samples: expected at most as many as there are states, got {self.count} for "

@@ -4,15 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_logits
-from ils.estimators.evaluation import Loss, batch_dims
+from ils.checks import check_count, check_logits, check_logits_shape
+from ils.estimators.evaluation import Loss, check_batch_dims, has_values, widened, with_batch
+from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
+from ils.estimators.relaxation import levelled
 
-__all__ = ["Estimator"]
+__all__ = ["Estimator", "Formula"]
+
+
+class Formula:
+    """A formula at fixed options, as a value: of equal options equal, hashed and pickled.
+
+    Args:
+        function: ``function(logits, noise, loss, **options)``, see :class:`Estimator`.
+        options: the method's own; numbers of any kind are taken as Python's.
+
+    Raises:
+        ValueError: at a call, where the type of the logits cannot hold an option.
+
+    Example:
+        >>> import ils
+        >>> ils.estimators.reinmax().formula == ils.estimators.reinmax(temperature=1).formula
+        True
+
+    Source: this report.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], **options: Any) -> None:
+        self.function = function
+        self.options: dict[str, Any] = {name: _plain(option) for name, option in options.items()}
+
+    def __call__(self, logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
+        for name, option in self.options.items():
+            _check_held(name, option, logits.dtype)
+        return self.function(self._prepared(logits), noise, loss, **self.options)
+
+    def _prepared(self, logits: Tensor) -> Tensor:
+        """What the function gets: an estimate depends on differences of logits only."""
+        return levelled(logits)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Formula):
+            return NotImplemented
+        return self.function == other.function and same(self.options, other.options)
+
+    def __hash__(self) -> int:
+        # What can change, as a running baseline, or has no hash, as some callables, has no part.
+        fixed = ((k, v) for k, v in self.options.items() if isinstance(v, int | float | str))
+        return hash((self.function, *fixed))
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={option!r}" for name, option in self.options.items())
+        return f"Formula({self.function.__module__}{options})"
+
+
+def _check_held(name: str, option: Any, dtype: torch.dtype) -> None:
+    """Refuse a number that the type of the logits rounds to zero, to few digits or to infinity."""
+    kind = torch.finfo(dtype)
+    if isinstance(option, float) and option and not kind.tiny <= abs(option) <= kind.max:
+        raise ValueError(
+            f"{name}: expected a number from {kind.tiny:.2g} to {kind.max:.2g} for {dtype}, "
+            f"got {option:g}"
+        )
+
+
+def _plain(option: Any) -> Any:
+    """Numbers of other libraries as Python's own."""
+    if isinstance(option, bool) or not isinstance(option, Real):
+        return option
+    return int(option) if isinstance(option, Integral) else float(option)
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of options or of attributes are equal; tensors are by type and entries."""
+
+    def equal(left: Any, right: Any) -> bool:
+        if isinstance(left, Tensor) and isinstance(right, Tensor):
+            return left.dtype == right.dtype and torch.equal(left, right)
+        if isinstance(left, Tensor) or isinstance(right, Tensor):
+            return False
+        return left is right or bool(left == right)
+
+    return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
 
 
 @dataclass(frozen=True)
@@ -23,12 +103,15 @@ class Estimator:
     makes the noise.  Calling it does both; :func:`ils.exact.moments` sums the formula over all
     noise instead.
 
+    As a value it can be compared, hashed, copied and pickled, if what it was given can.  What a
+    method learns counts for equality, and not for the hash.
+
     Attributes:
         name: the method's usual name.
         formula: ``formula(logits, noise, loss)``, one estimate for each entry of the noise's
             leading axis.
         randomness: what the noise is, see :mod:`ils.estimators.randomness`.
-        evaluations: how often one estimate evaluates the loss; with its gradient counts once.
+        evaluations: how many draws one estimate shows the loss; with its gradient counts once.
         biased: whether its expectation differs from the gradient, for some loss.
         differentiates: whether it needs the derivative of the loss.
 
@@ -63,26 +146,61 @@ class Estimator:
         *,
         draws: int = 1,
         generator: torch.Generator | None = None,
+        batch_dims: int | None = None,
     ) -> Tensor:
         """Draw estimates of the gradient.
 
         Args:
             logits: ``(*batch, *variables, K)``; ``-inf`` masks a category.
             loss: maps one-hot (for relaxations: real) ``(D, *batch, *variables, K)`` to values
-                ``(D, *batch)``; draws must not interact.
+                ``(D, *batch)``; draws must not interact.  One that averages over the batch makes
+                one problem of all examples, see :mod:`ils.estimators.evaluation`.
             draws: ``D``, how many independent estimates.
             generator: source of the randomness; the default is PyTorch's own.
+            batch_dims: how many leading axes of the logits count problems; a loss that returns
+                other values than ``(D, *batch)`` is then refused.  Left out, the loss says it.
+                The unordered set and sum-and-sample must know it before they draw: left out, they
+                call the loss with draws that have a shape and no values (``FakeTensor``), which
+                evaluates nothing; a loss that keeps what it computes must not be asked so.
 
         Returns:
-            ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise.
+            ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise, and
+            in the type of the logits: what that cannot hold is infinite.  They are data, and hold
+            no graph, unless the method says otherwise.  Half types are worked on in float32; the
+            loss sees draws of their own type.  Where the loss or its gradient is not finite, the
+            estimates of that draw and problem are not finite, and no others.
 
         Raises:
-            TypeError, ValueError: ``logits`` as in :func:`ils.sample`; ``draws`` is no count; the
-                loss returns other shapes.
+            TypeError, ValueError: ``logits`` as in :func:`ils.sample`; ``draws`` is no count,
+                ``batch_dims`` no number of leading axes; the loss returns other shapes, or must say
+                how many axes count problems and looks at values.
         """
-        check_logits(logits)
+        valued = not isinstance(logits, Tensor) or has_values(logits)
+        (check_logits if valued else check_logits_shape)(logits)
         check_count("draws", draws)
-        logits = logits.detach()
-        problems = batch_dims(loss, logits) if self.randomness.joint else 0
-        noise = self.randomness.sample(logits, draws, generator, problems)
-        return self.formula(logits, noise, loss)
+        batch_dims = check_batch_dims(batch_dims, logits)
+        seen: list[Tensor] = []
+        held = with_batch(loss, logits, batch_dims)
+
+        def watched(z: Tensor) -> Tensor:
+            values = held(z)
+            if isinstance(values, Tensor):  # what else comes is refused further on
+                seen[:] = [values.detach()]
+            return values
+
+        work, wide = widened(logits.detach(), watched)
+        problems = batch_dims or 0
+        if self.randomness.joint and batch_dims is None:
+            problems = found_batch_dims(widened(logits, loss)[1], work, evaluate=False)
+        noise = self.randomness.sample(work, int(draws), generator, problems)
+        estimates = self._handed_on(self.formula(work, noise, wide).to(logits.dtype))
+        if valued:
+            self._learn(estimates, seen[0])
+        return estimates
+
+    def _handed_on(self, estimates: Tensor) -> Tensor:
+        """What the caller gets of the estimates."""
+        return estimates.detach()
+
+    def _learn(self, estimates: Tensor, values: Tensor) -> None:
+        """Take in the estimates of a call, and the values of the loss where it was last called."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
 from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
 
 __all__ = ["gumbel_softmax", "straight_through_gumbel"]
+
+
+def _soft(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> Tensor:
+    y = relaxed_sample(logits, noise, temperature)
+    _, grad = value_and_gradient(loss, y, logits)
+    return relaxed_sample_vjp(y, grad, temperature)
 
 
 def gumbel_softmax(*, temperature: float) -> Estimator:
@@ -42,19 +48,20 @@ def gumbel_softmax(*, temperature: float) -> Estimator:
     """
     check_positive("temperature", temperature)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        y = relaxed_sample(logits, noise, temperature)
-        _, grad = value_and_gradient(loss, y, logits)
-        return relaxed_sample_vjp(y, grad, temperature)
-
     return Estimator(
         name="Gumbel-Softmax",
-        formula=formula,
+        formula=Formula(_soft, temperature=temperature),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,
         differentiates=True,
     )
+
+
+def _hard(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> Tensor:
+    z = hardened(logits + noise)
+    _, grad = value_and_gradient(loss, z, logits)
+    return relaxed_sample_vjp(relaxed_sample(logits, noise, temperature), grad, temperature)
 
 
 def straight_through_gumbel(*, temperature: float) -> Estimator:
@@ -88,14 +95,9 @@ def straight_through_gumbel(*, temperature: float) -> Estimator:
     """
     check_positive("temperature", temperature)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        z = hardened(logits + noise)
-        _, grad = value_and_gradient(loss, z, logits)
-        return relaxed_sample_vjp(relaxed_sample(logits, noise, temperature), grad, temperature)
-
     return Estimator(
         name="straight-through Gumbel-Softmax",
-        formula=formula,
+        formula=Formula(_hard, temperature=temperature),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,

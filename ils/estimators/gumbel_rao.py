@@ -5,12 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_count, check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp
+from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
 
 __all__ = ["gumbel_rao"]
+
+
+def _formula(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float) -> Tensor:
+    z, numbers = noise
+    _, grad = value_and_gradient(loss, z, logits)
+    scores = conditional_gumbel(logits, z.unsqueeze(1), numbers)
+    y = tempered(scores, temperature).softmax(-1)
+    return relaxed_sample_vjp(y, grad.unsqueeze(1), temperature).mean(1)
 
 
 def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
@@ -50,17 +58,10 @@ def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     check_positive("temperature", temperature)
     check_count("samples", samples)
 
-    def formula(logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
-        z, numbers = noise
-        _, grad = value_and_gradient(loss, z, logits)
-        scores = conditional_gumbel(logits, z.unsqueeze(1), numbers)
-        y = (scores / temperature).softmax(-1)
-        return relaxed_sample_vjp(y, grad.unsqueeze(1), temperature).mean(1)
-
     return Estimator(
         name="Gumbel-Rao",
-        formula=formula,
-        randomness=Exponential(samples),
+        formula=Formula(_formula, temperature=temperature),
+        randomness=Exponential(int(samples)),
         evaluations=1,
         biased=True,
         differentiates=True,

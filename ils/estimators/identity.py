@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss
 from ils.estimators.randomness import Deterministic
 from ils.estimators.spigot import at_argmax
 
 __all__ = ["identity"]
+
+
+def _formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
+    _, grad = at_argmax(logits, noise, loss)
+    mask = logits.isneginf().expand_as(grad)
+    kept = grad.masked_fill(mask, 0)
+    mean = kept.sum(-1, keepdim=True) / (~mask).sum(-1, keepdim=True)
+    return (kept - mean).masked_fill(mask, 0)
 
 
 def identity() -> Estimator:
@@ -37,16 +45,9 @@ def identity() -> Estimator:
     Source: Sahoo et al. (2023), with the projection onto the mean-free cost vectors.
     """
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        _, grad = at_argmax(logits, noise, loss)
-        mask = logits.isneginf().expand_as(grad)
-        kept = grad.masked_fill(mask, 0)
-        mean = kept.sum(-1, keepdim=True) / (~mask).sum(-1, keepdim=True)
-        return (kept - mean).masked_fill(mask, 0)
-
     return Estimator(
         name="identity",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

@@ -5,12 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
 from ils.estimators.relaxation import hardened
 
 __all__ = ["implicit_mle"]
+
+
+def _formula(logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float) -> Tensor:
+    z = hardened(logits + noise)
+    _, grad = value_and_gradient(loss, z, logits)
+    return (z - hardened(logits - step_size * grad + noise)) / step_size
 
 
 def implicit_mle(*, step_size: float) -> Estimator:
@@ -46,14 +52,9 @@ def implicit_mle(*, step_size: float) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        z = hardened(logits + noise)
-        _, grad = value_and_gradient(loss, z, logits)
-        return (z - hardened(logits - step_size * grad + noise)) / step_size
-
     return Estimator(
         name="I-MLE",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size),
         randomness=Gumbel(),
         evaluations=1,
         biased=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
 from ils.metric import euclidean
@@ -15,6 +15,35 @@ from ils.simplex import sum_normalize
 from ils.target import intermediate_target, logits_gradient
 
 __all__ = ["intermediate_loss_sampling"]
+
+
+def _formula(
+    logits: Tensor,
+    z: Tensor,
+    loss: Loss,
+    *,
+    step_size: float,
+    normalizer: Callable[[Tensor], Tensor],
+    metric: Callable[[Tensor, Tensor], Tensor],
+    gradient: Callable[[Tensor, Tensor, Tensor], Tensor],
+    keep_mass: bool,
+    per_step: bool,
+) -> Tensor:
+    _, grad = value_and_gradient(loss, z, logits)
+    probs = logits.softmax(-1).expand_as(z)
+    mask = logits.isneginf().expand_as(z)
+    target = intermediate_target(
+        z,
+        grad,
+        step_size=step_size,
+        normalizer=normalizer,
+        metric=metric,
+        probs=probs,
+        keep_mass=keep_mass,
+        mask=mask,
+    )
+    estimate = gradient(target, probs, z).masked_fill(mask, 0)
+    return estimate / step_size if per_step else estimate
 
 
 def intermediate_loss_sampling(
@@ -40,7 +69,8 @@ def intermediate_loss_sampling(
             :func:`ils.target.probs_gradient`.
         keep_mass: see :func:`ils.target.direction`.
         per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
-            centred, a limit for ``alpha -> 0``.
+            centred, a limit for ``alpha -> 0``.  The target is held to the rounding of 1, which is
+            divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -60,26 +90,17 @@ def intermediate_loss_sampling(
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        _, grad = value_and_gradient(loss, z, logits)
-        probs = logits.softmax(-1).expand_as(z)
-        mask = logits.isneginf().expand_as(z)
-        target = intermediate_target(
-            z,
-            grad,
+    return Estimator(
+        name="ILS",
+        formula=Formula(
+            _formula,
             step_size=step_size,
             normalizer=normalizer,
             metric=metric,
-            probs=probs,
+            gradient=gradient,
             keep_mass=keep_mass,
-            mask=mask,
-        )
-        estimate = gradient(target, probs, z).masked_fill(mask, 0)
-        return estimate / step_size if per_step else estimate
-
-    return Estimator(
-        name="ILS",
-        formula=formula,
+            per_step=per_step,
+        ),
         randomness=Draw(),
         evaluations=1,
         biased=True,

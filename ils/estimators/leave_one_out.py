@@ -5,18 +5,25 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_count
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.randomness import Draws
 
 __all__ = ["check_samples", "leave_one_out"]
 
 
-def check_samples(samples: int, least: int = 2) -> None:
+def check_samples(samples: int, least: int = 2) -> int:
     """Refuse a number of draws that leaves none for the baseline."""
     check_count("samples", samples)
     if samples < least:
         raise ValueError(f"samples: expected at least {least}, got {samples}")
+    return int(samples)
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, samples: int) -> Tensor:
+    losses = value(loss, z, logits)
+    advantage = (losses - losses.mean(1, keepdim=True)) * samples / (samples - 1)
+    return ((z - logits.softmax(-1)) * like_draws(advantage, z)).mean(1)
 
 
 def leave_one_out(*, samples: int = 2) -> Estimator:
@@ -44,16 +51,11 @@ def leave_one_out(*, samples: int = 2) -> Estimator:
 
     Source: Kool, van Hoof and Welling (2019).
     """
-    check_samples(samples)
-
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        losses = value(loss, z, logits)
-        advantage = (losses - losses.mean(1, keepdim=True)) * samples / (samples - 1)
-        return ((z - logits.softmax(-1)) * like_draws(advantage, z)).mean(1)
+    samples = check_samples(samples)
 
     return Estimator(
         name="leave-one-out",
-        formula=formula,
+        formula=Formula(_formula, samples=samples),
         randomness=Draws(samples),
         evaluations=samples,
         biased=False,

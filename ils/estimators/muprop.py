@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value, value_and_gradient
 from ils.estimators.randomness import Draw
 from ils.estimators.relaxation import softmax_vjp
 
 __all__ = ["muprop"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+    probs = logits.softmax(-1).expand_as(z)
+    losses = value(loss, z, logits)
+    at_mean, grad = value_and_gradient(loss, probs, logits)
+    rest = losses - at_mean - event_sum(grad * (z - probs), losses)
+    return (z - probs) * like_draws(rest, z) + softmax_vjp(probs, grad)
 
 
 def muprop() -> Estimator:
@@ -37,16 +45,9 @@ def muprop() -> Estimator:
     Source: Gu et al. (2016), with the softmax Jacobian in place of a sigmoid's.
     """
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        probs = logits.softmax(-1).expand_as(z)
-        losses = value(loss, z, logits)
-        at_mean, grad = value_and_gradient(loss, probs, logits)
-        rest = losses - at_mean - event_sum(grad * (z - probs), losses)
-        return (z - probs) * like_draws(rest, z) + softmax_vjp(probs, grad)
-
     return Estimator(
         name="MuProp",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Draw(),
         evaluations=2,
         biased=False,

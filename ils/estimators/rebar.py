@@ -6,12 +6,30 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_not_negative, check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp
+from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
 
 __all__ = ["rebar"]
+
+
+def _formula(
+    logits: Tensor, noise: Noise, loss: Loss, *, temperature: float, coefficient: float
+) -> Tensor:
+    z, numbers = noise
+    losses = value(loss, z, logits)
+    free = tempered(conditional_gumbel(logits, z, numbers[:, 0]), temperature).softmax(-1)
+    _, grad = value_and_gradient(loss, free, logits)
+    pathwise = relaxed_sample_vjp(free, grad, temperature)
+    with torch.enable_grad():
+        leaf = logits.detach().expand_as(z).clone().requires_grad_()
+        given = tempered(conditional_gumbel(leaf, z, numbers[:, 1]), temperature).softmax(-1)
+        control, grad = value_and_gradient(loss, given, logits)
+        (conditional,) = torch.autograd.grad(given, leaf, grad)
+    score = z - logits.softmax(-1)
+    noisy = score * like_draws(losses - coefficient * control, z)
+    return noisy + coefficient * (pathwise - conditional)
 
 
 def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
@@ -49,24 +67,9 @@ def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
     check_positive("temperature", temperature)
     check_not_negative("coefficient", coefficient)
 
-    def formula(logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
-        z, numbers = noise
-        losses = value(loss, z, logits)
-        free = (conditional_gumbel(logits, z, numbers[:, 0]) / temperature).softmax(-1)
-        _, grad = value_and_gradient(loss, free, logits)
-        pathwise = relaxed_sample_vjp(free, grad, temperature)
-        with torch.enable_grad():
-            leaf = logits.detach().expand_as(z).clone().requires_grad_()
-            given = (conditional_gumbel(leaf, z, numbers[:, 1]) / temperature).softmax(-1)
-            control, grad = value_and_gradient(loss, given, logits)
-            (conditional,) = torch.autograd.grad(given, leaf, grad)
-        score = z - logits.softmax(-1)
-        noisy = score * like_draws((losses - coefficient * control).detach(), z)
-        return noisy + coefficient * (pathwise - conditional)
-
     return Estimator(
         name="REBAR",
-        formula=formula,
+        formula=Formula(_formula, temperature=temperature, coefficient=coefficient),
         randomness=Exponential(2),
         evaluations=3,
         biased=False,

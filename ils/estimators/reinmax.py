@@ -5,12 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp
+from ils.estimators.relaxation import softmax_vjp, tempered
 
 __all__ = ["reinmax"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, temperature: float) -> Tensor:
+    _, grad = value_and_gradient(loss, z, logits)
+    middle = (tempered(logits, temperature).softmax(-1) + z) / 2
+    return 2 * softmax_vjp(middle, grad) - softmax_vjp(logits.softmax(-1), grad) / 2
 
 
 def reinmax(*, temperature: float = 1.0) -> Estimator:
@@ -47,14 +53,9 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
     """
     check_positive("temperature", temperature)
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        _, grad = value_and_gradient(loss, z, logits)
-        middle = ((logits / temperature).softmax(-1) + z) / 2
-        return 2 * softmax_vjp(middle, grad) - softmax_vjp(logits.softmax(-1), grad) / 2
-
     return Estimator(
         name="ReinMax",
-        formula=formula,
+        formula=Formula(_formula, temperature=temperature),
         randomness=Draw(),
         evaluations=1,
         biased=True,

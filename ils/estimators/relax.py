@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
-from ils.estimators.evaluation import Loss, like_draws, value
+from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.evaluation import Loss, like_draws, value, value_with_graph
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel
+from ils.estimators.relaxation import conditional_gumbel, tempered
 
 __all__ = ["relax", "relaxed_control_variate"]
 
@@ -29,16 +31,28 @@ def relaxed_control_variate(
         # Its Gumbel numbers stay fixed: d(theta + G) / d theta is the identity.  At a masked
         # category both are infinite, and their difference is not a number.
         gumbel = (first - logits).masked_fill(logits.isneginf(), 0)
-        free = ((leaf + gumbel) / temperature).softmax(-1)
-        given = (conditional_gumbel(leaf, z, numbers[:, 1]) / temperature).softmax(-1)
-        at_free, at_given = value(surrogate, free, logits), value(surrogate, given, logits)
+        free = tempered(leaf + gumbel, temperature).softmax(-1)
+        given = tempered(conditional_gumbel(leaf, z, numbers[:, 1]), temperature).softmax(-1)
+        at_free, at_given = (value_with_graph(surrogate, y, logits) for y in (free, given))
         (pathwise,) = torch.autograd.grad((at_free - at_given).sum(), leaf, create_graph=True)
         # Independent of the leaf: the estimate must be differentiable in the surrogate alone.
-        control = value(surrogate, given.detach(), logits)
-    losses = value(loss, z, logits).detach()
+        control = value_with_graph(surrogate, given.detach(), logits)
+    losses = value(loss, z, logits)
     score = z - logits.softmax(-1)
     estimate = score * like_draws(losses - control, z) + pathwise
     return estimate if control.requires_grad else estimate.detach()
+
+
+@dataclass(frozen=True)
+class _Relax(Estimator):
+    def _handed_on(self, estimates: Tensor) -> Tensor:
+        return estimates
+
+
+def _formula(
+    logits: Tensor, noise: Noise, loss: Loss, *, surrogate: Loss, temperature: float
+) -> Tensor:
+    return relaxed_control_variate(logits, noise, loss, surrogate, temperature)
 
 
 def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
@@ -79,12 +93,9 @@ def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
     """
     check_positive("temperature", temperature)
 
-    def formula(logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
-        return relaxed_control_variate(logits, noise, loss, surrogate, temperature)
-
-    return Estimator(
+    return _Relax(
         name="RELAX",
-        formula=formula,
+        formula=Formula(_formula, surrogate=surrogate, temperature=temperature),
         randomness=Exponential(2),
         evaluations=1,
         biased=False,

@@ -5,7 +5,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["conditional_gumbel", "hardened", "relaxed_sample", "relaxed_sample_vjp", "softmax_vjp"]
+__all__ = [
+    "conditional_gumbel",
+    "hardened",
+    "levelled",
+    "relaxed_sample",
+    "relaxed_sample_vjp",
+    "softmax_vjp",
+    "tempered",
+]
+
+_LEVEL = 128.0
+"""Logits whose largest is beyond this are moved before anything is added to them."""
+_COLD = 0.1
+"""Temperatures below this divide differences to the largest entry."""
+
+
+def levelled(logits: Tensor) -> Tensor:
+    """Logits of the same distributions, of which none is so large that a sum with noise loses it.
+
+    Rows whose largest entry is of ordinary size stay as they are, to the last bit.
+    """
+    top = logits.amax(-1, keepdim=True)
+    return logits - top.where(top.abs() > _LEVEL, 0)
+
+
+def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
+    """Scores over a temperature, but for a constant for each row where it is low.
+
+    A quotient that is large would lose the digits that softmax looks at, or overflow.
+    """
+    if isinstance(temperature, float) and temperature < _COLD:
+        scores = scores - scores.detach().amax(-1, keepdim=True)
+    return scores / temperature
 
 
 def softmax_vjp(probs: Tensor, grad: Tensor) -> Tensor:
@@ -26,7 +58,7 @@ def relaxed_sample(logits: Tensor, noise: Tensor, temperature: float | Tensor) -
 
     Source: Jang, Gu and Poole (2017); Maddison, Mnih and Teh (2017).
     """
-    return ((logits + noise) / temperature).softmax(-1)
+    return tempered(logits + noise, temperature).softmax(-1)
 
 
 def relaxed_sample_vjp(y: Tensor, grad: Tensor, temperature: float | Tensor) -> Tensor:
@@ -47,9 +79,10 @@ def relaxed_sample_vjp(y: Tensor, grad: Tensor, temperature: float | Tensor) -> 
 
 def hardened(scores: Tensor) -> Tensor:
     """One-hot at the largest entry of each row (the first of several); an exact draw if
-    ``scores`` are logits with Gumbel noise."""
+    ``scores`` are logits with Gumbel noise.  A row with NaN has no largest entry, and is NaN."""
     index = scores.argmax(-1, keepdim=True)
-    return torch.zeros_like(scores).scatter_(-1, index, 1)
+    unknown = scores.isnan().any(-1, keepdim=True)
+    return torch.zeros_like(scores).scatter_(-1, index, 1).masked_fill_(unknown, torch.nan)
 
 
 def conditional_gumbel(logits: Tensor, z: Tensor, exponential: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_count, check_fraction
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula, same
 from ils.estimators.evaluation import Loss
 from ils.estimators.score_function import score_function
 
 __all__ = ["RunningBaseline", "score_function_running"]
 
 
-@dataclass
+@dataclass(eq=False)
 class RunningBaseline:
     """Exponential moving average of the losses seen so far, over draws and problems.
 
@@ -32,39 +32,42 @@ class RunningBaseline:
     own_dims: int = 0
 
     def update(self, losses: Tensor) -> None:
-        """Take in the losses ``(D, *batch)`` of a call."""
-        mean: float | Tensor
-        if self.own_dims:
-            pooled = [0, *range(1 + self.own_dims, losses.dim())]
-            mean = losses.detach().mean(pooled, keepdim=True).squeeze(0)
-        else:
-            mean = float(losses.detach().mean())
+        """Take in the losses ``(D, *batch)`` of a call; those that are not finite say nothing."""
+        losses = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
+        pooled = [0, *range(1 + self.own_dims, losses.dim())] if self.own_dims else None
+        finite = losses.isfinite()
+        if pooled is None:
+            found = losses if bool(finite.all()) else losses[finite]
+            if found.numel():
+                self._move(float(found.mean()))
+            return
+        mean = losses.mean(pooled, keepdim=True).squeeze(0)
+        count = finite.sum(pooled, keepdim=True).squeeze(0)
+        total = losses.where(finite, 0).sum(pooled, keepdim=True).squeeze(0)
+        # An entry without a finite loss stays where it is.
+        known = torch.where(count > 0, total / count, torch.as_tensor(self.value).to(total))
+        mean = torch.where(mean.isfinite(), mean, known)
+        if losses.numel():
+            self._move(mean)
+
+    def _move(self, mean: float | Tensor) -> None:
         self.value = self.decay * self.value + (1 - self.decay) * mean if self.seen else mean
         self.seen = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunningBaseline) and same(vars(self), vars(other))
 
 
 @dataclass(frozen=True)
 class _Running(Estimator):
-    baseline: RunningBaseline
+    baseline: RunningBaseline = field(hash=False)
 
-    def __call__(
-        self,
-        logits: Tensor,
-        loss: Loss,
-        *,
-        draws: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        seen: list[Tensor] = []
+    def _learn(self, estimates: Tensor, values: Tensor) -> None:
+        self.baseline.update(values)
 
-        def watched(z: Tensor) -> Tensor:
-            values = loss(z)
-            seen.append(values)
-            return values
 
-        estimates = super().__call__(logits, watched, draws=draws, generator=generator)
-        self.baseline.update(seen[-1])
-        return estimates
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, baseline: RunningBaseline) -> Tensor:
+    return score_function(baseline=baseline.value).formula(logits, z, loss)
 
 
 def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimator:
@@ -101,15 +104,12 @@ def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimato
     check_fraction("decay", decay)
     if own_dims != 0:
         check_count("own_dims", own_dims)
-    baseline = RunningBaseline(decay, own_dims=own_dims)
-
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        return score_function(baseline=baseline.value).formula(logits, z, loss)
+    baseline = RunningBaseline(float(decay), own_dims=int(own_dims))
 
     plain = score_function()
     return _Running(
         name="REINFORCE, running baseline",
-        formula=formula,
+        formula=Formula(_formula, baseline=baseline),
         randomness=plain.randomness,
         evaluations=1,
         biased=False,

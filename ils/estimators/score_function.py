@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.randomness import Draw
 
 __all__ = ["score_function"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, baseline: float | Tensor) -> Tensor:
+    advantage = value(loss, z, logits) - baseline
+    return (z - logits.softmax(-1)) * like_draws(advantage, z)
 
 
 def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
@@ -18,7 +23,8 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
     **unbiased** for any constant ``b``.  One evaluation an estimate.
 
     Args:
-        baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``.
+        baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``,
+            and gets no gradient.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -36,13 +42,9 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
     Source: Glynn (1990); Williams (1992).
     """
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        advantage = value(loss, z, logits) - baseline
-        return (z - logits.softmax(-1)) * like_draws(advantage, z)
-
     return Estimator(
         name="REINFORCE",
-        formula=formula,
+        formula=Formula(_formula, baseline=baseline),
         randomness=Draw(),
         evaluations=1,
         biased=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic
 from ils.estimators.relaxation import hardened
@@ -20,6 +20,15 @@ def at_argmax(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor
     return top, value_and_gradient(loss, top, logits)[1]
 
 
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    top, grad = at_argmax(logits, noise, loss)
+    stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = top - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
+
+
 def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
     r"""SPIGOT: ``e - mu``, ``mu = project(e - gamma g(e))``, ``e`` the likeliest category.
 
@@ -32,7 +41,8 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -53,15 +63,9 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        top, grad = at_argmax(logits, noise, loss)
-        stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-        estimate = top - project_simplex(stepped)
-        return estimate / step_size if per_step else estimate
-
     return Estimator(
         name="SPIGOT",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size, per_step=per_step),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic
 from ils.simplex import project_simplex
@@ -19,6 +19,15 @@ def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     return probs, value_and_gradient(loss, probs, logits)[1]
 
 
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    probs, grad = at_mean(logits, noise, loss)
+    stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = probs - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
+
+
 def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
     r"""SPIGOT-CE: ``pi - mu``, ``mu = project(pi - gamma g(pi))``.
 
@@ -30,7 +39,8 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -51,15 +61,9 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        probs, grad = at_mean(logits, noise, loss)
-        stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-        estimate = probs - project_simplex(stepped)
-        return estimate / step_size if per_step else estimate
-
     return Estimator(
         name="SPIGOT-CE",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size, per_step=per_step),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

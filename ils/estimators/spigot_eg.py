@@ -5,12 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss
 from ils.estimators.randomness import Deterministic
 from ils.estimators.spigot_ce import at_mean
 
 __all__ = ["spigot_eg"]
+
+
+def _formula(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    probs, grad = at_mean(logits, noise, loss)
+    estimate = probs - (logits - step_size * grad).softmax(-1)
+    return estimate / step_size if per_step else estimate
 
 
 def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
@@ -25,7 +33,8 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -45,14 +54,9 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
     """
     check_positive("step_size", step_size)
 
-    def formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-        probs, grad = at_mean(logits, noise, loss)
-        estimate = probs - (logits - step_size * grad).softmax(-1)
-        return estimate / step_size if per_step else estimate
-
     return Estimator(
         name="SPIGOT-EG",
-        formula=formula,
+        formula=Formula(_formula, step_size=step_size, per_step=per_step),
         randomness=Deterministic(),
         evaluations=1,
         biased=True,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp
+from ils.estimators.relaxation import softmax_vjp, tempered
 
 __all__ = ["straight_through"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, temperature: float) -> Tensor:
+    _, grad = value_and_gradient(loss, z, logits)
+    return softmax_vjp(tempered(logits, temperature).softmax(-1), grad) / temperature
 
 
 def straight_through(*, temperature: float = 1.0) -> Estimator:
@@ -45,13 +50,9 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     """
     check_positive("temperature", temperature)
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        _, grad = value_and_gradient(loss, z, logits)
-        return softmax_vjp((logits / temperature).softmax(-1), grad) / temperature
-
     return Estimator(
         name="straight-through",
-        formula=formula,
+        formula=Formula(_formula, temperature=temperature),
         randomness=Draw(),
         evaluations=1,
         biased=True,

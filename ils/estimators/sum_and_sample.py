@@ -5,11 +5,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.estimators.distinct import DistinctDraws, log_probability
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.leave_one_out import check_samples
 
 __all__ = ["sum_and_sample"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, baseline: bool) -> Tensor:
+    losses = value(loss, z, logits)
+    probs = log_probability(logits, z, losses.dim() - 2).exp()
+    advantage = losses
+    if baseline:
+        mean = (_weights(probs[:, :-1]) * losses[:, :-1]).sum(1, keepdim=True)
+        advantage = losses - mean
+    weight = _weights(probs) * advantage
+    return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
 
 
 def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
@@ -44,21 +55,11 @@ def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
     Source: Kool, van Hoof and Welling (2020), the stochastic form, as in the authors' published
     code; with the likeliest states in place of drawn ones Liang et al. (2018).
     """
-    check_samples(samples)
-
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        losses = value(loss, z, logits)
-        probs = log_probability(logits, z, losses.dim() - 2).exp()
-        advantage = losses
-        if baseline:
-            mean = (_weights(probs[:, :-1]) * losses[:, :-1]).sum(1, keepdim=True)
-            advantage = losses - mean
-        weight = _weights(probs) * advantage
-        return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
+    samples = check_samples(samples)
 
     return Estimator(
         name="sum-and-sample",
-        formula=formula,
+        formula=Formula(_formula, baseline=baseline),
         randomness=DistinctDraws(samples),
         evaluations=samples,
         biased=False,

@@ -5,13 +5,23 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_not_negative
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.leave_one_out import check_samples
 from ils.estimators.randomness import Draws
 from ils.estimators.relaxation import softmax_vjp
 
 __all__ = ["double_control_variate"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, samples: int, coefficient: float) -> Tensor:
+    losses, grad = value_and_gradient(loss, z, logits)
+    probs = logits.softmax(-1)
+    others = (grad.sum(1, keepdim=True) - grad) / (samples - 1)
+    corrected = losses - coefficient * event_sum(others * (z - probs), losses)
+    advantage = (corrected - corrected.mean(1, keepdim=True)) * samples / (samples - 1)
+    noisy = ((z - probs) * like_draws(advantage, z)).mean(1)
+    return noisy + coefficient * softmax_vjp(probs, grad.mean(1))
 
 
 def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Estimator:
@@ -45,21 +55,12 @@ def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Est
     Source: Titsias and Shi (2022), as in the authors' published code (there with the sign of the
     coefficient turned), extended from binary to categorical variables.
     """
-    check_samples(samples)
+    samples = check_samples(samples)
     check_not_negative("coefficient", coefficient)
-
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        losses, grad = value_and_gradient(loss, z, logits)
-        probs = logits.softmax(-1)
-        others = (grad.sum(1, keepdim=True) - grad) / (samples - 1)
-        corrected = losses - coefficient * event_sum(others * (z - probs), losses)
-        advantage = (corrected - corrected.mean(1, keepdim=True)) * samples / (samples - 1)
-        noisy = ((z - probs) * like_draws(advantage, z)).mean(1)
-        return noisy + coefficient * softmax_vjp(probs, grad.mean(1))
 
     return Estimator(
         name="double control variates",
-        formula=formula,
+        formula=Formula(_formula, samples=samples, coefficient=coefficient),
         randomness=Draws(samples),
         evaluations=samples,
         biased=False,

@@ -70,12 +70,11 @@ class Uniform:
         inner = _NODES if self.linear else (0.5,)
         nodes = torch.stack([a + (b - a) * x for a, b in pieces for x in inner])
         weights = torch.stack([(b - a) / len(inner) for a, b in pieces for _ in inner])
-        batch = logits.shape[:batch_dims]
-        nodes, weights = (x.reshape(len(nodes), *batch, -1) for x in (nodes, weights))
-        count = nodes.shape[-1]
+        batch, count = logits.shape[:batch_dims], p.shape[batch_dims:].numel()
+        nodes, weights = (x.reshape(len(nodes), *batch, count) for x in (nodes, weights))
         every = torch.arange(len(nodes), device=logits.device)
         index = torch.cartesian_prod(*[every] * count).reshape(-1, count)
         # Number s of every stick, from the nodes of that stick.
         place = index.reshape(-1, *[1] * batch_dims, count).expand(-1, *batch, count)
-        found = nodes.gather(0, place).reshape(-1, *p.shape)
+        found = nodes.gather(0, place).reshape(len(place), *p.shape)
         return found, weights.gather(0, place).prod(-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.estimators.distinct import DistinctDraws, log_probability
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.leave_one_out import check_samples
 
@@ -50,6 +50,18 @@ def leave_out_ratios(probs: Tensor) -> tuple[Tensor, Tensor]:
     return first / q[frozenset()].unsqueeze(1), second / first.unsqueeze(2)
 
 
+def _formula(logits: Tensor, z: Tensor, loss: Loss, *, baseline: bool) -> Tensor:
+    losses = value(loss, z, logits)
+    problems = losses.dim() - 2
+    probs = log_probability(logits.double(), z.double(), problems).exp()
+    single, double = leave_out_ratios(probs)
+    advantage = losses.double()
+    if baseline:
+        advantage = advantage - (probs.unsqueeze(1) * double * losses.unsqueeze(1)).sum(2)
+    weight = (probs * single * advantage).to(losses.dtype)
+    return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
+
+
 def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
     r"""Unordered set: ``sum_s p(s) R(S, s) (z_s - pi) (L(z_s) - B(S, s))``.
 
@@ -81,22 +93,11 @@ def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
 
     Source: Kool, van Hoof and Welling (2020), and the authors' published code.
     """
-    check_samples(samples)
-
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        losses = value(loss, z, logits)
-        problems = losses.dim() - 2
-        probs = log_probability(logits.double(), z.double(), problems).exp()
-        single, double = leave_out_ratios(probs)
-        advantage = losses.double()
-        if baseline:
-            advantage = advantage - (probs.unsqueeze(1) * double * losses.unsqueeze(1)).sum(2)
-        weight = (probs * single * advantage).to(losses.dtype)
-        return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
+    samples = check_samples(samples)
 
     return Estimator(
         name="unordered set",
-        formula=formula,
+        formula=Formula(_formula, baseline=baseline),
         randomness=DistinctDraws(samples),
         evaluations=samples,
         biased=False,

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator
+from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
 from ils.estimators.relaxation import softmax_vjp
 
 __all__ = ["zgr"]
+
+
+def _formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
+    _, grad = value_and_gradient(loss, z, logits)
+    probs = logits.softmax(-1)
+    taylor = (z - probs) * ((z - probs) * grad).sum(-1, keepdim=True)
+    return (softmax_vjp(probs, grad) + taylor) / 2
 
 
 def zgr() -> Estimator:
@@ -38,15 +45,9 @@ def zgr() -> Estimator:
     Source: Shekhovtsov (2023), as in the author's published code.
     """
 
-    def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-        _, grad = value_and_gradient(loss, z, logits)
-        probs = logits.softmax(-1)
-        taylor = (z - probs) * ((z - probs) * grad).sum(-1, keepdim=True)
-        return (softmax_vjp(probs, grad) + taylor) / 2
-
     return Estimator(
         name="ZGR",
-        formula=formula,
+        formula=Formula(_formula),
         randomness=Draw(),
         evaluations=1,
         biased=True,
