@@ -88,15 +88,10 @@ class Case:
         self.gradient = picks.choice(list(GRADIENTS))
         self.centred = picks.random() < 0.7
         self.relative = self.centred and picks.random() < 0.6
-        if picks.random() < 0.3:  # the limit of small steps
-            self.rule_step, self.normalizer, self.centred, self.relative = (
-                None,
-                picks.choice(list(NORMALIZERS)[:2]),
-                True,
-                True,
-            )
-        else:
-            self.rule_step = self.step_size
+        self.rule_step: float | None = self.step_size
+        if picks.random() < 0.3:  # the limit of small steps, which takes a metric alone
+            self.rule_step, self.normalizer, self.keep_mass = None, "sum_normalize", False
+            self.centred = self.relative = True
 
     @property
     def options(self) -> dict[str, Any]:

@@ -105,5 +105,6 @@ class OneHotCategorical(_OneHotCategorical):
     ) -> Tensor:
         """The same draws without a gradient."""
         # Detached from derivatives in forward mode too, of which no_grad knows nothing.
-        logits, options = self.logits.detach(), self._rule._asdict()
-        return sample(logits, **options, generator=generator, draws=tuple(sample_shape))
+        logits, options = log_law(self._categorical).detach(), self._rule._asdict()
+        z = sample(logits, **options, generator=generator, draws=tuple(sample_shape))
+        return z.to(self._param.dtype)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ils.checks import holds_values
 from ils.draw import exponential, one_hot
-from ils.estimators.evaluation import has_values
 from ils.states import probability, states
 
 __all__ = ["DistinctDraws", "log_probability"]
@@ -59,7 +59,7 @@ class DistinctDraws:
             parent = (place // categories).unsqueeze(-1).expand(-1, -1, -1, variable)
             path = torch.cat([path.gather(2, parent), (place % categories).unsqueeze(-1)], -1)
         possible = perturbed.shape[-1]
-        if perturbed.numel() and has_values(perturbed):
+        if perturbed.numel() and holds_values(perturbed):
             possible = int((~perturbed.isneginf()).sum(-1).min())
         if possible < self.count:
             raise ValueError(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_logits, check_logits_shape
-from ils.estimators.evaluation import Loss, check_batch_dims, has_values, widened, with_batch
+from ils.checks import check_count, check_logits, check_logits_shape, holds_values
+from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
 from ils.estimators.relaxation import levelled
@@ -175,7 +175,7 @@ class Estimator:
                 ``batch_dims`` no number of leading axes; the loss returns other shapes, or must say
                 how many axes count problems and looks at values.
         """
-        valued = not isinstance(logits, Tensor) or has_values(logits)
+        valued = not isinstance(logits, Tensor) or holds_values(logits)
         (check_logits if valued else check_logits_shape)(logits)
         check_count("draws", draws)
         batch_dims = check_batch_dims(batch_dims, logits)

@@ -18,14 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ils.checks import check_count, eager
+from ils.checks import check_count, holds_values
 
 __all__ = [
     "Loss",
     "batch_dims",
     "check_batch_dims",
     "event_sum",
-    "has_values",
     "like_draws",
     "value",
     "value_and_gradient",
@@ -92,11 +91,6 @@ def widened(logits: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
     return logits.float(), lambda z: loss(z.to(logits.dtype))
 
 
-def has_values(x: Tensor) -> bool:
-    """Whether a tensor holds numbers: on the device ``meta``, and faked, it has but a shape."""
-    return not (x.is_meta or isinstance(x, FakeTensor))
-
-
 def check_batch_dims(batch_dims: int | None, logits: Tensor) -> int | None:
     """Refuse what is no number of leading axes of the logits."""
     if batch_dims is None:
@@ -144,7 +138,7 @@ def batch_dims(loss: Loss, logits: Tensor, *, evaluate: bool = True) -> int:
     """
     if logits.dim() == 1:
         return 0
-    if eager() and has_values(logits):
+    if holds_values(logits):
         try:
             # Two, as batch normalisation refuses one.
             values = _without_values(loss, logits, 2)
