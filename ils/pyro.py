@@ -49,11 +49,11 @@ class _Scored(_Base):
         """The pathwise parts for a draw with a gradient, those of the score for another value."""
         log_prob: Any = super().score_parts(x, *args, **kwargs).log_prob
         fixed = hasattr(x, "_ils_drawn") and not log_prob.requires_grad
-        if self.has_rsample and (fixed or self._carries(x)):
-            return ScoreParts(log_prob, 0, log_prob)
-        return ScoreParts(log_prob, log_prob, 0)
+        if self.has_rsample and (fixed or self.carries_gradient(x)):
+            return ScoreParts(log_prob, 0, log_prob)  # pyright: ignore[reportArgumentType]
+        return ScoreParts(log_prob, log_prob, 0)  # pyright: ignore[reportArgumentType]
 
-    def _carries(self, x: Tensor) -> bool:
+    def carries_gradient(self, x: Tensor) -> bool:
         return x.requires_grad
 
     def to_event(self, reinterpreted_batch_ndims: int | None = None) -> Any:
@@ -71,12 +71,12 @@ class _Scored(_Base):
 class _Masked(_Scored, _pyro.MaskedDistribution):
     """A masked distribution of this module."""
 
-    def _carries(self, x: Tensor) -> bool:
+    def carries_gradient(self, x: Tensor) -> bool:
         return _carries(self.base_dist, x)
 
 
 class _Independent(_Scored):
-    def _carries(self, x: Tensor) -> bool:
+    def carries_gradient(self, x: Tensor) -> bool:
         return _carries(self.base_dist, x)
 
 
@@ -110,7 +110,7 @@ class _Categorical(_Scored):
             return _own["Categorical"].enumerate_support(self, expand)
         return super().enumerate_support(expand)
 
-    def _carries(self, x: Tensor) -> bool:
+    def carries_gradient(self, x: Tensor) -> bool:
         if not x.requires_grad or self.weight is None or not self.weight.requires_grad:
             return x.requires_grad
         # Rows of a table that learns carry its gradient, enumerated or drawn.
@@ -122,7 +122,7 @@ class _Categorical(_Scored):
 
 def _carries(base: Any, x: Tensor) -> bool:
     # A base may be of Pyro's.
-    return base._carries(x) if isinstance(base, _Scored) else x.requires_grad
+    return base.carries_gradient(x) if isinstance(base, _Scored) else x.requires_grad
 
 
 _SCORED: dict[str, type] = {

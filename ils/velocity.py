@@ -46,9 +46,11 @@ def _halves_in_float32(formula: _Formula) -> _Formula:
 
     @wraps(formula)
     def wide(*tensors: Tensor, **options: Any) -> Any:
-        kind = torch.result_type(tensors[0], tensors[1])
-        for tensor in tensors[2:]:
-            kind = torch.promote_types(kind, tensor.dtype)
+        # Numbers without an axis do not widen what has one; a compiler cannot ask result_type.
+        kinds = [x.dtype for x in tensors if x.dim()] or [x.dtype for x in tensors]
+        kind = kinds[0]
+        for other in kinds[1:]:
+            kind = torch.promote_types(kind, other)
         if kind not in _HALF:
             return formula(*tensors, **options)
         found = formula(*(x.float() for x in tensors), **options)
