@@ -147,7 +147,7 @@ class Poisson(Reparameterized, _Poisson):
     exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
 
     A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see :mod:`ils.distributions.counts`.
+    by a multiple of itself: see the head of ``ils.distributions.counts``.
 
     Args:
         rate: the mean, ``(...)``.
@@ -191,7 +191,7 @@ class Geometric(OfProbabilities, _Geometric):
     exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
 
     A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see :mod:`ils.distributions.counts`.
+    by a multiple of itself: see the head of ``ils.distributions.counts``.
 
     Args:
         probs: probability ``q`` of a success, ``(...)``; either this
@@ -240,7 +240,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     Mean and variance are of the probabilities as they are; everything else is the parent's.
 
     A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see :mod:`ils.distributions.counts`.
+    by a multiple of itself: see the head of ``ils.distributions.counts``.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
