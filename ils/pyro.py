@@ -5,9 +5,9 @@ gamma, beta and Dirichlet draws of Pyro are unbiased and those here are not: whe
 some, take the classes that are needed by name.
 
 A count whose likelihood bends sharply near zero, as that of a ``Poisson`` whose rate is the count
-plus 0.01, trains badly here, and the loss may rise: the gradient is ten times too large
-(see the head of ``ils.distributions.counts``).  Take Pyro's own class there, or enumerate.  With a likelihood
-that is quadratic in the count, as a normal one, the gradient is unbiased.
+plus 0.01, trains badly here, and the loss may rise: the gradient is ten times too large (see the
+head of ``ils.distributions.counts``).  Take Pyro's own class there, or enumerate.  With a
+likelihood that is quadratic in the count, as a normal one, the gradient is unbiased.
 
 Each class is a subclass of Pyro's class of its name too, with its arguments and settings.  A draw
 carries the gradient of its ``rsample``, and has no score-function part; a value that carries none
