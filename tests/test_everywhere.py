@@ -352,8 +352,7 @@ def _draw_and_update(logits: Tensor, options: dict[str, Any]) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("rows", [5, 0])
-@pytest.mark.parametrize("categories", [3, 100, 2000])
+@pytest.mark.parametrize(("rows", "categories"), [(5, 3), (0, 100), (5, 2000)])
 @pytest.mark.parametrize("form", ["fake", "meta"])
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_shapes_without_values(
@@ -381,7 +380,7 @@ def test_normalizers_without_values(form: str, categories: int) -> None:
             assert normalizer(x).shape == x.shape
 
 
-@pytest.mark.parametrize("categories", [3, 15, 16, 100, 1100])
+@pytest.mark.parametrize("categories", [3, 16, 1100])
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf], ids=str)
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_gradients_that_are_not_finite(
