@@ -30,7 +30,7 @@ def test_every_module_is_there() -> None:
         ".".join(path.relative_to(package.parent).with_suffix("").parts)
         for folder in folders
         for path in folder.glob("*.py")
-        # What ils.pyro does it does when imported, before mutants are switched on.
+        # Much of what ils.pyro does it does when imported, before mutants are switched on.
         if path.stem not in ("__init__", "pyro")
     }
     assert {name for name, _, _ in ROWS if not name.endswith("__init__")} == wanted
