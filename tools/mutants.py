@@ -58,11 +58,12 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_operator.py",
             "tests/test_lookup.py",
             "tests/test_properties.py",
+            "tests/test_everywhere.py",
             "tests/test_docstrings.py::test_examples",
         ],
     ),
     "distributions": (
-        ["tangent", "velocity", "intermediate", "distributions/*"],
+        ["tangent", "velocity", "intermediate", "distributions/*", "pyro"],
         [
             "tests/test_velocity.py",
             "tests/test_beyond.py",
