@@ -34,6 +34,8 @@ unexport PYTHONDONTWRITEBYTECODE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # What the book shows comes from the pure form: the kernel rounds differently.
 PURE := ILS_KERNEL=0
+# The laboratory, book/lab, is not installed: processes find it here.
+export PYTHONPATH := $(CURDIR)/book$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # What the pages are made from.
 MODULES := $(shell find ils -name '*.py' -not -path '*/.*')
@@ -122,7 +124,7 @@ $(VENDORED): $(VENV)/.installed tools/vendor.py
 
 # What the explorers draw: plots without data, and the numbers of the plane.
 EXPLORER := _build/explorer/explorer-toy.js
-$(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*) ils/lab/plane.py ils/lab/catalogue.py
+$(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*) book/lab/bias_variance/plane.py book/lab/methods/catalogue.py
 	$(BIN)/python tools/explorer.py $(@D)
 	@touch $@
 
@@ -197,16 +199,16 @@ ENGINE_OPTIONS = --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--addre
 .PHONY: results
 results: $(VENV)/.installed ## bring the records of the long runs, in book/data, up to date
 	$(if $(PARTS),,$(MAKE) sweep)
-	$(PURE) $(BIN)/python -m ils.lab.results $(PARTS) $(ENGINE_OPTIONS)
+	$(PURE) $(BIN)/python -m lab.jobs $(PARTS) $(ENGINE_OPTIONS)
 
 .PHONY: sweep
 sweep: $(VENV)/.installed ## of these, the benchmarks: every method on every problem
-	$(PURE) $(BIN)/python -m ils.lab.sweep $(TASKS) $(ENGINE_OPTIONS)
+	$(PURE) $(BIN)/python -m lab.benchmarks $(TASKS) $(ENGINE_OPTIONS)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel
-	$(BIN)/python -m ils.lab.bench
-	$(ONE_THREAD) $(PURE) $(BIN)/python -m ils.lab.sweep.pace
+	$(BIN)/python -m lab.speed.bench
+	$(ONE_THREAD) $(PURE) $(BIN)/python -m lab.speed.pace
 
 .PHONY: links
 links: $(STAMPS)/book ## list the links that lead out; with CHECK=1 ask each of them

@@ -23,7 +23,7 @@ The tour:
 - :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance.
 - :mod:`ils.squeeze` holds the note's bound, its ladder of ``n`` draws, and fixed points.
 
-``import ils`` needs PyTorch alone; ``ils.lab`` (experiments, records, figures) needs the extra
+``import ils`` needs PyTorch alone; ``lab`` (experiments, records, figures) needs the extra
 ``ils[lab]``.
 """
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (the settings come before the imports that they are for)
 
 import os
+from pathlib import Path
 
 # Before torch is imported: with one thread sums have one order, whatever the machine, and
 # parallel workers do not fight over cores.
@@ -10,6 +11,12 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 # For the kernels of notebooks and other processes: the book's outputs are those of the pure form.
 os.environ["ILS_KERNEL"] = "0"
+# And for them the laboratory, which is not installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(
+        None, (str(Path(__file__).resolve().parent.parent / "book"), os.environ.get("PYTHONPATH"))
+    )
+)
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

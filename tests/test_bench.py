@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils.lab import bench, calls, cost, footprint, machine, records, targets
-from ils.lab.contestants import CONTESTANTS, GUMBEL, ILS, LOSS, Contestant, contestant
+from lab.run import machine, records
+from lab.speed import bench, calls, cost, footprint, targets
+from lab.speed.contestants import CONTESTANTS, GUMBEL, ILS, LOSS, Contestant, contestant
 
 TINY = bench.Plan(repeats=2, budget=0.0, compiled=(), threads=(1,))
 SHAPE = (5, 7)

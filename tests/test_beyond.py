@@ -20,8 +20,8 @@ from ils.intermediate import (
     round_at_random,
     unconstrained,
 )
-from ils.lab.families.fields import flow, pathwise
-from ils.lab.families.quadrature import nodes, scores
+from lab.beyond.families.fields import flow, pathwise
+from lab.beyond.families.quadrature import nodes, scores
 
 # A Bernoulli draw is at a bound, whatever is drawn.
 MANY = {

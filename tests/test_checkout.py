@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ils.lab import checkout
+from lab.run import checkout
 
 SOURCES = (
     "__init__.py",

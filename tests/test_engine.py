@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 from toy_runs import Numbers, attempts
 
-from ils.lab import engine, pools, records
-from ils.lab.engine import execute
+from lab.run import engine, pools, records
+from lab.run.engine import execute
 
 TESTS = Path(__file__).resolve().parent
 
@@ -191,7 +191,7 @@ SWEEP = """
 import sys
 from pathlib import Path
 from toy_runs import Numbers
-from ils.lab.engine import execute
+from lab.run.engine import execute
 log, folder = sys.argv[1:]
 runs = [Numbers(1, log), Numbers(2, log, seconds=600.0), Numbers(3, log)]
 execute(runs, folder=Path(folder), workers=1)
@@ -327,7 +327,7 @@ class Nameless:
 def test_dask_is_asked_for_only_when_wanted(
     tmp_path: Path, log: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "import sys, ils.lab.engine; print({'distributed', 'dask'} & set(sys.modules))"
+    script = "import sys, lab.run.engine; print({'distributed', 'dask'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
     monkeypatch.setitem(sys.modules, "distributed", None)

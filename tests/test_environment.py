@@ -146,7 +146,7 @@ def test_package_requires_torch_alone() -> None:
 
 
 def test_import_loads_no_plotting() -> None:
-    heavy = ("matplotlib", "pandas", "seaborn", "scipy", "IPython", "joblib", "dask", "ils.lab")
+    heavy = ("matplotlib", "pandas", "seaborn", "scipy", "IPython", "joblib", "dask", "lab")
     script = f"import sys, ils; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ils.lab.catalogue import METHODS, Method
+from lab.methods.catalogue import METHODS, Method
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "book" / "estimators.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ils.lab import experiment1
-from ils.lab.analysis import end, first_below
+from lab.toy import experiment as experiment1
+from lab.toy.analysis import end, first_below
 
 STEPS = [0, 10, 60, 80, 90, 100]
 

@@ -22,8 +22,9 @@ from explorer import (
 )
 from playwright.sync_api import Browser, Page
 
-from ils.lab import plane, records
-from ils.lab.catalogue import FAMILIES, METHODS
+from lab.bias_variance import plane
+from lab.methods.catalogue import FAMILIES, METHODS
+from lab.run import records
 from tools.browser import ROOT
 from tools.explorer import plane_data
 

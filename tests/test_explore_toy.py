@@ -25,11 +25,11 @@ from torch import Tensor
 
 from ils import estimators
 from ils.draw import inverse_cdf, one_hot
-from ils.lab import fixed_points
-from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
-from ils.lab.simulate import Gumbel, Intermediate
-from ils.lab.toy import Toy, ils_limit, sum_normalize_limit
 from ils.target import centred_gradient, logits_gradient, probs_gradient
+from lab.fixed_points import experiment as fixed_points
+from lab.methods.gumbel_limit import gumbel_limit, sobol_gumbel
+from lab.problems.toy import Toy, ils_limit, sum_normalize_limit
+from lab.toy.simulate import Gumbel, Intermediate
 
 pytestmark = pytest.mark.usefixtures("built_site")
 

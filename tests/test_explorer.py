@@ -17,10 +17,6 @@ import ils
 from ils import estimators, exact, squeeze
 from ils.draw import inverse_cdf
 from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
-from ils.lab import fixed_points
-from ils.lab.gumbel_limit import gumbel_limit
-from ils.lab.simulate import Gumbel, Intermediate
-from ils.lab.toy import Toy, ils_limit, sum_normalize_limit
 from ils.metric import euclidean, fisher
 from ils.target import (
     centred_gradient,
@@ -29,6 +25,10 @@ from ils.target import (
     logits_gradient,
     probs_gradient,
 )
+from lab.fixed_points import experiment as fixed_points
+from lab.methods.gumbel_limit import gumbel_limit
+from lab.problems.toy import Toy, ils_limit, sum_normalize_limit
+from lab.toy.simulate import Gumbel, Intermediate
 from tools.browser import ROOT
 
 ASSETS = ROOT / "book" / "assets" / "explorer"
@@ -336,7 +336,7 @@ def test_random_numbers(page: Page) -> None:
 
 
 class Fixed:
-    """The noise of :mod:`ils.lab.simulate`, given."""
+    """The noise of :mod:`lab.toy.simulate`, given."""
 
     def __init__(self, case: Case) -> None:
         self.uniform = torch.tensor([[case.uniform]], dtype=torch.float64)

@@ -8,9 +8,9 @@ import torch
 from cases import close
 from torch import Tensor
 
-from ils.lab.families import methods, quality, steps
-from ils.lab.families.curves import curves, own_statistics
-from ils.lab.families.settings import KINDS, SETTINGS, make_losses
+from lab.beyond.families import methods, quality, steps
+from lab.beyond.families.curves import curves, own_statistics
+from lab.beyond.families.settings import KINDS, SETTINGS, make_losses
 
 BY_TITLE = {setting.title: setting for setting in SETTINGS}
 each_setting = pytest.mark.parametrize("title", BY_TITLE)

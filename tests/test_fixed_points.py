@@ -7,8 +7,8 @@ import torch
 from cases import close
 
 from ils import estimators, exact
-from ils.lab import fixed_points as fp
-from ils.lab import records
+from lab.fixed_points import experiment as fp
+from lab.run import records
 
 SCALE = 1 / (fp.SIZE * fp.EPS)
 

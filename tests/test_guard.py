@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Mutation:
-    """One error to plant: in ``ils/<file>``, ``old`` (which occurs once) becomes ``new``.
+    """One error to plant: in ``file``, ``old`` (which occurs once) becomes ``new``.
 
     ``notebook`` is the file in ``book/`` that must fail because of it.
     """
@@ -51,63 +51,92 @@ QUALITY, RELATIVES, FIXED, SCALE = (
 # Where half a per cent is noticed, no larger error is planted beside it: so fine is the mesh.
 MUTATIONS = [
     # The step, its sign, and its direction.
-    Mutation("target.py", "z - step_size * delta", "z - 0.995 * step_size * delta", CONSTRUCTION),
-    Mutation("target.py", "z - step_size * delta", "z + step_size * delta", CONSTRUCTION),
-    Mutation("simplex.py", "(z * grad).sum(-1", "grad.mean(-1", CONSTRUCTION),
-    Mutation("target.py", "delta - z * delta.sum", "delta - 0 * delta.sum", CONSTRUCTION),
-    # The way back to the simplex.
-    Mutation("simplex.py", "positive = x.clamp(min=0)", "positive = x.abs()", CONSTRUCTION),
-    Mutation("simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION),
-    # What is handed back.
-    Mutation("target.py", "return z - target", "return probs - target", CONSTRUCTION),
-    Mutation("target.py", "eps: float = 1e-7", "eps: float = 1e-3", TOY),
-    # The toy, its guard, its bound and its fixed points.
-    Mutation("lab/toy.py", "eps=1e-8", "eps=1.1e-8", SQUEEZE),
-    Mutation("squeeze.py", "count / n + eps", "count / n + 1.005 * eps", SQUEEZE),
-    Mutation("lab/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE),
     Mutation(
-        "estimators/relaxation.py",
+        "ils/target.py", "z - step_size * delta", "z - 0.995 * step_size * delta", CONSTRUCTION
+    ),
+    Mutation("ils/target.py", "z - step_size * delta", "z + step_size * delta", CONSTRUCTION),
+    Mutation("ils/simplex.py", "(z * grad).sum(-1", "grad.mean(-1", CONSTRUCTION),
+    Mutation("ils/target.py", "delta - z * delta.sum", "delta - 0 * delta.sum", CONSTRUCTION),
+    # The way back to the simplex.
+    Mutation("ils/simplex.py", "positive = x.clamp(min=0)", "positive = x.abs()", CONSTRUCTION),
+    Mutation(
+        "ils/simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION
+    ),
+    # What is handed back.
+    Mutation("ils/target.py", "return z - target", "return probs - target", CONSTRUCTION),
+    Mutation("ils/target.py", "eps: float = 1e-7", "eps: float = 1e-3", TOY),
+    # The toy, its guard, its bound and its fixed points.
+    Mutation("book/lab/problems/toy.py", "eps=1e-8", "eps=1.1e-8", SQUEEZE),
+    Mutation("ils/squeeze.py", "count / n + eps", "count / n + 1.005 * eps", SQUEEZE),
+    Mutation(
+        "book/lab/problems/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE
+    ),
+    Mutation(
+        "ils/estimators/relaxation.py",
         "return softmax_vjp(y, grad) / temperature",
         "return softmax_vjp(y, grad) / (1.005 * temperature)",
         TOY,
     ),
     Mutation(
-        "draw.py", "searchsorted(cumulative, point", "searchsorted(cumulative, 0.995 * point", TOY
+        "ils/draw.py",
+        "searchsorted(cumulative, point",
+        "searchsorted(cumulative, 0.995 * point",
+        TOY,
     ),
     # Training, whose runs part from their records by rounding alone, on the codebook soonest.
-    Mutation("lab/sweep/train.py", "value=1 - slow", "value=0.995 - 0.995 * slow", BENCHMARKS),
-    Mutation("lab/sweep/tasks/codebook.py", "2 * products -", "2.01 * products -", BENCHMARKS),
     Mutation(
-        "lab/sweep/tasks/experts.py", "sum(-1) - batch.y)", "sum(-1) - 1.005 * batch.y)", BENCHMARKS
+        "book/lab/training/train.py", "value=1 - slow", "value=0.995 - 0.995 * slow", BENCHMARKS
     ),
     Mutation(
-        "lab/sweep/tasks/autoencoder.py",
+        "book/lab/training/tasks/codebook.py", "2 * products -", "2.01 * products -", BENCHMARKS
+    ),
+    Mutation(
+        "book/lab/training/tasks/experts.py",
+        "sum(-1) - batch.y)",
+        "sum(-1) - 1.005 * batch.y)",
+        BENCHMARKS,
+    ),
+    Mutation(
+        "book/lab/training/tasks/autoencoder.py",
         "math.log(self.categories) - entropy",
         "math.log(self.categories) - 0.995 * entropy",
         VAE,
     ),
     # Beyond categories: the velocity of a count, and the transforms of a mixture.
-    Mutation("velocity.py", "(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01", MODELS),
+    Mutation("ils/velocity.py", "(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01", MODELS),
     Mutation(
-        "lab/models/components.py",
+        "book/lab/beyond/models/components.py",
         "(weight * change * part[..., row])",
         "(0.995 * weight * change * part[..., row])",
         MODELS,
     ),
-    Mutation("velocity.py", "(3 - rate * z", "(2.985 - rate * z", BEYOND),
+    Mutation("ils/velocity.py", "(3 - rate * z", "(2.985 - rate * z", BEYOND),
     Mutation(
-        "lab/families/methods.py", "product + separate) / 2", "product + separate) / 2.01", BEYOND
+        "book/lab/beyond/families/methods.py",
+        "product + separate) / 2",
+        "product + separate) / 2.01",
+        BEYOND,
     ),
     # A step relative to the gradient.
-    Mutation("rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
+    Mutation("ils/rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.
-    Mutation("metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
-    Mutation("estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
+    Mutation("ils/metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
+    Mutation("ils/estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
     Mutation(
-        "lab/quality.py", "1 - self.product_squared", "1 - 0.995 * self.product_squared", QUALITY
+        "book/lab/methods/quality.py",
+        "1 - self.product_squared",
+        "1 - 0.995 * self.product_squared",
+        QUALITY,
     ),
-    Mutation("lab/plane.py", 'np.sqrt(found["evaluations"])', 'found["evaluations"]', QUALITY),
-    Mutation("lab/fixed_points.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED),
+    Mutation(
+        "book/lab/bias_variance/plane.py",
+        'np.sqrt(found["evaluations"])',
+        'found["evaluations"]',
+        QUALITY,
+    ),
+    Mutation(
+        "book/lab/fixed_points/experiment.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED
+    ),
 ]
 
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
@@ -125,7 +154,10 @@ def copy_of_the_tree(folder: Path) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """This process's, with the copy first on the path and nothing of this run of pytest."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "ILS_"))}
-    kept |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    kept |= {
+        "PYTHONPATH": os.pathsep.join((str(folder), str(folder / "book"))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -153,7 +185,7 @@ def run_notebook(folder: Path, notebook: str) -> subprocess.CompletedProcess[str
 
 @each_mutation
 def test_mutation_applies(mutation: Mutation) -> None:
-    assert (ROOT / "ils" / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1
+    assert (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1
     assert (ROOT / "book" / mutation.notebook).is_file()
 
 
@@ -168,7 +200,7 @@ def test_unmutated_copy_passes(notebook: str, tmp_path: Path) -> None:
 @each_mutation
 def test_mutation_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
     copy_of_the_tree(tmp_path)
-    file = tmp_path / "ils" / mutation.file
+    file = tmp_path / mutation.file
     source = file.read_text(encoding="utf-8")
     file.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
     compile(file.read_text(encoding="utf-8"), str(file), "exec")  # an error of mathematics only

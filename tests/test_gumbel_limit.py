@@ -12,8 +12,8 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
-from ils.lab.gumbel_limit import gumbel_limit, sobol_gumbel
-from ils.lab.toy import Toy
+from lab.methods.gumbel_limit import gumbel_limit, sobol_gumbel
+from lab.problems.toy import Toy
 
 
 def test_sobol_gumbel() -> None:

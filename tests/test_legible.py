@@ -13,8 +13,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ils.lab.legible import lightness, told_by_colour_alone
-from ils.lab.publish import publish
+from lab.show.legible import lightness, told_by_colour_alone
+from lab.show.publish import publish
 
 
 @pytest.fixture

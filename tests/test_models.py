@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from ils.distributions import Poisson
-from ils.lab import records
-from ils.lab.engine import configuration_of
-from ils.lab.models import components, parts, posterior, protocol, rates, report
-from ils.lab.models.components import Mixture, Noise
-from ils.lab.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
-from ils.lab.models.counts_quality import enumerate_counts, moments_of
-from ils.lab.models.mixture_quality import in_both_modes, modes
-from ils.lab.models.moments import from_estimates, from_moments
-from ils.lab.sweep.task import Stream
-from ils.lab.sweep.train import train
+from lab.beyond.models import components, parts, posterior, protocol, rates, report
+from lab.beyond.models.components import Mixture, Noise
+from lab.beyond.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
+from lab.beyond.models.counts_quality import enumerate_counts, moments_of
+from lab.beyond.models.mixture_quality import in_both_modes, modes
+from lab.beyond.models.moments import from_estimates, from_moments
+from lab.run import records
+from lab.run.engine import configuration_of
+from lab.training.task import Stream
+from lab.training.train import train
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 RATE = torch.tensor([0.3, 1.7], dtype=torch.float64)

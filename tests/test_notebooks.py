@@ -106,7 +106,7 @@ def test_cells_are_short_and_define_nothing(path: Path) -> None:
         assert count <= MOST_LINES, f"{count} lines: {cell['source']}"
         kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
         assert not [n for n in ast.walk(tree(cell["source"])) if isinstance(n, kinds)], (
-            f"definitions belong in ils/lab: {cell['source']}"
+            f"definitions belong in book/lab: {cell['source']}"
         )
 
 
@@ -324,7 +324,7 @@ def test_each_statement_names_a_test_that_exists(path: Path) -> None:
 
 def test_sorting_is_stable() -> None:
     """Ties would come in another order on another processor."""
-    for path in [*NOTEBOOKS, *(ROOT / "ils" / "lab").rglob("*.py")]:
+    for path in [*NOTEBOOKS, *(ROOT / "book" / "lab").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
         stable = re.findall(r"""\.sort_values\([^\n]*kind=\\?"stable""", text)
         assert len(stable) == text.count(".sort_values("), path

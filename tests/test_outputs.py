@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from ils.lab import publish as published
+from lab.show import publish as published
 from tools.browser import ROOT
 from tools.outputs import data_differ, drawings_differ, outputs_differ, texts_differ
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from ils.lab import plane
-from ils.lab.catalogue import METHODS
+from lab.bias_variance import plane
+from lab.methods.catalogue import METHODS
 
 
 def table() -> pd.DataFrame:

@@ -7,7 +7,7 @@ import torch
 from cases import close
 
 from ils import exact
-from ils.lab.problems import INSTANCES, KINDS, SCALES, SHAPES, Problem, make_problem, suite
+from lab.problems.enumerable import INSTANCES, KINDS, SCALES, SHAPES, Problem, make_problem, suite
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -10,9 +10,9 @@ from cases import close
 
 from ils import exact
 from ils.estimators import intermediate_loss_sampling, score_function, straight_through
-from ils.lab.catalogue import METHODS
-from ils.lab.problems import make_problem
-from ils.lab.quality import INDEX, MEASURES, enumerated, quality_table, recompute, sampled
+from lab.methods.catalogue import METHODS
+from lab.methods.quality import INDEX, MEASURES, enumerated, quality_table, recompute, sampled
+from lab.problems.enumerable import make_problem
 
 
 def test_enumerated() -> None:

@@ -13,8 +13,8 @@ import pytest
 from cases import normal
 
 import ils
-from ils.lab import records
-from ils.lab.checkout import describe_checkout
+from lab.run import records
+from lab.run.checkout import describe_checkout
 
 CONFIGURATION = {"seed": 12, "steps": 3, "rates": [0.1, 1.0]}
 

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 from toy_runs import Numbers, attempts
 
-from ils.lab import experiment1, pools, records, results
-from ils.lab.engine import Run, configuration_of, find
-from ils.lab.models import parts as models
+from lab import jobs as results
+from lab.beyond.models import parts as models
+from lab.run import pools, records
+from lab.run.engine import Run, configuration_of, find
+from lab.toy import experiment as experiment1
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 
@@ -28,7 +30,7 @@ def as_written(run: Run) -> Any:
 def test_the_records_of_the_book_are_of_these_runs() -> None:
     """Every record was made under the name and the configuration of a part as it is now."""
     first, second = results.phases()
-    # Those of ils.lab.models are held against their records in test_models.py.
+    # Those of lab.beyond.models are held against their records in test_models.py.
     assert {*first} == {*results.PARTS, *models.FIRST, "sweep-beginnings"}
     assert {*second} == {*results.AFTER_TUNING, *models.AFTER_TUNING}
     runs = [run for name in results.PARTS for run in first[name](DATA)]

@@ -14,7 +14,9 @@ from rules import NOTE
 from torch import Tensor
 
 import ils
-from ils.lab.simulate import (
+from ils.target import centred_gradient, probs_gradient
+from lab.problems.toy import Toy, random_toy
+from lab.toy.simulate import (
     Block,
     Bound,
     Gumbel,
@@ -25,8 +27,6 @@ from ils.lab.simulate import (
     record_steps,
     simulate,
 )
-from ils.lab.toy import Toy, random_toy
-from ils.target import centred_gradient, probs_gradient
 
 TOY = random_toy(3, generator=generator(1), problems=4, categories=5)
 SEED = 77

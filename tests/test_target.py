@@ -17,7 +17,6 @@ from torch import Tensor
 
 import ils
 from ils.estimators import intermediate_loss_sampling, straight_through
-from ils.lab.toy import ils_limit, random_toy
 from ils.target import (
     centred_gradient,
     direction,
@@ -26,6 +25,7 @@ from ils.target import (
     logits_gradient,
     probs_gradient,
 )
+from lab.problems.toy import ils_limit, random_toy
 
 each_normalizer = pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
 each_keep_mass = pytest.mark.parametrize("keep_mass", [False, True], ids=["plain", "keep mass"])

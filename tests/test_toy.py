@@ -12,13 +12,7 @@ from torch import Tensor
 
 import ils
 from ils import squeeze
-from ils.lab.toy import (
-    Toy,
-    ils_limit,
-    keep_mass_threshold,
-    random_toy,
-    sum_normalize_limit,
-)
+from lab.problems.toy import Toy, ils_limit, keep_mass_threshold, random_toy, sum_normalize_limit
 
 TOY = random_toy(30, generator=generator(1))
 SIZE = 25

@@ -14,7 +14,7 @@ from torch import Tensor
 import ils
 from ils.distributions import MixtureSameFamily, Normal, VonMises
 from ils.intermediate import intermediate_gradient
-from ils.lab.families.quadrature import nodes, scores
+from lab.beyond.families.quadrature import nodes, scores
 
 Loss = Callable[[Tensor], Tensor]
 

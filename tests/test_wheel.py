@@ -137,7 +137,7 @@ def test_wheel_works_with_torch_alone(python: Path) -> None:
 
 
 def test_types_are_complete(python: Path) -> None:
-    """To a type checker every public name of the installed package, `ils.lab` apart, has a type."""
+    """To a type checker every public name of the installed package, `lab` apart, has a type."""
     pytest.importorskip("pyright")
     # pyright resolves imports for the first Python of the path.
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
@@ -154,7 +154,7 @@ def test_types_are_complete(python: Path) -> None:
     public = [
         symbol
         for symbol in found["symbols"]
-        if symbol["isExported"] and not symbol["name"].startswith("ils.lab.")
+        if symbol["isExported"] and not symbol["name"].startswith("lab.")
     ]
     assert len(public) > 100
     assert not [

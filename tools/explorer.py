@@ -30,9 +30,10 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from ils.lab import plane, records
-from ils.lab.catalogue import FAMILIES, METHODS
-from ils.lab.problems import KINDS, SCALES, SHAPES
+from lab.bias_variance import plane
+from lab.methods.catalogue import FAMILIES, METHODS
+from lab.problems.enumerable import KINDS, SCALES, SHAPES
+from lab.run import records
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 ALL = "all"

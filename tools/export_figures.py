@@ -2,7 +2,7 @@
 
 Usage: ``python tools/export_figures.py FOLDER NOTEBOOK ...``
 
-Nothing is computed: drawing and data stand in the notebooks' outputs (see ``ils.lab.publish``), and
+Nothing is computed: drawing and data stand in the notebooks' outputs (``lab.show.publish``), and
 the other forms are made of the drawing.  A figure without data, or whose drawing belongs to other
 data, is refused by name.  Files of figures that exist no longer are removed.
 """

@@ -13,7 +13,7 @@ from torch import Tensor
 import ils
 from ils import exact
 from ils.estimators import Estimator
-from ils.lab.catalogue import FAMILIES, METHODS, Method
+from lab.methods.catalogue import FAMILIES, METHODS, Method
 
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 each_setting = pytest.mark.parametrize(

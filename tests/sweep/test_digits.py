@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ils.estimators import straight_through
-from ils.lab.sweep.tasks.autoencoder import Autoencoder
-from ils.lab.sweep.tasks.digits import bundled, mnist, read_idx
-from ils.lab.sweep.train import train
+from lab.training.tasks.autoencoder import Autoencoder
+from lab.training.tasks.digits import bundled, mnist, read_idx
+from lab.training.train import train
 
 KINDS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ils.lab import records
-from ils.lab.engine import Outcome
-from ils.lab.sweep import __main__ as cli
-from ils.lab.sweep import report
-from ils.lab.sweep.contestants import TRIALS
-from ils.lab.sweep.protocol import (
+from lab.benchmarks import __main__ as cli
+from lab.benchmarks import report
+from lab.run import records
+from lab.run.engine import Outcome
+from lab.training.contestants import TRIALS
+from lab.training.protocol import (
     FINAL_SEEDS,
     TUNING_SEEDS,
     Training,
@@ -28,7 +28,7 @@ from ils.lab.sweep.protocol import (
     trials,
     tuning_runs,
 )
-from ils.lab.sweep.tasks import PUBLISHED, TASKS, TUNED
+from lab.training.tasks import PUBLISHED, TASKS, TUNED
 
 
 def test_equal_trials() -> None:

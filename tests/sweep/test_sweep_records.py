@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ils.lab import records
-from ils.lab.intervals import estimate
-from ils.lab.sweep import report
-from ils.lab.sweep.contestants import CONTESTANTS, TRIALS
-from ils.lab.sweep.protocol import (
+from lab.benchmarks import report
+from lab.run import records
+from lab.show.intervals import estimate
+from lab.training.contestants import CONTESTANTS, TRIALS
+from lab.training.protocol import (
     AGAIN,
     FINAL_SEEDS,
     FIRST_STEPS,
@@ -22,7 +22,7 @@ from ils.lab.sweep.protocol import (
     methods,
     recompute,
 )
-from ils.lab.sweep.tasks import TASKS, TUNED
+from lab.training.tasks import TASKS, TUNED
 
 DATA = Path(__file__).resolve().parents[2] / "book" / "data"
 FINAL = records.read("sweep-final", DATA)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from ils import exact
-from ils.lab.sweep.task import Parameters, Stream, Task
-from ils.lab.sweep.tasks import PUBLISHED, TASKS, TUNED, VAES
-from ils.lab.sweep.tasks.autoencoder import Autoencoder, Halves
-from ils.lab.sweep.tasks.bits import TARGETS, Bits
-from ils.lab.sweep.tasks.clusters import Clusters
-from ils.lab.sweep.tasks.experts import Experts
-from ils.lab.sweep.tasks.polynomial import Polynomial
-from ils.lab.sweep.tasks.subset import Subset, project_capped, subsets
+from lab.training.task import Parameters, Stream, Task
+from lab.training.tasks import PUBLISHED, TASKS, TUNED, VAES
+from lab.training.tasks.autoencoder import Autoencoder, Halves
+from lab.training.tasks.bits import TARGETS, Bits
+from lab.training.tasks.clusters import Clusters
+from lab.training.tasks.experts import Experts
+from lab.training.tasks.polynomial import Polynomial
+from lab.training.tasks.subset import Subset, project_capped, subsets
 
 
 def begun(task: Task, seeds: tuple[int, ...] = (1, 2)) -> tuple[Parameters, object]:

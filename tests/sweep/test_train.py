@@ -12,14 +12,14 @@ from torch import Tensor
 from ils import estimators, exact
 from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
-from ils.lab.sweep.contestants import CONTESTANTS
-from ils.lab.sweep.protocol import method_of, methods
-from ils.lab.sweep.shared import SharedLoss
-from ils.lab.sweep.task import Parameters, Stream, Task, linear
-from ils.lab.sweep.tasks import PUBLISHED, TASKS
-from ils.lab.sweep.tasks.autoencoder import Autoencoder
-from ils.lab.sweep.tasks.experts import Experts
-from ils.lab.sweep.train import Adam, gradients, train
+from lab.training.contestants import CONTESTANTS
+from lab.training.protocol import method_of, methods
+from lab.training.shared import SharedLoss
+from lab.training.task import Parameters, Stream, Task, linear
+from lab.training.tasks import PUBLISHED, TASKS
+from lab.training.tasks.autoencoder import Autoencoder
+from lab.training.tasks.experts import Experts
+from lab.training.train import Adam, gradients, train
 
 SMALL = Autoencoder(3, 2, widths=(5,), examples=4)
 

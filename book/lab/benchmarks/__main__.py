@@ -1,0 +1,146 @@
+"""``python -m lab.benchmarks``: tune every method on every problem, run it, write the records.
+
+Each run has a record of its own in a scratch folder, so that an interrupted sweep goes on where it
+stopped; at the end they are gathered into the few records that the book reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from lab.benchmarks.studies import Pictures, Trajectory
+from lab.run import records
+from lab.run.engine import Run, execute
+from lab.run.options import add_engine_options, engine_options, finish
+from lab.training.contestants import TRIALS
+from lab.training.protocol import (
+    FINAL_SEEDS,
+    TUNING_SEEDS,
+    choose,
+    curves,
+    final_runs,
+    published_runs,
+    trials,
+    tuning_runs,
+)
+from lab.training.tasks import TASKS, TUNED
+
+__all__ = ["main", "sweep"]
+
+_STUDIED = "vae-8x4"
+_PICTURED = "vae-8x16"
+_PAINTERS = ("ILS, default", "ILS, as in the note", "straight-through", "Gumbel-Softmax")
+
+Execute = Callable[[Sequence[Run]], dict[Run, pd.DataFrame]]
+
+
+def sweep(names: Sequence[str], run: Execute, device: str) -> dict[str, pd.DataFrame]:
+    """The tables of the problems named.
+
+    Args:
+        names: keys of :data:`lab.training.tasks.TASKS` that are tuned.
+        run: executes runs; those that fail are missing from what it returns.
+        device: where to train.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    tried = run(tuning_runs(names, device))
+    if not tried:
+        return tables
+    tables["sweep-tuning"] = pd.concat([trials(table) for table in tried.values()])
+    chosen = choose(tables["sweep-tuning"])
+    finals: list[Run] = [*final_runs(chosen, device)]
+    if set(names) == set(TUNED):
+        finals += [*published_runs(device), *_studies(chosen)]
+    done = run(finals)
+    named = {one.name: table for one, table in done.items()}
+    trained = [table for table in done.values() if "task" in table.index.names]
+    if trained:
+        tables["sweep-final"] = pd.concat([curves(table) for table in trained])
+    for end, record in (
+        (f"{_STUDIED}--quality", "vae-quality"),
+        (f"{_PICTURED}--pictures", "vae-pictures"),
+    ):
+        if end in named:
+            tables[record] = named[end]
+    return tables
+
+
+def _studies(chosen: pd.DataFrame) -> list[Run]:
+    """Bias and variance along a run, and pictures, at the chosen settings."""
+    studied, pictured = chosen.loc[_STUDIED], chosen.loc[_PICTURED]
+    measured = tuple(
+        (name, float(row["setting"]))
+        for name, row in studied.iterrows()
+        if name != "exact gradient"
+    )
+    begin = studied.loc["ILS, default"]
+    trained = tuple(
+        (name, float(pictured.loc[name, "setting"]), float(pictured.loc[name, "learning_rate"]))
+        for name in _PAINTERS
+    )
+    rate = float(begin["learning_rate"])
+    return [
+        Trajectory(_STUDIED, "ILS, default", 0.0, rate, measured),
+        Pictures(_PICTURED, trained),
+    ]
+
+
+def main() -> None:
+    """Run the sweep; the exit status is 1 if a run failed, and the rest is kept."""
+    parser = argparse.ArgumentParser(description="Tune and compare the methods on every problem.")
+    parser.add_argument("tasks", nargs="*", default=list(TUNED))
+    parser.add_argument("--folder", type=Path, default=Path("book/data"), help="of the records")
+    parser.add_argument("--runs", type=Path, default=Path("_build/sweep"), help="of single runs")
+    add_engine_options(parser)
+    parser.add_argument("--device", default="cpu", help="where to train")
+    wanted = parser.parse_args()
+    if unknown := set(wanted.tasks) - set(TUNED):
+        parser.error(f"unknown tasks {sorted(unknown)}; there are {list(TUNED)}")
+    options = engine_options(parser, wanted)
+    failed: dict[str, str] = {}
+    spent: dict[str, float] = {}
+
+    def run(runs: Sequence[Run]) -> dict[Run, pd.DataFrame]:
+        outcome = execute(runs, folder=wanted.runs, report=tqdm.write, progress="sweep", **options)
+        failed.update({one.name: error for one, error in outcome.failed.items()})
+        for one in outcome.tables:
+            record = wanted.runs / f"{one.name}.json"
+            spent[one.name] = json.loads(record.read_text("utf-8"))["seconds"]
+        return outcome.tables
+
+    try:
+        tables = sweep(wanted.tasks, run, wanted.device)
+    except (ImportError, OSError) as error:
+        finish(failed | {"the sweep": str(error)})
+    # Of all runs, those included that an earlier call made.
+    seconds = sum(spent.values()) / wanted.workers
+    configuration: dict[str, Any] = {
+        "seed": list(FINAL_SEEDS),
+        "tuning seeds": list(TUNING_SEEDS),
+        "trials": TRIALS,
+        "steps": {name: TASKS[name].steps for name in wanted.tasks},
+        "rates": {name: list(TASKS[name].rates) for name in wanted.tasks},
+        "workers": wanted.workers,
+        "device": wanted.device,
+        "failed": sorted(failed),
+    }
+    for name, table in tables.items():
+        records.write(
+            name, table, configuration=configuration, seconds=seconds, folder=wanted.folder
+        )
+    print(f"{len(spent)} runs, {seconds:.0f} s with {wanted.workers} workers")
+    finish(failed)
+
+
+if __name__ == "__main__":
+    # Workers find classes by the name of their module, and __main__ is another one there.
+    from lab.benchmarks.__main__ import main as _main
+
+    _main()

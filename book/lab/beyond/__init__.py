@@ -1,0 +1,1 @@
+"""Beyond the categorical draw: other families, and models with them."""

@@ -1,0 +1,1 @@
+"""Exact bias and variance of every estimator, and their plane."""

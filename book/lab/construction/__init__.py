@@ -1,0 +1,1 @@
+"""The construction step by step."""

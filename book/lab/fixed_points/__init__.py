@@ -1,0 +1,1 @@
+"""Where each method comes to rest on the toy problem."""

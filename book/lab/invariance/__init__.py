@@ -1,0 +1,1 @@
+"""What a factor on the loss does to each rule."""

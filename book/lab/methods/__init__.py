@@ -1,0 +1,1 @@
+"""What is compared: the methods, their settings, and their exact quality."""

@@ -1,0 +1,1 @@
+"""Losses that can be enumerated."""

@@ -1,0 +1,1 @@
+"""Long runs: workers, records, and whether a record is current."""

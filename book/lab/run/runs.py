@@ -1,0 +1,123 @@
+"""Runs of a sweep: what they are, what is known of them, and how a worker makes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+
+from ils import kernel
+from lab.run import records
+from lab.run.checkout import describe_checkout
+
+__all__ = ["Ended", "Run", "check", "configuration_of", "find", "work", "write"]
+
+
+class Run(Protocol):
+    """What a sweep consists of: a frozen dataclass; of two runs that are equal one is run.
+
+    Two attributes are optional.  ``cost`` is a relative duration: the longest begin first.
+    ``configuration``, a mapping, is recorded in place of the fields.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the record."""
+        ...
+
+    def __call__(self) -> pd.DataFrame:
+        """The table."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a worker sends back: the table only where the caller writes the record."""
+
+    seconds: float = 0.0
+    table: pd.DataFrame | None = None
+    error: str | None = None
+
+
+def configuration_of(run: Run) -> dict[str, Any]:
+    """What the record of a run holds as its configuration."""
+    told: Mapping[str, Any] | None = getattr(run, "configuration", None)
+    return dataclasses.asdict(run) if told is None else dict(told)  # type: ignore[call-overload]
+
+
+def find(run: Run, folder: Path) -> records.Record | None:
+    """The record of a run, if it is whole, of the same configuration and of these sources."""
+    try:
+        record = records.read(run.name, folder)
+        about = record.provenance
+        same = _json(about["configuration"]) == _json(configuration_of(run))
+        return record if same and about["sources"] == describe_checkout()["sources"] else None
+    except (OSError, EOFError, LookupError, ValueError):
+        return None
+
+
+def work(run: Run, folder: Path | None, checkout: dict[str, str | None]) -> Ended:
+    """In a worker: make the table, at the second attempt if need be, and write it if told where."""
+    torch.set_num_threads(1)
+    if describe_checkout()["sources"] != checkout["sources"]:
+        return Ended(error="the worker has other sources of ils than the caller")
+    error = ""
+    for _ in range(2):
+        start = time.perf_counter()
+        try:
+            with kernel.disabled():
+                table = run()
+            seconds = time.perf_counter() - start
+            if folder is None:
+                return Ended(seconds, table)
+            write(run, table, seconds, folder, checkout)
+            return Ended(seconds)
+        except (Exception, SystemExit):
+            error = traceback.format_exc().strip()
+    return Ended(error=error)
+
+
+def write(
+    run: Run, table: pd.DataFrame, seconds: float, folder: Path, checkout: Mapping[str, str | None]
+) -> None:
+    """Write the record of a run."""
+    records.write(
+        run.name,
+        table,
+        configuration=configuration_of(run),
+        seconds=seconds,
+        folder=folder,
+        checkout=checkout,
+    )
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Refuse names that would not do, and configurations that could not be written.
+
+    Raises:
+        ValueError: a name that is no file name, or that of two runs.
+        TypeError: a configuration that is no JSON.
+    """
+    names = Counter(run.name for run in runs)
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        raise ValueError(f"runs: expected different names, got {twice} more than once")
+    for run in runs:
+        if not run.name or Path(run.name).name != run.name:
+            raise ValueError(f"runs: expected a file name, got {run.name!r}")
+        _json(configuration_of(run))
+
+
+def _json(value: Any) -> str:
+    """Equal for what is equal once it was written and read: tuples are lists, keys are text."""
+    return json.dumps(json.loads(json.dumps(value)), sort_keys=True)

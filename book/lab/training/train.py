@@ -1,0 +1,162 @@
+"""Train many runs of one method as one tensor program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ils.estimators import Estimator
+from lab.training.shared import SharedLoss
+from lab.training.task import Parameters, Stream, Task
+
+__all__ = ["INDEX", "Adam", "gradients", "train"]
+
+INDEX = ["learning_rate", "seed", "step"]
+
+_LARGEST = 1e6
+"""A run fails when a parameter is larger, or not a number."""
+
+Gradients = dict[str, Tensor]
+Objective = Callable[[Parameters, Any], Tensor]
+
+
+class Adam:
+    """Adam with a learning rate for each run: ``torch.optim.Adam`` knows one for all.
+
+    Args:
+        parameters: ``(R, ...)`` each; changed in place.
+        learning_rates: ``(R,)``.
+        fixed: learning rates that hold for a parameter in every run instead.
+    """
+
+    _BETAS = (0.9, 0.999)
+    _EPS = 1e-8
+
+    def __init__(
+        self, parameters: Parameters, learning_rates: Tensor, fixed: dict[str, float]
+    ) -> None:
+        self.parameters = parameters
+        self.rates = {
+            name: fixed[name] if name in fixed else learning_rates.view(-1, *[1] * (p.dim() - 1))
+            for name, p in parameters.items()
+        }
+        self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.steps = 0
+
+    def step(self, gradients: Gradients) -> None:
+        """Change every parameter that has a gradient."""
+        self.steps += 1
+        fast, slow = self._BETAS
+        for name, grad in gradients.items():
+            first = self.first[name].lerp_(grad, 1 - fast)
+            second = self.second[name].mul_(slow).addcmul_(grad, grad, value=1 - slow)
+            root = (second / (1 - slow**self.steps)).sqrt_().add_(self._EPS)
+            change = first / root
+            change *= self.rates[name]
+            self.parameters[name].data.sub_(change, alpha=1 / (1 - fast**self.steps))
+
+
+def gradients(
+    task: Task,
+    method: Estimator | Objective,
+    parameters: Parameters,
+    batch: Any,
+    generator: torch.Generator,
+) -> Gradients:
+    """The gradient of each run's objective for its parameters, as a method estimates it."""
+    names, values = list(parameters), list(parameters.values())
+    if not isinstance(method, Estimator):
+        objective, shared = method(parameters, batch).sum(), {}
+    else:
+        logits = task.logits(parameters, batch)
+        loss = SharedLoss(task, parameters, batch)
+        estimate = method(logits.detach(), loss, draws=task.draws, generator=generator).mean(0)
+        examples = logits.shape[1:-2].numel()
+        objective = (logits * estimate.detach()).sum() / examples
+        extra = task.penalty(parameters, batch, logits)
+        objective = objective if extra is None else objective + extra.sum()
+        shared = loss.gradients()
+    found = torch.autograd.grad(objective, values, allow_unused=True)
+    result = {}
+    for name, grad in zip(names, found, strict=True):
+        parts = [part for part in (grad, shared.get(name)) if part is not None]
+        if parts:
+            result[name] = sum(parts[1:], parts[0])
+    return result
+
+
+def train(
+    task: Task,
+    method: Estimator | Objective,
+    *,
+    learning_rates: Sequence[float],
+    seeds: Sequence[int],
+    steps: int,
+    split: str,
+    records: int | Collection[int] = 20,
+    part: float = 1.0,
+    device: str = "cpu",
+    look: Callable[[int, Parameters], None] | None = None,
+) -> pd.DataFrame:
+    """Train every seed at every learning rate.
+
+    Args:
+        task: the problem.
+        method: an estimator, or an objective to be differentiated as it is.
+        learning_rates: of Adam.
+        seeds: of initial parameters and data; shared by all methods.
+        steps: how many.
+        split: on which examples the measures are taken, ``validation`` or ``test``.
+        records: how often they are taken after the start, or after which steps.
+        part: of the run after which to end; what is measured until then is the same.
+        device: where.
+        look: called with step and parameters ``(R, ...)`` whenever measures are taken.
+
+    Returns:
+        Measures, index (learning rate, seed, step).  A run that fails, because a parameter is not
+        a number or beyond a million, has measures that are not a number; the others go on.
+    """
+    runs = [(rate, seed) for rate in learning_rates for seed in seeds]
+    stream = Stream([seed for _, seed in runs], device)
+    # Of the draws; it need not be shared, as no two methods use their noise in the same way.
+    generator = torch.Generator(device).manual_seed(1_000_003 + sum(seeds))
+    parameters = {name: p.requires_grad_() for name, p in task.start(stream).items()}
+    rates = torch.tensor([rate for rate, _ in runs], device=device)
+    optimizer = Adam(parameters, rates, dict(task.fixed_rates))
+    if isinstance(records, int):
+        records = {round(steps * place / records) for place in range(records + 1)}
+    rows: dict[tuple[float, int, int], dict[str, float]] = {}
+    lost = torch.zeros(len(runs), dtype=torch.bool, device=device)
+    last = round(part * steps)
+    for step in range(last + 1):
+        if step in records:
+            with torch.no_grad():
+                measured = task.evaluate(parameters, split)
+            found = {k: v.masked_fill(lost, torch.nan).tolist() for k, v in measured.items()}
+            if look is not None:
+                look(step, {name: p.detach() for name, p in parameters.items()})
+            for place, run in enumerate(runs):
+                rows[(*run, step)] = {name: values[place] for name, values in found.items()}
+        if step < last:
+            batch = task.batch(parameters, stream, generator)
+            optimizer.step(gradients(task, method, parameters, batch, generator))
+            lost |= _put_aside(parameters)
+    index = pd.MultiIndex.from_tuples(rows, names=INDEX)
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+@torch.no_grad()
+def _put_aside(parameters: Parameters) -> Tensor:
+    """Which runs have lost their way; they go on from zero, so that they disturb no other."""
+    # False for NaN too; beyond this a network's output overflows within a few layers.
+    fine = torch.stack([(p.abs() < _LARGEST).flatten(1).all(-1) for p in parameters.values()])
+    fine = fine.all(0)
+    if not bool(fine.all()):
+        for p in parameters.values():
+            p[~fine] = 0
+    return ~fine
