@@ -128,12 +128,11 @@ $(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*
 	$(BIN)/python tools/explorer.py $(@D)
 	@touch $@
 
-# What Sphinx runs by local_extensions of _config.yml, and the tests whose sources the book shows.
-EXTENSIONS := $(wildcard $(addprefix tools/,accessible.py figure_index.py lighter.py reading_time.py statement_index.py statements.py symbols.py))
+# The tests whose sources the book shows.
 NAMED_TESTS := $(wildcard $(shell grep -oh 'tests/[a-z0-9_/]*\.py' book/*.md book/*.ipynb | sort -u))
 
 # From an empty folder each time: a warm build repeats no warning and keeps old glued numbers.
-$(STAMPS)/book: $(STAMPS)/figures $(VENDORED) $(EXPLORER) $(STAMPS)/names $(PAGES) $(MODULES) $(EXTENSIONS) $(NAMED_TESTS) _config.yml _toc.yml
+$(STAMPS)/book: $(STAMPS)/figures $(VENDORED) $(EXPLORER) $(STAMPS)/names $(PAGES) $(MODULES) $(NAMED_TESTS) _config.yml _toc.yml
 	rm -rf $(SITE) _build/.doctrees
 	$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@touch $@
