@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The rooms of the laboratory, from the bottom; those of one floor do not know of each other.
-FLOORS = (
-    {"lab.run", "lab.show"},
-    {"lab.problems"},
-    {"lab.methods"},
-    {"lab.training"},
-    {
-        "lab.construction",
-        "lab.squeeze",
-        "lab.toy",
-        "lab.fixed_points",
-        "lab.bias_variance",
-        "lab.relatives",
-        "lab.invariance",
-        "lab.speed",
-        "lab.benchmarks",
-        "lab.beyond",
-    },
-    {"lab.jobs"},
-    {"lab.__main__"},
-)
+
+def floors() -> list[set[str]]:
+    """The rooms of the laboratory from the bottom, as CONTRIBUTING.md draws them."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("| of `lab` |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [{f"lab.{name}" for name in re.findall(r"`(\w+)`", row)} for row in reversed(rows)]
+
+
+# Those of one floor do not know of each other.
+FLOORS = [*floors(), {"lab.jobs"}, {"lab.__main__"}]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
