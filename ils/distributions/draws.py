@@ -195,9 +195,7 @@ def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None)
     concentration = concentration.detach()
     z = _native._sample_dirichlet(concentration, generator=generator)
     small = concentration.amax(-1, keepdim=True) < 0.1
-    # A trace would keep what holds of its own concentrations.
-    look = eager() and not torch.jit.is_tracing() and concentration.device.type == "cpu"
-    if look and not bool(small.any()):
+    if eager() and concentration.device.type == "cpu" and not bool(small.any()):
         return z
     shape, kind = concentration.shape, torch.float64
     u = torch.rand(shape, dtype=kind, device=z.device, generator=generator)
