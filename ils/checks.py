@@ -22,7 +22,7 @@ from torch.autograd.forward_ad import unpack_dual
 def eager() -> bool:
     """Whether no compiler, no trace and no transform of ``torch.func`` is at work."""
     # A trace would keep for good what holds of its own values.
-    return not (torch.compiler.is_compiling() or _transforms_active() or torch.jit.is_tracing())
+    return not (torch.compiler.is_compiling() or _transforms_active() or _tracing())
 
 
 def holds_values(tensor: Tensor) -> bool:
@@ -40,6 +40,7 @@ def refuse_forward_mode(*tensors: Tensor) -> None:
             )
 
 
+_tracing: Callable[[], bool] = torch.jit.is_tracing  # pyright: ignore[reportPrivateImportUsage]
 # PyTorch has no public name for the question; without an answer, take the careful way.
 _transforms_active: Callable[[], bool] = getattr(
     torch._C,  # pyright: ignore[reportPrivateUsage]
