@@ -97,7 +97,8 @@ class Gamma(Reparameterized, _Gamma):
 
     Args:
         concentration: shape, ``(...)``.
-        rate: inverse scale, ``(...)``, in one over the units of a draw.
+        rate: inverse scale, ``(...)``, in one over the units of a draw; of one so small, as
+            subnormal ones are, that a draw leaves the range, the draw is infinite.
         validate_args: as in ``torch.distributions``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -168,7 +169,13 @@ def log_law(categorical: Any) -> Tensor:
     """
     param, logits = given(categorical)
     if logits:
-        return param
+        probs = categorical.__dict__.get("probs")
+        if probs is None:
+            return param
+        # The parent's expand takes logits that it clamped at eps for given.  Logits that are, and
+        # whose probability underflows, are far below.
+        clamped = param > math.log(torch.finfo(param.dtype).eps) - 1
+        return param.masked_fill((probs == 0) & clamped, -torch.inf)
     param = wide(param)
     never = param == 0
     return param.masked_fill(never, 1).log().masked_fill(never, -torch.inf)

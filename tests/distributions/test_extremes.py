@@ -303,3 +303,28 @@ def test_a_flat_von_mises_ends() -> None:
     assert bool((z.abs() <= math.pi).all())
     # The deviation of a uniform angle, to five standard errors.
     assert bool(((z.std(0) - math.pi / 3**0.5).abs() < 0.1).all())
+
+
+def test_gamma_of_a_subnormal_rate() -> None:
+    """A draw that the type can hold is right, one beyond it infinite, and no gradient is NaN."""
+    rate = torch.tensor([1e-40, 1e-40], requires_grad=True)
+    concentration = torch.tensor([0.05, 2.0], requires_grad=True)
+    q = distributions.Gamma(concentration, rate)
+    z = q.rsample((4000,), generator(1))
+    exact = distributions.Gamma(concentration.detach().double(), rate.detach().double())
+    unit = exact.sample((4000,), generator(2))
+    within = unit < torch.finfo(torch.float32).max
+    assert z[:, 1].isinf().double().mean() > 0.99
+    assert 0.1 < float(within[:, 0].double().mean()) < 0.9
+    assert z[:, 0].isfinite().double().mean() == pytest.approx(
+        float(within[:, 0].double().mean()), abs=0.04
+    )
+    for level in (0.01, 0.05, 0.1):
+        found, wanted = (one[:, 0].detach().double().quantile(level).log() for one in (z, unit))
+        # The logarithm of such a draw has the deviation of some 20.
+        assert float(found) == pytest.approx(float(wanted), abs=10)
+    held = z[:, 0][z[:, 0].isfinite()]
+    for grad in torch.autograd.grad(held.log().sum(), [concentration, rate]):
+        assert not bool(grad.isnan().any())
+    close = q.log_prob(torch.tensor(1.0)).double() - exact.log_prob(torch.tensor(1.0).double())
+    assert float(close.abs().max()) < 1e-3
