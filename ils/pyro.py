@@ -71,6 +71,15 @@ class _Scored(_Base):
 class _Masked(_Scored, _pyro.MaskedDistribution):
     """A masked distribution of this module."""
 
+    def score_parts(self, x: Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
+        """Those of the base; the score is not masked, for what follows takes the value.
+
+        Of a mask of one boolean they are those of the masked density, as Pyro's.
+        """
+        if isinstance(self._mask, bool):
+            return super().score_parts(x, *args, **kwargs)
+        return self.base_dist.score_parts(x, *args, **kwargs).scale_and_mask(mask=self._mask)
+
     def carries_gradient(self, x: Tensor) -> bool:
         return _carries(self.base_dist, x)
 
