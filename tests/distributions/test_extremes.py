@@ -326,7 +326,6 @@ def test_gamma_of_a_subnormal_rate() -> None:
     held = z[:, 0][z[:, 0].isfinite()]
     for grad in torch.autograd.grad(held.log().sum(), [concentration, rate]):
         assert not bool(grad.isnan().any())
-    close = q.log_prob(torch.tensor(1.0)).detach().double() - exact.log_prob(
-        torch.tensor(1.0).double()
-    )
+    one = torch.tensor(1.0)
+    close = q.log_prob(one).detach().double() - exact.log_prob(one.double())
     assert float(close.abs().max()) < 1e-3
