@@ -90,6 +90,12 @@ class _Independent(_Scored):
 
 
 class _Binomial(_Scored):
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact, or with an ``approx_log_prob_tol`` Pyro's approximation."""
+        if self.approx_log_prob_tol > 0:
+            return _own["Binomial"].log_prob(self, value)
+        return super().log_prob(value)
+
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         """Exact, or beyond ``approx_sample_thresh`` Pyro's approximation of large counts."""
         if bool((self.total_count <= self.approx_sample_thresh).all()):

@@ -76,6 +76,7 @@ EXPECTED = {
     ),
     "test_mask::test_mask_type[mask2]": "masks the score of a value that carries no gradient",
     "test_hmm::test_discrete_hmm_shape": _MADE,
+    "test_hmm::test_gamma_gaussian_hmm_shape": _MADE,
     "TestDistributions::test_mode": "knows discrete distributions by PyTorch's own classes",
 }
 
