@@ -187,11 +187,11 @@ class _Seen:
             return
         if hard and not self._hard:
             self._values, self._hard = [], True
-        self._values.append(values if self._keep else values.detach())
+        self._values.append(values)
 
     def mean(self) -> Tensor:
         """Over all points that count: values ``(S, *batch)`` to ``(*batch)``."""
-        values = torch.cat(self._values) if len(self._values) > 1 else self._values[0]
+        values = torch.cat(self._values)
         return values.to(torch.promote_types(values.dtype, self._dtype)).mean(0)
 
 
@@ -224,7 +224,7 @@ class _Estimate(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         anchor, estimate = ctx.saved_tensors
         with torch.no_grad():
-            update = (like_draws(grads[0], estimate) * estimate).to(estimate.dtype)
+            update = like_draws(grads[0], estimate) * estimate
         if torch.is_grad_enabled():
             update = refuse_derivative(update, grads[0], anchor)
         return None, update, None, None

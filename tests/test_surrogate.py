@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import close, generator, normal
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import ils
 from ils.estimators import Estimator
@@ -254,17 +255,18 @@ def test_relax_learns() -> None:
     network = Network()
     estimator = ils.estimators.relax(network)
     estimates = estimator(logits, loss, draws=2, generator=generator(1))
-    second = (estimates**2).sum((-1, -2)).mean()
+    weights = torch.tensor([0.5, 0.1, 2.0], dtype=torch.float64)
+    second = ((estimates**2).sum((-1, -2)).mean(0) * weights).sum()
     by_hand = torch.autograd.grad(second, [network.table, network.pairs])
     # Its sign does not follow that of the objective.
     for sign in (1.0, -1.0):
         logits.grad = scale.grad = network.table.grad = network.pairs.grad = None
         found = ils.surrogate(estimator, logits, loss, draws=2, generator=generator(1))
-        (sign * found.mean()).backward()
+        (sign * weights * found).sum().backward()
         assert close(grad_of(network.table), by_hand[0], 1e-10)
         assert close(grad_of(network.pairs), by_hand[1], 1e-10)
-        assert close(grad_of(logits), sign * estimates.mean(0).detach() / 3)
-        assert close(grad_of(scale), sign * found.detach().mean())
+        assert close(grad_of(logits), sign * weights.view(3, 1, 1) * estimates.detach().mean(0))
+        assert close(grad_of(scale), sign * (weights * found.detach()).sum())
 
     network.table.grad = None
     fixed = ils.surrogate(estimator, logits, loss, generator=generator(1), lower_variance=False)
@@ -278,6 +280,22 @@ def test_relax_learns() -> None:
         ils.surrogate(estimator, logits, loss, generator=random).mean().backward()
         optimizer.step()
     assert variance(network) < before / 2
+
+
+def test_relax_learns_in_half() -> None:
+    """Squares that a half type cannot hold do not stop the network from learning."""
+    logits = normal(3, 2, 4, seed=1).half().requires_grad_()
+    network = Network().float()
+    found = ils.surrogate(
+        ils.estimators.relax(network),
+        logits,
+        lambda z: 1000 * z[..., 0].sum(-1),
+        generator=generator(1),
+    )
+    found.mean().backward()
+    assert grad_of(logits).dtype == torch.float16
+    assert grad_of(network.table).isfinite().all()
+    assert grad_of(network.table).any()
 
 
 def test_batch_statistics_move_once() -> None:
@@ -320,6 +338,24 @@ def test_shapes() -> None:
         assert found.shape == wanted
         found.sum().backward()
         assert grad_of(logits).shape == shape
+
+
+def test_type_of_the_value() -> None:
+    """It is the wider of the types of values and logits; the gradient has that of the logits."""
+    for logits_type, loss_type in (
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.float32, torch.int64),
+    ):
+        logits = normal(3, 4, seed=1).to(logits_type).requires_grad_()
+
+        def loss(z: Tensor, kind: torch.dtype = loss_type) -> Tensor:
+            return z[..., 0].to(kind)
+
+        found = ils.surrogate(ils.estimators.leave_one_out(), logits, loss)
+        assert found.dtype == torch.promote_types(logits_type, loss_type)
+        found.sum().backward()
+        assert grad_of(logits).dtype == logits_type
 
 
 def test_refusals() -> None:
@@ -426,6 +462,11 @@ def test_twice() -> None:
     for_logits, for_scale = torch.autograd.grad(found, [logits, scale], create_graph=True)
     with pytest.raises(RuntimeError, match="expected to be differentiated once"):
         for_logits.sum().backward(retain_graph=True)
+    weights = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    found = ils.surrogate(ils.estimators.reinmax(), logits, lambda z: (z * scale).sum(-1))
+    (weighted,) = torch.autograd.grad((weights * found).sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="expected to be differentiated once"):
+        torch.autograd.grad(weighted.sum(), weights)
     (second,) = torch.autograd.grad(for_scale.sum(), scale)
     assert close(second, 2 * for_scale.detach() / scale.detach())
 
@@ -457,3 +498,22 @@ def test_accumulation_and_retention() -> None:
     found.mean().backward()
     for p, grad in zip(model.parameters, once, strict=True):
         assert close(grad_of(p), 2 * grad)
+
+
+def test_checkpoint() -> None:
+    """A decoder that is recomputed in the backward pass gets the gradients of one that is not."""
+    found: list[list[Tensor]] = []
+    for recomputed in (True, False):
+        model = Model(next(m for m in METHODS if m.factory == "double_control_variate"))
+        plain = model.loss(model.features())
+
+        def loss(
+            z: Tensor, recomputed: bool = recomputed, plain: Callable[..., Any] = plain
+        ) -> Tensor:
+            return checkpoint(plain, z, use_reentrant=False) if recomputed else plain(z)
+
+        estimator = ils.estimators.double_control_variate()
+        ils.surrogate(estimator, model.logits(), loss, generator=generator(1)).mean().backward()
+        found.append([grad_of(p) for p in model.parameters])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
