@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ils.autograd import refuse_derivative
-from ils.checks import check_logits_shape
+from ils.checks import check_logits_shape, eager, refuse_forward_mode
 from ils.estimators import Estimator
 from ils.estimators.evaluation import Loss, check_batch_dims, like_draws
 
@@ -70,7 +70,7 @@ def surrogate(
     combine with the pass for ``phi``: the weights ``w_b`` come later.  The graphs of the calls are
     kept until ``backward``.
 
-    Eager code only.
+    Eager code only: a compiler leaves its program here, and ``torch.func`` refuses.
 
     Args:
         estimator: one of :mod:`ils.estimators`.
@@ -98,7 +98,8 @@ def surrogate(
             over the batch; ``batch_dims`` is no number of leading axes; as the estimator raises
             at a call.  A loss with a graph that does not lead to the draw gives an estimator
             that differentiates the gradient zero; one without any graph is refused.
-        RuntimeError: the gradient for the logits is differentiated again.
+        NotImplementedError: a derivative in forward mode is asked for.
+        RuntimeError: the gradient for the logits is differentiated again; that of the rest may be.
 
     Example:
         >>> import torch, ils
@@ -132,6 +133,8 @@ def surrogate(
     if not callable(loss):
         raise TypeError(f"loss: expected a function, got {type(loss).__name__}")
     check_logits_shape(logits)
+    if eager():
+        refuse_forward_mode(logits)
     batch = check_batch_dims(min(1, logits.dim() - 1) if batch_dims is None else batch_dims, logits)
     assert batch is not None
     seen = _Seen(loss, logits.dtype, keep=torch.is_grad_enabled())
@@ -144,8 +147,7 @@ def surrogate(
         anchor = logits.narrow(-1, 0, 0).clone()
         found = found + _Estimate.apply(found.detach(), logits, anchor, estimates.detach().mean(0))
     if lower_variance and estimates.requires_grad:
-        wide = estimates.to(torch.promote_types(estimates.dtype, torch.float32))
-        second = (wide**2).flatten(1 + batch).sum(-1).mean(0)
+        second = (estimates**2).flatten(1 + batch).sum(-1).mean(0)
         found = found + _Learning.apply(found.detach(), second)
     return found
 
@@ -166,28 +168,17 @@ class _Seen:
 
     def __call__(self, z: Tensor) -> Tensor:
         hard = bool(((z == 0) | (z == 1)).all())
-        if self._hard and not hard:
-            return self._loss(z)  # only one-hot points count from now on
-        if not self._keep:
-            values = self._loss(z)
-            self._take(values, hard)
-            return values
         point = z.detach().requires_grad_(z.requires_grad)
-        with torch.enable_grad():
+        with torch.set_grad_enabled(self._keep or torch.is_grad_enabled()):
             values = self._loss(point)
-        self._take(values, hard)
-        if not isinstance(values, Tensor) or not (z.requires_grad and values.requires_grad):
-            # What is no tensor, or cannot be differentiated, is refused by the estimator.
-            return values.detach() if isinstance(values, Tensor) else values
-        return _Values.apply(z, (point, values))
-
-    def _take(self, values: Tensor, hard: bool) -> None:
-        """Keep these values; what was relaxed is forgotten once something is one-hot."""
         if not isinstance(values, Tensor):
-            return
+            return values  # refused by the estimator
         if hard and not self._hard:
-            self._values, self._hard = [], True
-        self._values.append(values)
+            self._values, self._hard = [], True  # only one-hot points count from now on
+        if hard or not self._hard:
+            self._values.append(values)
+        # An estimator that differentiates refuses what has no graph at all.
+        return _Values.apply(z, (point, values)) if values.requires_grad else values
 
     def mean(self) -> Tensor:
         """Over all points that count: values ``(S, *batch)`` to ``(*batch)``."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import close, generator, normal
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import ils
@@ -385,15 +386,48 @@ def test_refusals() -> None:
         ils.surrogate(estimator, logits, loss, draws=0)
 
 
+def test_forward_mode_is_refused() -> None:
+    """A derivative in forward mode would be dropped in silence."""
+    with forward_ad.dual_level():
+        logits = forward_ad.make_dual(normal(3, 4), normal(3, 4))
+        with pytest.raises(NotImplementedError, match="ils: expected backward mode"):
+            ils.surrogate(ils.estimators.reinmax(), logits, lambda z: z.sum(-1))
+
+
+def test_what_goes_round_the_draw() -> None:
+    """The logits themselves may be part of the loss: their gradient has both ways."""
+    logits, table = normal(3, 4, seed=1).requires_grad_(), normal(4, seed=2)
+    estimator = ils.estimators.leave_one_out(samples=3)
+
+    def entropy() -> Tensor:
+        return logits.softmax(-1).square().sum(-1)
+
+    (plain,) = torch.autograd.grad(entropy().sum(), logits)
+    wanted = estimator(logits, lambda z: z @ table + entropy().detach(), generator=generator(1))
+    found = ils.surrogate(
+        estimator, logits, lambda z: z @ table + entropy(), generator=generator(1)
+    )
+    found.sum().backward()
+    assert close(grad_of(logits), wanted[0] + plain)
+
+
 def test_a_loss_without_the_draw() -> None:
     """A graph that does not lead to the draw means no gradient there; no graph is refused."""
     logits, other = normal(3, 4, seed=1).requires_grad_(), normal(3, seed=2).requires_grad_()
-    estimator = ils.estimators.reinmax()
-    ils.surrogate(estimator, logits, lambda z: other.expand(len(z), 3)).sum().backward()
-    assert not grad_of(logits).any()
-    assert close(grad_of(other), torch.ones_like(other))
-    with pytest.raises(ValueError, match=r"loss: .* differentiated"):
-        ils.surrogate(estimator, logits, lambda z: z.detach().sum(-1))
+
+    def loss(z: Tensor) -> Tensor:
+        return other.expand(len(z), 3)
+
+    for factory in ("reinmax", "muprop"):
+        estimator = getattr(ils.estimators, factory)()
+        logits.grad = other.grad = None
+        ils.surrogate(estimator, logits, loss).sum().backward()
+        assert not grad_of(logits).any()
+        assert close(grad_of(other), torch.ones_like(other))
+        with torch.no_grad():
+            assert torch.equal(ils.surrogate(estimator, logits, loss), other)
+        with pytest.raises(ValueError, match=r"loss: .* differentiated"):
+            ils.surrogate(estimator, logits, lambda z: z.detach().sum(-1))
 
 
 @each_method
