@@ -386,6 +386,8 @@ def test_refusals() -> None:
         ils.surrogate(estimator, logits, loss, draws=0)
 
 
+# PyTorch warns of its own torch.jit when forward mode is first used.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 def test_forward_mode_is_refused() -> None:
     """A derivative in forward mode would be dropped in silence."""
     with forward_ad.dual_level():
