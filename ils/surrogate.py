@@ -137,7 +137,7 @@ def surrogate(
         refuse_forward_mode(logits)
     batch = check_batch_dims(min(1, logits.dim() - 1) if batch_dims is None else batch_dims, logits)
     assert batch is not None
-    seen = _Seen(loss, logits.dtype, keep=torch.is_grad_enabled())
+    seen = _Seen(loss, logits.dtype)
     estimates = estimator(logits, seen, draws=draws, generator=generator, batch_dims=batch)
     found = seen.mean()
     if not torch.is_grad_enabled():
@@ -158,19 +158,17 @@ class _Seen:
     Args:
         loss: the user's.
         dtype: that of the logits.
-        keep: whether the graphs are kept.
     """
 
-    def __init__(self, loss: Loss, dtype: torch.dtype, *, keep: bool) -> None:
-        self._loss, self._dtype, self._keep = loss, dtype, keep
+    def __init__(self, loss: Loss, dtype: torch.dtype) -> None:
+        self._loss, self._dtype = loss, dtype
         self._values: list[Tensor] = []
         self._hard = False
 
     def __call__(self, z: Tensor) -> Tensor:
         hard = bool(((z == 0) | (z == 1)).all())
         point = z.detach().requires_grad_(z.requires_grad)
-        with torch.set_grad_enabled(self._keep or torch.is_grad_enabled()):
-            values = self._loss(point)
+        values = self._loss(point)
         if not isinstance(values, Tensor):
             return values  # refused by the estimator
         if hard and not self._hard:
