@@ -106,15 +106,18 @@ def prepare(group: str, fresh: bool, deselect: list[str]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.ipynb")
-    for name in ("ils", "tests"):
+    # The laboratory's catalogue tells the tests of estimators which there are.
+    for name in ("ils", "tests", "book/lab"):
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)  # with the dates of the files
-    shutil.rmtree(folder / "mutants" / "tests", ignore_errors=True)
+    for name in ("tests", "book"):
+        shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
 
     modules, tests = GROUPS[group]
     tests = [test for test in tests if (folder / test.split("::")[0]).exists()]
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     mine = (
+        'also_copy = ["book"]\n'
         f"only_mutate = {json.dumps([f'ils/{module}.py' for module in modules])}\n"
         f"pytest_add_cli_args_test_selection = {json.dumps(tests)}\n"
     )
