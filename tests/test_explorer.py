@@ -16,7 +16,7 @@ from torch import Tensor
 import ils
 from ils import estimators, exact, squeeze
 from ils.draw import inverse_cdf
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.metric import euclidean, fisher
 from ils.target import (
     centred_gradient,

@@ -72,7 +72,7 @@ MUTATIONS = [
         "book/lab/problems/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE
     ),
     Mutation(
-        "ils/estimators/relaxation.py",
+        "ils/relaxation.py",
         "return softmax_vjp(y, grad) / temperature",
         "return softmax_vjp(y, grad) / (1.005 * temperature)",
         TOY,

@@ -20,7 +20,7 @@ import ils
 from ils import exact
 from ils.estimators import Estimator
 from ils.estimators.evaluation import widened
-from ils.estimators.relaxation import hardened, levelled, tempered
+from ils.relaxation import hardened, levelled, tempered
 from ils.exact import Loss
 
 INF = float("inf")
