@@ -275,7 +275,8 @@ def _back(
 
 def _plain(rule: Rule, grad: Tensor, at: Tensor, logits: Tensor, noise: Tensor | None) -> Tensor:
     """The formula of a rule, which neither sees nor touches the gradient of masked categories."""
-    logits = levelled(logits.to(grad.dtype))
+    # In one order of memory: sums of strided rows round otherwise.
+    grad, logits = grad.contiguous(), levelled(logits.to(grad.dtype)).contiguous()
     z = torch.zeros_like(grad).scatter(-1, at, 1)
     mask = logits.isneginf()
     noise = None if noise is None else noise.to(grad.dtype)

@@ -16,8 +16,8 @@ from torch import Tensor
 import ils
 from ils import estimators, exact, squeeze
 from ils.draw import inverse_cdf
-from ils.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.metric import euclidean, fisher
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.target import (
     centred_gradient,
     direction,

@@ -20,8 +20,8 @@ import ils
 from ils import exact
 from ils.estimators import Estimator
 from ils.estimators.evaluation import widened
-from ils.relaxation import hardened, levelled, tempered
 from ils.exact import Loss
+from ils.relaxation import hardened, levelled, tempered
 
 INF = float("inf")
 JOINT = ("sum_and_sample", "unordered_set")
