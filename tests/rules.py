@@ -71,13 +71,13 @@ RULES = {
 
 def rule_of(options: dict[str, Any]) -> Rule:
     """The rule of a choice of options; the first is the default of :func:`ils.sample`."""
-    step_size, metric, normalizer, centred, relative, keep_mass = options.values()
+    step_size, metric = options.get("step_size"), options.get("metric", fisher)
     if step_size is None:
         return ReinMax() if metric is fisher else Limit(metric)
-    shared: dict[str, Any] = {"metric": metric, "normalizer": normalizer, "keep_mass": keep_mass}
-    if relative:
-        return Step(step_size, **shared)
-    return Note(step_size, centred=centred, **shared)
+    shared = {name: options[name] for name in ("normalizer", "keep_mass") if name in options}
+    if options.get("relative", True):
+        return Step(step_size, metric=metric, **shared)
+    return Note(step_size, metric=metric, centred=options.get("centred", True), **shared)
 
 
 # The rules of another formula than that of a step.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from playwright.sync_api import Browser, Page
+from rules import rule_of
 from torch import Tensor
 
 import ils
@@ -206,7 +207,7 @@ def test_gradients_of_the_intermediate_loss(page: Page, name: str) -> None:
 
 def handed_back(case: Case) -> Tensor:
     logits = case.logits.clone().requires_grad_()
-    (ils.differentiable_draw(logits, case.z, **case.rule) * case.grad).sum().backward()
+    (ils.differentiable_draw(logits, case.z, rule=rule_of(case.rule)) * case.grad).sum().backward()
     assert logits.grad is not None
     return logits.grad
 

@@ -118,7 +118,7 @@ MUTATIONS = [
         BEYOND,
     ),
     # A step relative to the gradient.
-    Mutation("ils/rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
+    Mutation("ils/fast.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.
     Mutation("ils/metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
     Mutation("ils/estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
