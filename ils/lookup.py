@@ -17,7 +17,7 @@ from ils.checks import (
     check_mask,
     whole,
 )
-from ils.rules import ReinMax, Rule, check_rule, refuses_old_options
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["embedding", "sample_embedding", "sample_index"]
 
@@ -76,7 +76,7 @@ def embedding(
     weight: Tensor,
     logits: Tensor,
     *,
-    rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+    rule: Rule = DEFAULT,
     dim: int = -1,
     mask: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -145,7 +145,7 @@ def sample_embedding(
     logits: Tensor,
     weight: Tensor,
     *,
-    rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+    rule: Rule = DEFAULT,
     dim: int = -1,
     mask: Tensor | None = None,
     generator: torch.Generator | None = None,

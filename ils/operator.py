@@ -17,7 +17,7 @@ from ils.checks import (
     check_one_hot,
     whole,
 )
-from ils.rules import ReinMax, Rule, check_rule, refuses_old_options
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["differentiable_draw", "sample"]
 
@@ -48,7 +48,7 @@ def sample(
 def sample(
     logits: Tensor,
     *,
-    rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+    rule: Rule = DEFAULT,
     dim: int = -1,
     mask: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -67,8 +67,8 @@ def sample(
         \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) .
 
     Every estimate is *biased*; the default is exact in expectation for losses that are quadratic
-    in each variable with the others held.  A program of ``torch.export`` draws, and carries no
-    gradient: it holds the forward pass alone.
+    in each variable with the others held.  A program of ``torch.export``
+    draws, and carries no gradient: it holds the forward pass alone.
 
     Args:
         logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
@@ -129,7 +129,7 @@ def differentiable_draw(
     logits: Tensor,
     z: Tensor,
     *,
-    rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+    rule: Rule = DEFAULT,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Attach the gradient of :func:`sample` to a draw that is already there.

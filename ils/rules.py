@@ -676,6 +676,10 @@ class NoteCode(_Stepped):
         return probs_gradient(target, step["probs"], z).masked_fill(step["mask"], 0)
 
 
+DEFAULT = ReinMax()
+"""The rule where none is given; a compiler finds it by this name, where it makes no defaults."""
+
+
 def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
     """Refuse what is no rule, and one whose normaliser does not serve so many categories."""
     if isinstance(rule, _Stepped):

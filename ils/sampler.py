@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ils.checks import check_draws, check_logits, check_mask
 from ils.operator import differentiable_draw, sample
-from ils.rules import ReinMax, Rule, check_rule, refuses_old_options
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["Sampler"]
 
@@ -22,7 +22,8 @@ class Sampler(nn.Module):
     ``torch.export`` draws, and carries no gradient.
 
     Args:
-        rule, dim: as in :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
+        dim: the axis of the categories.
         argmax_in_eval: after ``eval()``, return the likeliest category (the first of several) in
             place of a draw, one-hot, with the rule's gradient at it.
 
@@ -45,11 +46,12 @@ class Sampler(nn.Module):
     def __init__(
         self,
         *,
-        rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+        rule: Rule | None = None,
         dim: int = -1,
         argmax_in_eval: bool = False,
     ) -> None:
         super().__init__()
+        rule = DEFAULT if rule is None else rule
         check_rule(rule, 2, torch.empty(0))
         if not isinstance(argmax_in_eval, bool):
             raise TypeError(f"argmax_in_eval: expected a bool, got {type(argmax_in_eval).__name__}")

@@ -152,8 +152,9 @@ def test_compiles_every_other_rule(name: str) -> None:
         dynamic=True,
     )
     for run in (compiled, lambda x: ils.sample(x, rule=rule, return_index=True)):
-        for rows in (6, 15):
-            leaf, weights = normal(rows, 4, seed=50).requires_grad_(), normal(rows, 4, seed=51)
+        for rows in (6, 5000):
+            leaf = normal(4, seed=50).expand(rows, 4).clone().requires_grad_()
+            weights = normal(4, seed=51)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(52)
                 z, index = run(leaf)
@@ -162,7 +163,13 @@ def test_compiles_every_other_rule(name: str) -> None:
     for one, other in zip(seen[:2], seen[2:], strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
-        assert close(one[2], other[2], 1e-10)
+        if type(rule).noise is ils.rules.Rule.noise:
+            assert close(one[2], other[2], 1e-10)
+            continue
+        # A compiler may draw the noise, which the backward pass alone sees, anew: the law is kept.
+        assert close(one[2].sum(-1), torch.zeros(len(one[0])))
+        error = ((one[2].var(0) + other[2].var(0)) / len(one[0])).sqrt()
+        assert ((one[2].mean(0) - other[2].mean(0)).abs() < 5 * error).all()
 
 
 def test_compiles_in_a_model() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -48,7 +50,7 @@ class Case:
         source = generator(self.seed + 1000 * turn)
         return torch.randn(shape, generator=source, dtype=torch.float64).to(self.logits.dtype)
 
-    def sample(self, options: dict[str, Any]) -> Tensor:
+    def sample(self, options: Mapping[str, Any] = MappingProxyType({})) -> Tensor:
         """The draw, always from the same seed."""
         # This normaliser makes nothing good of the -inf that stands for a masked category.
         assume(options.get("normalizer") is not leaky or not self.hidden().any())
@@ -58,7 +60,7 @@ class Case:
             mask=self.mask,
             draws=self.draws,
             generator=generator(self.seed),
-            rule=rule_of(options),
+            rule=rule_of(dict(options)),
         )
 
     def hidden(self) -> Tensor:

@@ -144,9 +144,7 @@ def test_bad_input(case: str) -> None:
         assert case in VALUES or torch.equal(own.get_state(), state)
 
 
-@pytest.mark.parametrize(
-    "case", ["rule str", "rule class", "rule None", "normalizer moves corners, two"]
-)
+@pytest.mark.parametrize("case", ["rule str", "rule class", "normalizer moves corners, two"])
 def test_bad_rules_of_objects(case: str) -> None:
     """A module, distributions and an estimator refuse their rule when they are made."""
     _, options, error, message = BAD_INPUT[case]

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 from ils.checks import check_floating
 from ils.distributions.draws import check_parameters, given, keep_given, log_law, wide
 from ils.lookup import embedding, sample_index
-from ils.rules import ReinMax, Rule, check_rule, refuses_old_options
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["Categorical"]
 
@@ -34,7 +34,7 @@ class Categorical(_Categorical):
         logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
             probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
         weight: table of rows, ``(K, D)``, shared by the batch; None for integers.
-        rule: as in :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -64,9 +64,10 @@ class Categorical(_Categorical):
         validate_args: bool | None = None,
         *,
         weight: Tensor | None = None,
-        rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+        rule: Rule | None = None,
     ) -> None:
         check_parameters(probs, logits)
+        rule = DEFAULT if rule is None else rule
         check_rule(rule, 2, torch.empty(0))
         self._rule = rule
         self.weight = weight

@@ -11,7 +11,7 @@ from torch.distributions import OneHotCategorical as _OneHotCategorical
 
 from ils.distributions.draws import check_parameters, keep_given, log_law
 from ils.operator import sample
-from ils.rules import ReinMax, Rule, check_rule, refuses_old_options
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["OneHotCategorical"]
 
@@ -28,7 +28,7 @@ class OneHotCategorical(_OneHotCategorical):
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
         logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
             probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
-        rule: as in :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -53,9 +53,10 @@ class OneHotCategorical(_OneHotCategorical):
         logits: Tensor | None = None,
         validate_args: bool | None = None,
         *,
-        rule: Rule = ReinMax(),  # noqa: B008 (a frozen value)
+        rule: Rule | None = None,
     ) -> None:
         check_parameters(probs, logits)
+        rule = DEFAULT if rule is None else rule
         check_rule(rule, 2, torch.empty(0))
         self._rule = rule
         super().__init__(probs, logits, validate_args)

@@ -202,7 +202,7 @@ def test_refusals() -> None:
     for name in ("probs", "logits"):
         with pytest.raises(TypeError, match=rf"{name}: .* got torch\.int64"):
             Categorical(**{name: torch.ones(3).long()})
-    with pytest.raises(ValueError, match="rule"):
+    with pytest.raises(TypeError, match="rule"):
         Categorical(logits=LOGITS, weight=TABLE, rule="Step")
     logits = LOGITS.clone().requires_grad_()
     z = Categorical(logits=logits, weight=TABLE).rsample()

@@ -329,7 +329,7 @@ def test_levelled_and_tempered() -> None:
 def test_formula_as_text_and_at_the_ends() -> None:
     """It prints its options; the smallest and the largest number of a type are held."""
     formula = ils.estimators.reinmax(temperature=0.5).formula
-    assert repr(formula) == "Formula(ils.estimators.reinmax, temperature=0.5)"
+    assert repr(formula) == "Formula(ils.estimators.from_rule, rule=ReinMax(temperature=0.5))"
     loss = loss_for(normal(2, 4, seed=2))
     kind = torch.finfo(torch.float32)
     for number in (kind.tiny, kind.max):
