@@ -128,12 +128,11 @@ $(EXPLORER): $(VENV)/.installed tools/explorer.py $(wildcard book/data/quality-*
 	$(BIN)/python tools/explorer.py $(@D)
 	@touch $@
 
-# What Sphinx runs by local_extensions of _config.yml, and the tests whose sources the book shows.
-EXTENSIONS := $(wildcard $(addprefix tools/,accessible.py figure_index.py lighter.py reading_time.py statement_index.py statements.py symbols.py))
+# The tests whose sources the book shows.
 NAMED_TESTS := $(wildcard $(shell grep -oh 'tests/[a-z0-9_/]*\.py' book/*.md book/*.ipynb | sort -u))
 
 # From an empty folder each time: a warm build repeats no warning and keeps old glued numbers.
-$(STAMPS)/book: $(STAMPS)/figures $(VENDORED) $(EXPLORER) $(STAMPS)/names $(PAGES) $(MODULES) $(EXTENSIONS) $(NAMED_TESTS) _config.yml _toc.yml
+$(STAMPS)/book: $(STAMPS)/figures $(VENDORED) $(EXPLORER) $(STAMPS)/names $(PAGES) $(MODULES) $(NAMED_TESTS) _config.yml _toc.yml
 	rm -rf $(SITE) _build/.doctrees
 	$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@touch $@
@@ -197,18 +196,21 @@ run: $(VENV)/.installed ## execute all notebooks and write their outputs in plac
 ENGINE_OPTIONS = --engine $(ENGINE) --workers $(WORKERS) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(FRESH),--fresh)
 
 .PHONY: results
-results: $(VENV)/.installed ## bring the records of the long runs, in book/data, up to date
-	$(if $(PARTS),,$(MAKE) sweep)
-	$(PURE) $(BIN)/python -m lab.jobs $(PARTS) $(ENGINE_OPTIONS)
+results: $(VENV)/.installed ## make the records of the long runs, in book/data, that are not current
+	$(PURE) $(BIN)/python -m lab results $(PARTS) $(ENGINE_OPTIONS)
+
+.PHONY: records
+records: $(VENV)/.installed ## list the records, and whether each was made from the sources as they are
+	@$(BIN)/python -m lab list
 
 .PHONY: sweep
-sweep: $(VENV)/.installed ## of these, the benchmarks: every method on every problem
-	$(PURE) $(BIN)/python -m lab.benchmarks $(TASKS) $(ENGINE_OPTIONS)
+sweep: $(VENV)/.installed ## make those of the benchmarks anew: every method on every problem
+	$(PURE) $(BIN)/python -m lab sweep $(TASKS) $(ENGINE_OPTIONS)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel
-	$(BIN)/python -m lab.speed.bench
-	$(ONE_THREAD) $(PURE) $(BIN)/python -m lab.speed.pace
+	$(BIN)/python -m lab bench
+	$(ONE_THREAD) $(PURE) $(BIN)/python -m lab pace
 
 .PHONY: links
 links: $(STAMPS)/book ## list the links that lead out; with CHECK=1 ask each of them

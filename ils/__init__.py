@@ -25,8 +25,8 @@ The tour:
 - :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance.
 - :mod:`ils.squeeze` holds the note's bound, its ladder of ``n`` draws, and fixed points.
 
-``import ils`` needs PyTorch alone; ``lab`` (experiments, records, figures) needs the extra
-``ils[lab]``.
+``import ils`` needs PyTorch alone.  The experiments of the report, their records and figures lie in
+``book/lab`` and need the extra ``ils[lab]``.
 """
 
 from ils import (

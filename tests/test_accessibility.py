@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from tools.accessible import repaired
+from _ext.accessible import repaired
 from tools.browser import SITE, VIEWS, opened, toc_documents, window
 
 pytestmark = pytest.mark.usefixtures("built_site")

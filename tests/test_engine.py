@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from toy_runs import Numbers, attempts
 
-from lab.run import engine, pools, records
+from lab.run import engine, pools
 from lab.run.engine import execute
 
 TESTS = Path(__file__).resolve().parent
@@ -139,9 +139,7 @@ def damage_old(about: Path) -> None:
 @pytest.mark.parametrize("damage", [damage_truncate, damage_list, damage_remove, damage_old])
 def test_half_a_record_is_none(tmp_path: Path, log: str, damage: Callable[[Path], None]) -> None:
     (run,) = numbers(log, 1)
-    records.write(
-        run.name, run(), configuration=engine.configuration_of(run), seconds=0.0, folder=tmp_path
-    )
+    execute([run], folder=tmp_path, workers=1)
     assert engine.find(run, tmp_path)
     damage(tmp_path / f"{run.name}.json")
     assert engine.find(run, tmp_path) is None
@@ -207,7 +205,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> None:
 
 def test_a_sweep_that_was_killed_continues(tmp_path: Path, quick: None) -> None:
     """Finished records are there, nothing else is, and no worker is left behind."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent, TESTS.parent / "book"))),
+    }
     # A signal from the keyboard goes to all processes of the terminal.
     kinds = {"killed": (os.kill, signal.SIGKILL), "interrupted": (os.killpg, signal.SIGINT)}
     sweeps: dict[str, subprocess.Popen[bytes]] = {}
@@ -303,7 +304,7 @@ def test_other_sources_are_told(
 ) -> None:
     """A worker that would compute something else computes nothing."""
     other = {"commit": None, "sources": "0" * 64}
-    monkeypatch.setattr(engine, "describe_checkout", lambda: other)
+    monkeypatch.setattr(engine, "describe_checkout", lambda module: other)
     (run,) = numbers(log, 1)
     found = execute([run], folder=tmp_path, workers=1)
     assert "other sources" in found.failed[run]

@@ -11,8 +11,8 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from pybtex.database import parse_string
 
+from _ext.figure_index import EXPORTS, Drawn, bibtex, drawn, title
 from tools.browser import ROOT, SITE
-from tools.figure_index import EXPORTS, Drawn, bibtex, drawn, title
 
 pytestmark = pytest.mark.usefixtures("built_site")
 

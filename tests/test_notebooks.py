@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from _ext.statements import KINDS, STATEMENT, TEST
 from tools.browser import ROOT, toc_documents
-from tools.statements import KINDS, STATEMENT, TEST
 
 BOOK = ROOT / "book"
 README = ROOT / "README.md"

@@ -729,3 +729,47 @@ def test_short_training_of_counts(name: str, shift: float | None, falls: bool) -
     if not falls:
         start, end = trained(pyro.distributions)
         assert end < start - 2
+
+
+def test_whether_a_row_was_drawn() -> None:
+    """Rows of a table that learns carry its gradient either way, that of the logits if drawn."""
+    logits, table = normal(3).requires_grad_(), normal(3, 2, seed=1).requires_grad_()
+    rows = dist.Categorical(logits=logits, weight=table)
+    drawn, listed = rows.rsample(), rows.enumerate_support()[1]
+    assert drawn.requires_grad
+    assert listed.requires_grad
+    # Wrapped or not, and as often as one likes: the graph is kept.
+    for q in (rows, rows.to_event(0), dist.Independent(rows, 0), rows.mask(True)):
+        for _ in range(2):
+            assert q.carries_gradient(drawn)
+        assert not q.carries_gradient(listed)
+        assert not q.carries_gradient(drawn.detach())
+    drawn.sum().backward()
+    fixed = dist.Categorical(logits=logits.detach(), weight=table)
+    assert not fixed.carries_gradient(fixed.rsample())
+    plain = dist.Categorical(logits=logits)
+    assert plain.carries_gradient(torch.zeros((), requires_grad=True))
+    assert not plain.carries_gradient(torch.zeros(()))
+    # A base of Pyro's knows nothing of all this.
+    masked = dist._Masked(pyro.distributions.Normal(0.0, 1.0), True)  # pyright: ignore
+    assert masked.carries_gradient(torch.zeros((), requires_grad=True))
+
+
+def test_supports_have_the_shape_of_the_batch() -> None:
+    """Unless one asks for them as small as can be."""
+    logits, table = normal(4, 3), normal(3, 2)
+    for q, event in (
+        (dist.Categorical(logits=logits), ()),
+        (dist.Categorical(logits=logits, weight=table), (2,)),
+    ):
+        assert q.enumerate_support().shape == (3, 4, *event)
+        assert q.enumerate_support(False).shape == (3, 1, *event)
+    assert dist.Categorical.infer_shapes(probs=(5, 4, 3))[0] == (5, 4)
+
+
+def test_the_binomial_at_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is exact up to and at the threshold, and takes a generator there."""
+    monkeypatch.setattr(pyro.distributions.Binomial, "approx_sample_thresh", 6.0)
+    q = dist.Binomial(6, torch.full((50,), 0.3))
+    one, other = (q.sample((), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, other)

@@ -15,10 +15,10 @@ from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from playwright.sync_api import Browser, Page
 
+from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
+from _ext.statements import TEST, anchor, check, other_tests, prose, statements
+from _ext.symbols import Atom, atoms, known, table, used
 from tools.browser import ROOT, SITE, View, opened, toc_documents, window
-from tools.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
-from tools.statements import TEST, anchor, check, other_tests, prose, statements
-from tools.symbols import Atom, atoms, known, table, used
 
 DOCUMENTS = toc_documents()
 STATEMENTS = SITE / "book" / "statements.html"

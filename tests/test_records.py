@@ -14,9 +14,9 @@ from cases import normal
 
 import ils
 from lab.run import records
-from lab.run.checkout import describe_checkout
 
 CONFIGURATION = {"seed": 12, "steps": 3, "rates": [0.1, 1.0]}
+CHECKOUT = {"commit": "0" * 40, "sources": "1" * 64}
 
 
 def curves(seed: int = 1) -> pd.DataFrame:
@@ -28,7 +28,11 @@ def curves(seed: int = 1) -> pd.DataFrame:
 
 
 def write(folder: Path, table: pd.DataFrame, name: str = "run", **options: Any) -> None:
-    arguments: dict[str, Any] = {"configuration": CONFIGURATION, "seconds": 61.234}
+    arguments: dict[str, Any] = {
+        "configuration": CONFIGURATION,
+        "seconds": 61.234,
+        "checkout": CHECKOUT,
+    }
     records.write(name, table, folder=folder, **(arguments | options))
 
 
@@ -46,7 +50,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert about["rows"] == 6
     assert about["seconds"] == 61.2
     assert about["schema"] == {str(column): "float64" for column in table.columns}
-    assert {name: about[name] for name in ("commit", "sources")} == describe_checkout()
+    assert {name: about[name] for name in ("commit", "sources")} == CHECKOUT
     assert about["versions"]["ils"] == ils.__version__
     assert set(about["versions"]) == {"ils", "numpy", "pandas", "python", "torch"}
     line = record.describe()
@@ -211,7 +215,7 @@ def test_an_index_without_a_name_is_refused(tmp_path: Path) -> None:
     """It could be written but not read back."""
     table = pd.DataFrame({"a": [1.0]})
     with pytest.raises(ValueError, match="table: expected names"):
-        records.write("x", table, configuration={"seed": 1}, seconds=0.0, folder=tmp_path)
+        write(tmp_path, table)
     assert not list(tmp_path.iterdir())
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from _ext.lighter import lighter_script, lighter_style, named_icons
 from tools.browser import SITE, View, opened, toc_documents, window
-from tools.lighter import lighter_script, lighter_style, named_icons
 
 pytestmark = pytest.mark.usefixtures("built_site")
 

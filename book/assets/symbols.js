@@ -1,6 +1,6 @@
 // Point at a formula, or tap on it, and see what its symbols mean.
 //
-// tools/symbols.py has numbered the symbols of each formula by classes, and has put their meanings
+// book/_ext/symbols.py has numbered the symbols of each formula by classes, and has put their meanings
 // into a list at the head of the page, from which they are copied. The list is also the way by
 // keyboard: if every formula were a tab stop, a page had hundreds. Only formulas that scroll are.
 (() => {

@@ -1,4 +1,4 @@
-"""``python -m lab.jobs``: run what is too long for a notebook and write its records.
+"""``python -m lab results``: run what is too long for a notebook and write its records.
 
 A record that was made from the present sources is kept; ``--fresh`` makes it anew.
 """
@@ -25,9 +25,9 @@ from lab.run import records
 from lab.run.engine import Run, execute, find
 from lab.run.options import add_engine_options, engine_options, finish
 from lab.toy import experiment as experiment1
-from lab.training.protocol import beginnings, choose
+from lab.training.protocol import Beginnings, beginnings, choose
 
-__all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "phases"]
+__all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "modules", "phases"]
 
 _TOY = {"learning_rate": experiment1.LEARNING_RATE, "eps": 1e-8, "problems": 5, "categories": 5}
 
@@ -125,6 +125,12 @@ class Part:
         """As in :data:`PARTS`."""
         return PARTS[self.name][1]
 
+    @property
+    def module(self) -> str:
+        """That of the function."""
+        function = PARTS[self.name][0]
+        return getattr(function, "func", function).__module__
+
     def __call__(self) -> pd.DataFrame:
         return PARTS[self.name][0]()
 
@@ -140,6 +146,11 @@ class Fair:
 
     name: str
     chosen: tuple[tuple[str, str, str, float], ...]
+
+    @property
+    def module(self) -> str:
+        """That of :func:`lab.toy.experiment.fair`."""
+        return experiment1.fair.__module__
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -196,10 +207,17 @@ def phases() -> list[Phase]:
     ]
 
 
+def modules() -> dict[str, str]:
+    """For each record the module that, with what it imports, decides its numbers."""
+    parts = {name: Part(name).module for name in PARTS}
+    fair = dict.fromkeys(AFTER_TUNING, experiment1.fair.__module__)
+    return parts | fair | models.MODULES | {"sweep-beginnings": Beginnings.__module__}
+
+
 def _run_phase(
-    phase: Phase, wanted: Collection[str], folder: Path, options: dict[str, Any]
+    phase: Phase, wanted: Collection[str], folder: Path, options: dict[str, Any], made: list[str]
 ) -> dict[str, str]:
-    """Run the wanted parts of a phase; what failed, and why."""
+    """Run the wanted parts of a phase, and add the names of those run; what failed, and why."""
     runs: list[Run] = []
     failed: dict[str, str] = {}
     for name in [name for name in phase if name in wanted]:
@@ -207,6 +225,7 @@ def _run_phase(
             runs += phase[name](folder)
         except (LookupError, OSError) as error:
             failed[name] = str(error)
+    made += [run.name for run in runs if options["fresh"] or find(run, folder) is None]
     outcome = execute(runs, folder=folder, report=tqdm.write, progress="runs", **options)
     return failed | {run.name: error for run, error in outcome.failed.items()}
 
@@ -225,17 +244,14 @@ def main() -> None:
     options = engine_options(parser, wanted)
     start = time.perf_counter()
     failed: dict[str, str] = {}
+    made: list[str] = []
     try:
         for phase in steps:
-            failed |= _run_phase(phase, wanted.parts, wanted.folder, options)
+            failed |= _run_phase(phase, wanted.parts, wanted.folder, options, made)
     except (ImportError, OSError) as error:
         failed["all that is left"] = str(error)
-    print(f"all in {time.perf_counter() - start:.0f} s")
+    if made or failed:
+        print(f"{len(made)} made in {time.perf_counter() - start:.0f} s")
+    else:
+        print("nothing is to be done: every record is current")
     finish(failed)
-
-
-if __name__ == "__main__":
-    # Workers find classes by the name of their module, and __main__ is another one there.
-    from lab.jobs import main as _main
-
-    _main()

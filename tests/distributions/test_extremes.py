@@ -303,3 +303,37 @@ def test_a_flat_von_mises_ends() -> None:
     assert bool((z.abs() <= math.pi).all())
     # The deviation of a uniform angle, to five standard errors.
     assert bool(((z.std(0) - math.pi / 3**0.5).abs() < 0.1).all())
+
+
+def test_shares_of_small_concentrations() -> None:
+    """Of two concentrations c: the mean of x (1 - x) is c / (4 c + 2), by the beta law."""
+    for c in (0.01, 0.09):
+        law = distributions.Dirichlet(torch.tensor([c, c], dtype=torch.float64))
+        x = law.sample((200_000,), generator(5))[:, 0]
+        product = x * (1 - x)
+        error = product.std() / math.sqrt(len(x))
+        # A two-sided error rate of 6e-5; a gamma of one more would be off by 30 errors.
+        assert (product.mean() - c / (4 * c + 2)).abs() < 4 * error
+
+
+def test_shares_stay_inside() -> None:
+    """At concentrations so small that a share is all but one."""
+    x = distributions.Dirichlet(torch.full((3,), 1e-6)).sample((1000,), generator())
+    ends = torch.finfo(torch.float32)
+    assert x.min() == ends.tiny
+    assert x.max() == 1 - ends.eps / 2
+
+
+def test_the_generator_of_huge_counts() -> None:
+    for make in (
+        lambda: distributions.Binomial(1e16, torch.tensor([0.3])),
+        lambda: distributions.Poisson(torch.tensor([1e16])),
+    ):
+        one, other = (make().sample((4,), generator(2)) for _ in range(2))
+        assert torch.equal(one, other)
+
+
+def test_types_that_are_mixed() -> None:
+    """A draw has the wider type: half a type is not lost on the way."""
+    law = distributions.Gamma(torch.tensor(2.0, dtype=torch.float16), torch.tensor(1.0))
+    assert law.sample((), generator()).dtype == torch.float32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import weakref
 from typing import Any
@@ -19,7 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 import ils
 from ils import exact
 from ils.estimators import Estimator
+from ils.estimators.aimle import AdaptiveStep
 from ils.estimators.evaluation import widened
+from ils.estimators.running_baseline import RunningBaseline
 from ils.exact import Loss
 from ils.relaxation import hardened, levelled, tempered
 
@@ -608,3 +611,49 @@ def test_no_values(name: str) -> None:
         assert isinstance(faked, FakeTensor)
         assert faked.shape == (5, *shape)
         assert estimator == make(name)
+
+
+def test_a_baseline_over_losses_that_are_not_finite() -> None:
+    """Each entry moves to the mean of its finite losses, and stays where it has none."""
+    baseline = RunningBaseline(0.5, own_dims=1)
+    nan, inf = math.nan, math.inf
+    baseline.update(torch.tensor([[[1.0, 3.0], [2.0, 2.0]], [[5.0, 7.0], [4.0, 4.0]]]))
+    assert torch.equal(baseline.value, torch.tensor([[4.0], [3.0]]))  # type: ignore[arg-type]
+    baseline.update(torch.tensor([[[nan, 6.0], [nan, inf]], [[10.0, -inf], [nan, nan]]]))
+    assert torch.equal(baseline.value, torch.tensor([[6.0], [3.0]]))  # type: ignore[arg-type]
+    baseline.update(torch.tensor([[[nan, 8.0], [1.0, 1.0]], [[nan, nan], [1.0, 1.0]]]))
+    assert torch.equal(baseline.value, torch.tensor([[7.0], [2.0]]))  # type: ignore[arg-type]
+    whole = RunningBaseline(0.5)
+    whole.update(torch.tensor([nan, 2.0, 4.0]))
+    assert whole.value == 3.0
+
+
+def test_a_step_counts_finite_changes_alone() -> None:
+    """NaN and both infinities count as no change."""
+    steps = [AdaptiveStep() for _ in range(2)]
+    steps[0].observe(torch.tensor([1.0, math.nan, math.inf, -math.inf]), 2)
+    steps[1].observe(torch.tensor([1.0, 0.0, 0.0, 0.0]), 2)
+    assert steps[0] == steps[1]
+    assert steps[0].changes == pytest.approx(0.95, rel=1e-12)
+
+
+def test_formulas_as_values() -> None:
+    """Other options are another value, with another hash; all of them are shown."""
+    one = ils.estimators.reinmax(temperature=1.0).formula
+    other = ils.estimators.reinmax(temperature=2.0).formula
+    assert one != other
+    assert hash(one) != hash(other)
+    two = ils.estimators.adaptive_implicit_mle(symmetric=False).formula
+    assert repr(two).endswith(", symmetric=False)")
+    assert "aimle, step=" in repr(two)
+
+
+def test_draws_without_replacement_have_the_type_of_the_logits() -> None:
+    seen: list[torch.dtype] = []
+
+    def loss(z: Tensor) -> Tensor:
+        seen.append(z.dtype)
+        return z[..., 0]
+
+    ils.estimators.unordered_set(samples=2)(torch.zeros(3, dtype=torch.float64), loss)
+    assert set(seen) == {torch.float64}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.benchmarks import __main__ as cli
 from lab.benchmarks import report
+from lab.benchmarks import sweep as cli
 from lab.run import records
 from lab.run.engine import Outcome
 from lab.training.contestants import TRIALS

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from lab.run import records
+from lab.run.checkout import describe_checkout
 from lab.training.protocol import method_of, methods
 from lab.training.tasks.autoencoder import Autoencoder
 from lab.training.tasks.digits import mnist
@@ -62,6 +63,7 @@ def main() -> None:
         table,
         configuration={"seed": wanted.seeds, **settings},
         seconds=time.perf_counter() - start,
+        checkout=describe_checkout("lab.benchmarks.mnist"),
         folder=wanted.folder,
     )
     last = table.xs(steps, level="step")[task.measure]

@@ -35,7 +35,17 @@ from tqdm import tqdm
 
 from lab.run import pools, records
 from lab.run.checkout import describe_checkout
-from lab.run.runs import Ended, Run, check, configuration_of, find, work, write
+from lab.run.runs import (
+    Checkouts,
+    Ended,
+    Run,
+    check,
+    configuration_of,
+    find,
+    module_of,
+    work,
+    write,
+)
 
 __all__ = ["Outcome", "Run", "configuration_of", "execute", "find"]
 
@@ -97,7 +107,8 @@ def execute(
         raise ValueError("address: expected that of a dask scheduler, HOST:PORT, got none")
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
-    sweep = _Sweep(folder, report or (lambda line: None))
+    checkouts = {module: describe_checkout(module) for module in set(map(module_of, unique))}
+    sweep = _Sweep(folder, report or (lambda line: None), checkouts)
     known = {} if fresh else {run: record for run in unique if (record := find(run, folder))}
     for run, record in known.items():
         sweep.tables[run] = record.table
@@ -106,7 +117,7 @@ def execute(
     open_pool = functools.partial(pools.open_pool, engine, address=address)
     # Processes write for themselves: what they have finished does not depend on the caller.
     job = functools.partial(
-        work, folder=folder if engine == "processes" else None, checkout=describe_checkout()
+        work, folder=folder if engine == "processes" else None, checkouts=checkouts
     )
     with tqdm(
         total=len(unique),
@@ -128,8 +139,8 @@ def execute(
 class _Sweep:
     """Collects what ends."""
 
-    def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
-        self.folder, self.report = folder, report
+    def __init__(self, folder: Path, report: Callable[[str], None], checkouts: Checkouts) -> None:
+        self.folder, self.report, self.checkouts = folder, report, checkouts
         self.tables: dict[Run, pd.DataFrame] = {}
         self.failed: dict[Run, str] = {}
 
@@ -162,7 +173,8 @@ class _Sweep:
             return
         try:
             if ended.table is not None:
-                write(run, ended.table, ended.seconds, self.folder, describe_checkout())
+                checkout = self.checkouts[module_of(run)]
+                write(run, ended.table, ended.seconds, self.folder, checkout)
             table = records.read(run.name, self.folder).table
         except (OSError, TypeError, ValueError) as error:
             self.fail(run, f"{type(error).__name__}: {error}", bar)

@@ -23,7 +23,6 @@ import pandas as pd
 import torch
 
 import ils
-from lab.run.checkout import describe_checkout
 
 __all__ = ["FOLDER", "Record", "agree", "difference", "read", "write"]
 
@@ -55,8 +54,8 @@ def write(
     *,
     configuration: Mapping[str, Any],
     seconds: float,
+    checkout: Mapping[str, str | None],
     folder: Path = FOLDER,
-    checkout: Mapping[str, str | None] | None = None,
 ) -> None:
     """Write a record; numbers keep seven digits.
 
@@ -66,7 +65,7 @@ def write(
         configuration: everything that decides the numbers, the seed among it.
         seconds: wall time of the run.
         folder: where to.
-        checkout: commit and digest of the sources; by default those of this process.
+        checkout: commit and digest of the sources, see :func:`lab.run.checkout.describe_checkout`.
 
     Raises:
         ValueError: a level of the index has no name, or the columns have several levels; it could
@@ -93,7 +92,7 @@ def write(
             "torch": torch.__version__,
         },
         "machine": {"system": platform.system(), "processor": platform.machine()},
-        **(describe_checkout() if checkout is None else checkout),
+        **checkout,
     }
     # Before the table is touched: what cannot be written down leaves no trace.
     json.dumps(provenance)

@@ -10,23 +10,37 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
 import torch
 
 from ils import kernel
 from lab.run import records
-from lab.run.checkout import describe_checkout
+from lab.run.checkout import digest
 
-__all__ = ["Ended", "Run", "check", "configuration_of", "find", "work", "write"]
+__all__ = [
+    "Checkouts",
+    "Ended",
+    "Run",
+    "check",
+    "configuration_of",
+    "find",
+    "module_of",
+    "work",
+    "write",
+]
+
+Checkouts: TypeAlias = Mapping[str, Mapping[str, str | None]]
+"""For each module that defines runs, what :func:`lab.run.checkout.describe_checkout` says of it."""
 
 
 class Run(Protocol):
     """What a sweep consists of: a frozen dataclass; of two runs that are equal one is run.
 
-    Two attributes are optional.  ``cost`` is a relative duration: the longest begin first.
-    ``configuration``, a mapping, is recorded in place of the fields.
+    Three attributes are optional.  ``cost`` is a relative duration: the longest begin first.
+    ``configuration``, a mapping, is recorded in place of the fields.  ``module`` names the module
+    whose sources decide the numbers, in place of the one that defines the class.
     """
 
     @property
@@ -56,21 +70,27 @@ def configuration_of(run: Run) -> dict[str, Any]:
     return dataclasses.asdict(run) if told is None else dict(told)  # type: ignore[call-overload]
 
 
+def module_of(run: Run) -> str:
+    """The module whose sources, with all that it imports, decide the numbers of a run."""
+    return getattr(run, "module", type(run).__module__)
+
+
 def find(run: Run, folder: Path) -> records.Record | None:
     """The record of a run, if it is whole, of the same configuration and of these sources."""
     try:
         record = records.read(run.name, folder)
         about = record.provenance
         same = _json(about["configuration"]) == _json(configuration_of(run))
-        return record if same and about["sources"] == describe_checkout()["sources"] else None
+        return record if same and about["sources"] == digest(module_of(run)) else None
     except (OSError, EOFError, LookupError, ValueError):
         return None
 
 
-def work(run: Run, folder: Path | None, checkout: dict[str, str | None]) -> Ended:
+def work(run: Run, folder: Path | None, checkouts: Checkouts) -> Ended:
     """In a worker: make the table, at the second attempt if need be, and write it if told where."""
     torch.set_num_threads(1)
-    if describe_checkout()["sources"] != checkout["sources"]:
+    checkout = checkouts[module_of(run)]
+    if digest(module_of(run)) != checkout["sources"]:
         return Ended(error="the worker has other sources of ils than the caller")
     error = ""
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""``python -m lab.speed.bench``: time the operators against each other, and write the records.
+"""``python -m lab bench``: time the operators against each other, and write the records.
 
 One process; all contestants of a cell (a shape, a type, a number of threads) take turns within
 each repeat, in a new order each time, so that whatever else the machine does falls on all of them.
@@ -24,13 +24,17 @@ from torch import Tensor
 
 from ils import kernel
 from lab.run import records
+from lab.run.checkout import describe_checkout
 from lab.run.machine import describe_machine, keep_heap
 from lab.speed.calls import TYPES, Call, block, call, copy, inputs, modes
 from lab.speed.contestants import CONTESTANTS, GUMBEL
 from lab.speed.cost import COPY, LARGE_COPY, SHAPES, shape_text
 from lab.speed.footprint import memory
 
-__all__ = ["FULL", "QUICK", "Plan", "grid", "growth", "timed"]
+__all__ = ["FULL", "PARTS", "QUICK", "SOURCES", "Plan", "grid", "growth", "main", "timed"]
+
+SOURCES = "lab.speed.bench"
+"""The module whose sources, with all that it imports, decide what is timed."""
 
 GROWING = (GUMBEL, "softmax", "ILS", "ILS, sum-normalised")
 COUNTS = (1, 4, 10, 32, 100, 316, 1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
@@ -202,13 +206,17 @@ def main() -> None:
     plan = QUICK if chosen.quick else FULL
     common = {"seed": plan.seed, "plan": asdict(plan), "kernel": kernel.available()}
     common |= describe_machine() | {"heap_kept": keep_heap()}
+    checkout = describe_checkout(SOURCES)
     for name in chosen.parts or PARTS:
         start = time.perf_counter()
         table = PARTS[name](plan)
         seconds = time.perf_counter() - start
-        records.write(name, table, configuration=common, seconds=seconds, folder=chosen.folder)
+        records.write(
+            name,
+            table,
+            configuration=common,
+            seconds=seconds,
+            checkout=checkout,
+            folder=chosen.folder,
+        )
         print(f"{name}: {len(table)} rows in {seconds:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""``python -m lab.speed.pace``: time and memory of a training step, and what batching saves.
+"""``python -m lab pace``: time and memory of a training step, and what batching saves.
 
 Part of ``make bench``: on a quiet machine, and with one thread.
 """
@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from lab.run import records
+from lab.run.checkout import describe_checkout
 from lab.run.machine import describe_machine
 from lab.speed.footprint import peak
 from lab.training.protocol import method_of, methods
@@ -22,7 +23,10 @@ from lab.training.task import Stream
 from lab.training.tasks import TASKS
 from lab.training.train import Adam, gradients
 
-__all__ = ["batching", "main", "step_of", "steps"]
+__all__ = ["PARTS", "SOURCES", "batching", "main", "step_of", "steps"]
+
+SOURCES = "lab.speed.pace"
+"""The module whose sources, with all that it imports, decide what is timed."""
 
 _ROUNDS = 31
 _MEASURED = ("vae-8x16", "experts")
@@ -92,22 +96,29 @@ def batching(
     return pd.DataFrame(list(rows.values()), index=index)
 
 
+PARTS: dict[str, Callable[[], pd.DataFrame]] = {
+    "bench-steps": lambda: pd.concat([steps(task) for task in _MEASURED]),
+    "bench-batching": lambda: batching(_BATCHED),
+}
+
+
 def main() -> None:
     """Write the records ``bench-steps`` and ``bench-batching``."""
     parser = argparse.ArgumentParser(description="Time the training steps of the sweep.")
     parser.add_argument("--folder", type=Path, default=Path("book/data"))
     folder = parser.parse_args().folder
     torch.set_num_threads(1)
+    checkout = describe_checkout(SOURCES)
     configuration = {"seed": 0, "rounds": _ROUNDS, "threads": 1, "machine": describe_machine()}
-    for name, table in (
-        ("bench-steps", lambda: pd.concat([steps(task) for task in _MEASURED])),
-        ("bench-batching", lambda: batching(_BATCHED)),
-    ):
+    for name, table in PARTS.items():
         start = time.perf_counter()
         found = table()
         seconds = time.perf_counter() - start
-        records.write(name, found, configuration=configuration, seconds=seconds, folder=folder)
-
-
-if __name__ == "__main__":
-    main()
+        records.write(
+            name,
+            found,
+            configuration=configuration,
+            seconds=seconds,
+            checkout=checkout,
+            folder=folder,
+        )

@@ -1,4 +1,4 @@
-"""The runs of the two experiments, for ``python -m lab.jobs``."""
+"""The runs of the two experiments, for ``python -m lab results``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lab.beyond.models.counts_quality import CountsQuality
 from lab.beyond.models.mixture_quality import MixtureFits, MixtureQuality
-from lab.beyond.models.protocol import Chosen, Tuning, choose, final_of
+from lab.beyond.models.protocol import Chosen, Final, Tuning, choose, final_of
 from lab.run.runs import Run, find
 
-__all__ = ["AFTER_TUNING", "FIRST", "after", "counts_quality_of"]
+__all__ = ["AFTER_TUNING", "FIRST", "MODULES", "after", "counts_quality_of"]
 
 
 def after(experiment: str, chosen: Chosen) -> list[Run]:
@@ -52,5 +52,13 @@ AFTER_TUNING = {
         "models-counts-final",
         "models-counts-quality",
         "models-mixture-quality",
+    )
+}
+
+# For each record the module that defines its run.
+MODULES = dict.fromkeys(FIRST, Tuning.__module__) | {
+    name: kind.__module__
+    for name, kind in zip(
+        AFTER_TUNING, (Final, MixtureFits, Final, CountsQuality, MixtureQuality), strict=True
     )
 }

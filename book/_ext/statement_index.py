@@ -28,10 +28,10 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 from sphinx.writers.html5 import HTML5Translator
 
-# Sphinx loads this file from its own folder, which it puts on the path, and not the root.
+# Sphinx puts the folder of this file on the path, and not the one above.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools.statements import TEST, anchor, chapters, check
+from _ext.statements import TEST, anchor, chapters, check
 
 __all__ = ["setup"]
 

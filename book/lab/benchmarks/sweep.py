@@ -1,4 +1,4 @@
-"""``python -m lab.benchmarks``: tune every method on every problem, run it, write the records.
+"""``python -m lab sweep``: tune every method on every problem, run it, write the records.
 
 Each run has a record of its own in a scratch folder, so that an interrupted sweep goes on where it
 stopped; at the end they are gathered into the few records that the book reads.
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lab.benchmarks.studies import Pictures, Trajectory
 from lab.run import records
+from lab.run.checkout import describe_checkout
 from lab.run.engine import Run, execute
 from lab.run.options import add_engine_options, engine_options, finish
 from lab.training.contestants import TRIALS
@@ -32,7 +33,10 @@ from lab.training.protocol import (
 )
 from lab.training.tasks import TASKS, TUNED
 
-__all__ = ["main", "sweep"]
+__all__ = ["SOURCES", "main", "sweep"]
+
+SOURCES = "lab.benchmarks.studies"
+"""The module whose sources, with all that it imports, decide the numbers."""
 
 _STUDIED = "vae-8x4"
 _PICTURED = "vae-8x16"
@@ -133,14 +137,12 @@ def main() -> None:
     }
     for name, table in tables.items():
         records.write(
-            name, table, configuration=configuration, seconds=seconds, folder=wanted.folder
+            name,
+            table,
+            configuration=configuration,
+            seconds=seconds,
+            checkout=describe_checkout(SOURCES),
+            folder=wanted.folder,
         )
     print(f"{len(spent)} runs, {seconds:.0f} s with {wanted.workers} workers")
     finish(failed)
-
-
-if __name__ == "__main__":
-    # Workers find classes by the name of their module, and __main__ is another one there.
-    from lab.benchmarks.__main__ import main as _main
-
-    _main()
