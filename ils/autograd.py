@@ -159,9 +159,9 @@ class _Draw(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        *kept, anchor = ctx.saved_tensors
+        at, kept, mask, noise, anchor = ctx.saved_tensors
         with torch.no_grad():
-            update = _back(ctx.rule, grads[0], *kept, ctx.shape, ctx.look)
+            update = _back(ctx.rule, grads[0], at, kept, mask, noise, ctx.shape, ctx.look)
         if torch.is_grad_enabled():
             update = refuse_derivative(update, grads[0], anchor)
         return update, None, None, None, None

@@ -125,7 +125,7 @@ class Rule(ABC):
         """The rule as one would write it: options that have their defaults are left out."""
         written: list[str] = []
         options = fields(self) if is_dataclass(self) else ()
-        for option in sorted(options, key=lambda option: option.kw_only):
+        for option in sorted(options, key=lambda option: option.kw_only is True):
             value = getattr(self, option.name)
             if option.default is MISSING or value != option.default:
                 named = "" if option.default is MISSING else f"{option.name}="
@@ -720,7 +720,8 @@ def _instead(old: dict[str, Any]) -> str:
         elif relative:
             rule = Step(step, **old)
         else:
-            rule = Note(step, **({"metric": fisher} | old), centred=centred)
+            shared: dict[str, Any] = {"metric": fisher, **old}
+            rule = Note(step, centred=centred, **shared)
         written = f"rule=ils.rules.{rule!r}"
     except (TypeError, ValueError):
         written = "a rule of ils.rules"
