@@ -18,7 +18,7 @@ from ils.checks import (
 )
 from ils.draw import draw_indices, probabilities, uniforms
 from ils.fast import at_least_float32, estimate, form_of
-from ils.relaxation import levelled
+from ils.relaxation import LEVEL, levelled
 from ils.rules import Rule
 
 __all__ = [
@@ -61,6 +61,8 @@ def noise_of(
     rule: Rule, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
 ) -> Tensor | None:
     """The random numbers of a rule for draws of a shape; None for most rules."""
+    if type(rule).noise is Rule.noise:
+        return None
     return rule.noise(shape, at_least_float32(logits.detach()), generator)
 
 
@@ -266,24 +268,32 @@ def _back(
         update = estimate(form, grad, at, kept, mask, look=look)
     else:
         assert kept is not None
-        update = _plain(rule, at_least_float32(grad), at, kept, noise)
+        update = _plain(rule, at_least_float32(grad), at, kept, noise, look)
     extra = update.dim() - len(shape)
     if extra:
         update = update.sum(tuple(range(extra)))
     return update.to(grad.dtype)
 
 
-def _plain(rule: Rule, grad: Tensor, at: Tensor, logits: Tensor, noise: Tensor | None) -> Tensor:
+def _plain(
+    rule: Rule, grad: Tensor, at: Tensor, logits: Tensor, noise: Tensor | None, look: bool
+) -> Tensor:
     """The formula of a rule, which neither sees nor touches the gradient of masked categories."""
     # In one order of memory: sums of strided rows round otherwise.
-    grad, logits = grad.contiguous(), levelled(logits.to(grad.dtype)).contiguous()
+    grad, logits = grad.contiguous(), logits.to(grad.dtype).contiguous()
     z = torch.zeros_like(grad).scatter(-1, at, 1)
-    mask = logits.isneginf()
     noise = None if noise is None else noise.to(grad.dtype)
-    update = rule.gradient(grad.masked_fill(mask, 0), z, logits, noise)
+    ordinary = False
+    if look and logits.numel():
+        low, high = logits.aminmax()
+        ordinary = float(low) >= -LEVEL and float(high) <= LEVEL
+    mask = None if ordinary else logits.isneginf()
+    if mask is not None:
+        logits, grad = levelled(logits), grad.masked_fill(mask, 0)
+    update = rule.gradient(grad, z, logits, noise)
     if update.shape != grad.shape:
         check_same_shape(f"rule: the gradient of {rule!r}", update, grad)
-    return update.masked_fill(mask, 0)
+    return update if mask is None else update.masked_fill(mask, 0)
 
 
 class _Refused(torch.autograd.Function):

@@ -121,7 +121,7 @@ MUTATIONS = [
     Mutation("ils/fast.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.
     Mutation("ils/metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
-    Mutation("ils/estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
+    Mutation("ils/rules.py", "softmax(-1), grad) / 2", "softmax(-1), grad) / 2.01", RELATIVES),
     Mutation(
         "book/lab/methods/quality.py",
         "1 - self.product_squared",

@@ -61,7 +61,7 @@ def update(rule: Any, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None,
     if form is not None:
         return fast.estimate(form, grad.clone(), at, probs, mask, **how)
     logits = probs.log() if mask is None else probs.log().masked_fill(mask, -torch.inf)
-    return autograd._plain(rule, grad.clone(), at, logits, None)
+    return autograd._plain(rule, grad.clone(), at, logits, None, how.get("look", False))
 
 
 def run(name: str, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None, **how: Any) -> Tensor:
