@@ -78,6 +78,9 @@ class Rule(ABC):
 
     A subclass has the method :meth:`gradient`, and :meth:`noise` if its formula is random.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError: a class without :meth:`gradient` is called.
 
@@ -158,6 +161,9 @@ class ReinMax(Rule):
     Args:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number.
 
@@ -192,6 +198,9 @@ class StraightThrough(Rule):
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number.
 
@@ -223,6 +232,9 @@ class DARN(Rule):
 
     Exact in expectation for a loss that is linear in each variable with the others held.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         Nothing.
 
@@ -248,6 +260,9 @@ class Identity(Rule):
     """Identity: ``g - mean(g)``, the mean over the categories that can be drawn.
 
     It does not depend on the logits, and is biased for a linear loss too.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
         Nothing.
@@ -282,6 +297,9 @@ class Gapped(Rule):
         temperature: ``tau > 0`` of the backward pass.
         gap: in units of the logits; None for ``-log(1 - pi_i) / pi_i``, the mean distance of the
             largest perturbed logit from the second largest, given the draw.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
         TypeError, ValueError: ``temperature`` or ``gap`` is not a positive finite number.
@@ -338,6 +356,9 @@ class GumbelRao(Rule):
         temperature: ``tau > 0``.
         samples: how many conditional samples are averaged.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` no
             count.
@@ -383,6 +404,9 @@ class StraightThroughGumbel(Rule):
     Args:
         temperature: ``T > 0``.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number.
 
@@ -424,6 +448,9 @@ class Decoupled(StraightThroughGumbel):
     Args:
         temperature: ``T > 0`` of the backward pass.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number.
 
@@ -459,6 +486,9 @@ class Limit(Rule):
     Args:
         metric: ``M``, :func:`ils.metric.fisher`, :func:`ils.metric.euclidean` or a function of the
             same arguments.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
         TypeError: ``metric`` is not a function.
@@ -560,6 +590,9 @@ class Step(_Stepped):
             same arguments.
         keep_mass: step within the plane ``sum(x) = 1``; see :func:`ils.target.direction`.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``size`` is not a positive finite number, ``metric`` or
             ``normalizer`` not a function; where it is used, ``normalizer`` moves a corner.
@@ -604,6 +637,9 @@ class Note(_Stepped):
         metric: as in :class:`Step`; the note's is the Euclidean.
         centred: hand on ``z - pi_D``: the same expectation without the noise ``pi - z``.
 
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
     Raises:
         TypeError, ValueError: ``step_size`` is not a positive finite number; as :class:`Step`.
 
@@ -647,6 +683,9 @@ class NoteCode(_Stepped):
         step_size: ``alpha > 0``, in units of one over the gradient of the loss.
         normalizer, keep_mass: as in :class:`Step`.
         metric: as in :class:`Step`; the note's is the Euclidean.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
         TypeError, ValueError: ``step_size`` is not a positive finite number; as :class:`Step`.
