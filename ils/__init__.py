@@ -22,7 +22,8 @@ The tour:
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
   bring the stepped sample back to the simplex (:mod:`ils.simplex`).
 - :mod:`ils.metric` holds the metrics of the step, :mod:`ils.target` the formulas, of a given draw.
-- :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance.
+- :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance;
+  :func:`ils.surrogate` trains a model with any of them, decoder and all, by one ``backward``.
 - :mod:`ils.squeeze` holds the note's bound, its ladder of ``n`` draws, and fixed points.
 
 ``import ils`` needs PyTorch alone.  The experiments of the report, their records and figures lie in
@@ -44,6 +45,7 @@ from ils.lookup import embedding, sample_embedding, sample_index
 from ils.operator import differentiable_draw, sample
 from ils.sampler import Sampler
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
+from ils.surrogate import surrogate
 
 __version__ = "0.1.0"
 
@@ -65,6 +67,7 @@ __all__ = [
     "squeeze",
     "sum_normalize",
     "sum_normalize_unclamped",
+    "surrogate",
     "target",
     "velocity",
 ]

@@ -1,8 +1,8 @@
 """What the public functions refuse, and how they say so.
 
 Each check names the argument, what was expected and what came.  Checks that must look at values
-are left out where there are none to look at: while a program is being compiled or transformed
-(``vmap``, ``grad``), and for tensors that have a shape alone.
+are left out where there are none to look at: while a program is being compiled, traced or
+transformed (``vmap``, ``grad``), and for tensors that have a shape alone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.autograd.forward_ad import unpack_dual
 
 
 def eager() -> bool:
-    """Whether no compiler and no transform of ``torch.func`` is at work."""
-    return not (torch.compiler.is_compiling() or _transforms_active())
+    """Whether no compiler, no trace and no transform of ``torch.func`` is at work."""
+    # A trace would keep for good what holds of its own values.
+    return not (torch.compiler.is_compiling() or _transforms_active() or _tracing())
 
 
 def holds_values(tensor: Tensor) -> bool:
@@ -39,6 +40,7 @@ def refuse_forward_mode(*tensors: Tensor) -> None:
             )
 
 
+_tracing: Callable[[], bool] = torch.jit.is_tracing  # pyright: ignore[reportPrivateImportUsage]
 # PyTorch has no public name for the question; without an answer, take the careful way.
 _transforms_active: Callable[[], bool] = getattr(
     torch._C,  # pyright: ignore[reportPrivateUsage]

@@ -71,6 +71,15 @@ class _Scored(_Base):
 class _Masked(_Scored, _pyro.MaskedDistribution):
     """A masked distribution of this module."""
 
+    def score_parts(self, x: Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
+        """Those of the base; the score is not masked, for what follows takes the value.
+
+        Of a mask of one boolean they are those of the masked density, as Pyro's.
+        """
+        if isinstance(self._mask, bool):
+            return super().score_parts(x, *args, **kwargs)
+        return self.base_dist.score_parts(x, *args, **kwargs).scale_and_mask(mask=self._mask)
+
     def carries_gradient(self, x: Tensor) -> bool:
         return _carries(self.base_dist, x)
 
@@ -81,6 +90,12 @@ class _Independent(_Scored):
 
 
 class _Binomial(_Scored):
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact, or with an ``approx_log_prob_tol`` Pyro's approximation."""
+        if self.approx_log_prob_tol > 0:
+            return _own["Binomial"].log_prob(self, value)
+        return super().log_prob(value)
+
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         """Exact, or beyond ``approx_sample_thresh`` Pyro's approximation of large counts."""
         if bool((self.total_count <= self.approx_sample_thresh).all()):

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browsers import in_both_browsers
-from playwright.sync_api import Browser, BrowserContext
+from browsers import NARROW, REPEATED, WHOLE, WIDE, in_both_browsers, violations
+from playwright.sync_api import Browser, BrowserContext, Page
 from sphinx.util.inventory import InventoryFile
 from test_docstrings import public_things
 
@@ -21,8 +21,10 @@ from tools.browser import (
     ROOT,
     SITE,
     VIEWS,
+    Report,
     View,
     opened,
+    show,
     toc_documents,
     window,
 )
@@ -134,26 +136,7 @@ def test_root_leads_to_the_book() -> None:
 # --- in a browser --------------------------------------------------------------------------
 
 
-# Of module scope, so that the pages of a view share a window; pytest groups tests by it.
-@pytest.fixture(scope="module")
-def view_window(
-    browser: Browser, request: pytest.FixtureRequest
-) -> Iterator[tuple[View, BrowserContext]]:
-    with window(browser, request.param) as context:
-        yield request.param, context
-
-
-# Firefox once: it takes twice the time.
-WINDOWS = [*(("chromium", view) for view in VIEWS), ("firefox", View(390, "dark"))]
-in_each_window = pytest.mark.parametrize(
-    ("browser", "view_window"),
-    WINDOWS,
-    indirect=True,
-    scope="module",
-    ids=[f"{name}-{view}" for name, view in WINDOWS],
-)
-
-WIDE = """() => {
+TOO_WIDE = """() => {
   const limit = document.documentElement.clientWidth;
   return [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > limit + 1 && e.offsetParent)
@@ -162,32 +145,73 @@ WIDE = """() => {
 }"""
 
 
-@in_each_window
+def check_loaded(page: Page, report: Report) -> None:
+    """Nothing went wrong, nothing was asked of the network, formulas and images are there."""
+    assert not report.errors
+    assert not report.requests, "the page asks the network"
+    formulas = page.locator("span.math, div.math").count()
+    typeset = page.locator("mjx-container").count()
+    assert typeset >= formulas, f"{formulas} formulas, but only {typeset} typeset"
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    # Sphinx drops a backslash here and there; MathJax then shows its source in red.
+    assert "Math input error" not in page.inner_text("body")
+    images = page.evaluate(
+        "[...document.images].map(i => [i.getAttribute('src'), i.naturalWidth, i.alt])"
+    )
+    assert not [source for source, width, _ in images if width == 0], "not loaded"
+    assert not [source for source, _, alt in images if not (alt or "").strip()], "no alt text"
+
+
+def check_fits(page: Page, view: View) -> None:
+    assert page.evaluate("document.documentElement.dataset.theme") == view.theme
+    width, limit = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert width <= limit + 1, f"the page scrolls sideways; too wide: {page.evaluate(TOO_WIDE)}"
+
+
+# To load a page takes longer than all that is asked of it: each is loaded once, and then resized.
+# Narrow first: the theme lets what scrolls be reached by keyboard, but a while after a change.
+@pytest.fixture(scope="module", params=DOCUMENTS)
+def loaded(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple[Page, Report]]:
+    with (
+        window(browser, NARROW) as context,
+        opened(context, SITE / f"{request.param}.html") as found,
+    ):
+        yield found
+
+
+def test_page_in_the_browser(loaded: tuple[Page, Report]) -> None:
+    """It loads without a fault, and fits each width in each theme."""
+    page, report = loaded
+    check_loaded(page, report)
+    for view in sorted(VIEWS, key=lambda view: view.width):
+        show(page, view)
+        check_fits(page, view)
+
+
+@pytest.mark.parametrize("view", [NARROW, WIDE], ids=str)
+def test_no_serious_violation(loaded: tuple[Page, Report], view: View) -> None:
+    """axe-core finds nothing serious on the page."""
+    page, _ = loaded
+    show(page, view)
+    whole = page.url.endswith(f"{WHOLE}.html")
+    assert not violations(page, REPEATED[: 1 if whole else None])
+
+
+# Fresh in the other theme and width, and there alone: Firefox takes twice the time.
+@pytest.fixture(scope="module")
+def wide_window(browser: Browser) -> Iterator[BrowserContext]:
+    with window(browser, WIDE) as context:
+        yield context
+
+
+@pytest.mark.parametrize("browser", ["firefox"], indirect=True)
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_page_in_the_browser(view_window: tuple[View, BrowserContext], document: str) -> None:
-    view, context = view_window
-    with opened(context, SITE / f"{document}.html") as (page, report):
-        assert not report.errors
-        assert not report.requests, "the page asks the network"
-        assert page.evaluate("document.documentElement.dataset.theme") == view.theme
-
-        formulas = page.locator("span.math, div.math").count()
-        typeset = page.locator("mjx-container").count()
-        assert typeset >= formulas, f"{formulas} formulas, but only {typeset} typeset"
-        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        # Sphinx drops a backslash here and there; MathJax then shows its source in red.
-        assert "Math input error" not in page.inner_text("body")
-
-        images = page.evaluate(
-            "[...document.images].map(i => [i.getAttribute('src'), i.naturalWidth, i.alt])"
-        )
-        assert not [source for source, width, _ in images if width == 0], "not loaded"
-        assert not [source for source, _, alt in images if not (alt or "").strip()], "no alt text"
-
-        width, limit = page.evaluate(
-            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-        )
-        assert width <= limit + 1, f"the page scrolls sideways; too wide: {page.evaluate(WIDE)}"
+def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
+    with opened(wide_window, SITE / f"{document}.html") as (page, report):
+        check_loaded(page, report)
+        check_fits(page, WIDE)
 
 
 FAULTS = """<!doctype html><title>faults</title><img src="https://example.invalid/image.png">

@@ -129,6 +129,16 @@ def window(browser: Browser, view: View) -> Iterator[BrowserContext]:
         context.close()
 
 
+def show(page: Page, view: View) -> None:
+    """An open page at another width and in another theme, set as the theme's own switch sets it."""
+    page.add_style_tag(content="* { transition: none !important; }")
+    page.set_viewport_size({"width": view.width, "height": 900})
+    page.evaluate(
+        "theme => Object.assign(document.documentElement.dataset, {mode: theme, theme})",
+        view.theme,
+    )
+
+
 @contextmanager
 def opened(context: BrowserContext, file: Path) -> Iterator[tuple[Page, Report]]:
     """The page of a file, typeset and with its images loaded, and a report on its loading."""

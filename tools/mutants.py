@@ -80,6 +80,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ["estimators/*"],
         ["tests/estimators", "tests/test_docstrings.py::test_examples"],
     ),
+    "surrogate": (["surrogate"], ["tests/test_surrogate.py"]),
 }
 
 # Exit codes by which mutmut records that a test failed, or that the tests ran out of time.

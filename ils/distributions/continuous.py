@@ -97,7 +97,8 @@ class Gamma(Reparameterized, _Gamma):
 
     Args:
         concentration: shape, ``(...)``.
-        rate: inverse scale, ``(...)``, in one over the units of a draw.
+        rate: inverse scale, ``(...)``, in one over the units of a draw; of one so small, as
+            subnormal ones are, that a draw leaves the range, the draw is infinite.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -289,19 +290,32 @@ def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator 
     # Beyond this the law is normal to more digits than there are, and the envelope loses its own.
     sharp = torch.randn(kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator)
     angle = sharp * kappa.rsqrt()
+    angle = _accepted(kappa, envelope, angle, generator)
+    turned = (angle + math.pi + loc.double()) % (2 * math.pi) - math.pi
+    return turned.to(loc.dtype)
+
+
+# A trace would keep the number of rounds that its own draw took; in a script the loop stays one.
+@torch.jit.script_if_tracing
+def _accepted(
+    kappa: Tensor, envelope: Tensor, angle: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """The first accepted proposal for each angle that is not so sharp as to be normal."""
     waiting = kappa < 1e8
     while bool(waiting.any()):
         turn, height, side = torch.rand(
-            3, *kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator
-        )
+            [3] + list(kappa.shape),  # noqa: RUF005
+            dtype=kappa.dtype,
+            device=kappa.device,
+            generator=generator,
+        ).unbind()
         cosine = torch.cos(math.pi * turn)
         proposed = ((1 + envelope * cosine) / (envelope + cosine)).clamp(-1, 1)
         excess = kappa * (envelope - proposed)
         accepted = waiting & ((excess / height).log() + 1 - excess >= 0)
         angle = torch.where(accepted, (side - 0.5).sign() * proposed.acos(), angle)
         waiting = waiting & ~accepted
-    turned = (angle + math.pi + loc.double()) % (2 * math.pi) - math.pi
-    return turned.to(loc.dtype)
+    return angle
 
 
 # log(sqrt(2 pi x) exp(-x) I_0(x)) = sum_n c_n / x^n, n = 1, 2, ..., as x grows without end.

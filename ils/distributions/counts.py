@@ -23,6 +23,8 @@ outweighs the rest, and a training ends elsewhere: enumerate the counts, or take
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as _Bernoulli
@@ -39,9 +41,11 @@ from ils.distributions.draws import (
     binomial,
     carried,
     given,
+    log_chances,
     poisson,
     probabilities,
     standard_gamma,
+    times,
     wide,
 )
 
@@ -59,7 +63,8 @@ class Bernoulli(OfProbabilities, _Bernoulli):
         \tfrac12 [p (1 - z) + (1 - p) z]\; g ,
 
     which is that of :func:`ils.sample` with two categories, and exact in expectation for losses
-    quadratic in the draw.  Everything else is the parent's.
+    quadratic in the draw.  Density, entropy and divergence are of the probabilities as they are,
+    where the parent's are of clamped ones.
 
     Args:
         probs: probability of 1, ``(...)``; either this
@@ -78,6 +83,19 @@ class Bernoulli(OfProbabilities, _Bernoulli):
 
     Source: Liu et al. (2023), ReinMax, for two categories; StochasticAD (2023).
     """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of 0 or 1, ``(...)``; ``-inf`` for one that cannot be drawn."""
+        if self._validate_args:
+            self._validate_sample(value)
+        up, down = log_chances(self)
+        return (times(value, up) + times(1 - value, down)).to(_kind(self, value))
+
+    def entropy(self) -> Tensor:
+        """``-p log p - (1 - p) log(1 - p)``, in nats, ``(...)``."""
+        up, down = log_chances(self)
+        p, failure = _chances(self)
+        return (-times(p, up) - times(failure, down)).to(given(self)[0].dtype)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.bernoulli(probabilities(self).expand(shape), generator=generator)
@@ -100,8 +118,9 @@ class Binomial(OfProbabilities, _Binomial):
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow
         \tfrac12 [p (n - z) + (1 - p) z]\; g ,
 
-    exact in expectation for losses quadratic in the draw.  Everything else is the parent's;
-    ``total_count`` gets no gradient.
+    exact in expectation for losses quadratic in the draw; ``total_count`` gets no gradient.
+    Density, entropy and divergence are of the probabilities as they are, where the parent's are of
+    clamped ones.
 
     Args:
         total_count: number ``n`` of trials, ``(...)``, or one for all.
@@ -121,6 +140,19 @@ class Binomial(OfProbabilities, _Binomial):
 
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of a count, ``(...)``; ``-inf`` for one that cannot be drawn."""
+        if self._validate_args:
+            self._validate_sample(value)
+        (up, down), z, count = log_chances(self), wide(value), wide(self.total_count)
+        ways = (count + 1).lgamma() - (z + 1).lgamma() - (count - z + 1).lgamma()
+        return (ways + times(z, up) + times(count - z, down)).to(_kind(self, value))
+
+    def entropy(self) -> Tensor:
+        """The sum over the support, in nats, ``(...)``; the parent's, without NaN."""
+        log = self.log_prob(self.enumerate_support(False))
+        return -times(log.exp(), log).sum(0)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count = wide(self.total_count).expand(shape)
@@ -188,7 +220,8 @@ class Geometric(OfProbabilities, _Geometric):
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow
         -\tfrac12 [(1 - q) (z + 1) + z]\; g ,
 
-    exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
+    exact in expectation for losses quadratic in the draw.  Density, entropy and divergence are of
+    the probabilities as they are, where the parent's are of clamped ones.
 
     A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
     by a multiple of itself: see the head of ``ils.distributions.counts``.
@@ -210,6 +243,19 @@ class Geometric(OfProbabilities, _Geometric):
 
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``log q + z log(1 - q)``, ``(...)``; ``-inf`` for a count that cannot be drawn."""
+        if self._validate_args:
+            self._validate_sample(value)
+        up, down = log_chances(self)
+        return (up + times(value, down)).to(_kind(self, value))
+
+    def entropy(self) -> Tensor:
+        """``-log q - (1 - q) / q log(1 - q)``, in nats, ``(...)``."""
+        up, down = log_chances(self)
+        p, failure = _chances(self)
+        return (-up - times(failure / p, down)).to(given(self)[0].dtype)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         param, logits = given(self)
@@ -237,7 +283,8 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow \tfrac12 [p (z + r) + z]\; g ,
 
     exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
-    Mean and variance are of the probabilities as they are; everything else is the parent's.
+    Density, divergence, mean and variance are of the probabilities as they are, where the parent's
+    are of clamped ones.
 
     A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
     by a multiple of itself: see the head of ``ils.distributions.counts``.
@@ -260,6 +307,16 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
 
     Source: He and Wu (2026), order two; StochasticAD (2023).
     """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of a count, ``(...)``; ``-inf`` for one that cannot be drawn."""
+        if self._validate_args:
+            self._validate_sample(value)
+        (up, down), z, count = log_chances(self), wide(value), wide(self.total_count)
+        ways = (count + z).lgamma() - (1 + z).lgamma() - count.lgamma()
+        # No failure to wait for and no success has the probability 1.
+        ways = ways.masked_fill(count + z == 0, 0)
+        return (ways + times(count, down) + times(z, up)).to(_kind(self, value))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         count = wide(self.total_count).expand(shape)
@@ -296,17 +353,75 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
         return carried(z, (by_count, self.total_count), (by_param, param))
 
 
+def _kind(distribution: Any, value: Tensor) -> torch.dtype:
+    return torch.result_type(given(distribution)[0], value)
+
+
+def _chances(distribution: Any) -> tuple[Tensor, Tensor]:
+    """Probabilities of a success and of a failure, of the half types in float32."""
+    param, logits = given(distribution)
+    param = wide(param)
+    return (param.sigmoid(), (-param).sigmoid()) if logits else (param, 1 - param)
+
+
+def _bernoulli(p: Any, q: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """``p log(p / q) + (1 - p) log((1 - p) / (1 - q))``, ``p`` and ``1 - p``, in float64."""
+    p, q = (_double(one) for one in (p, q))
+    success, failure = _chances(p)
+    (p_up, p_down), (q_up, q_down) = log_chances(p), log_chances(q)
+    up = times(success, p_up) - times(success, q_up)
+    return up + times(failure, p_down) - times(failure, q_down), success, failure
+
+
+def _double(distribution: Any) -> _Bernoulli:
+    param, logits = given(distribution)
+    name = "logits" if logits else "probs"
+    return _Bernoulli(**{name: param.double()}, validate_args=False)
+
+
+def _to_kind(found: Tensor, p: Any, q: Any) -> Tensor:
+    return found.to(torch.result_type(given(p)[0], given(q)[0]))
+
+
+@register_kl(Bernoulli, Bernoulli)
+@register_kl(Bernoulli, _Bernoulli)
+@register_kl(_Bernoulli, Bernoulli)
+def _of_bernoulli(p: _Bernoulli, q: _Bernoulli) -> Tensor:
+    return _to_kind(_bernoulli(p, q)[0], p, q)
+
+
+@register_kl(Binomial, Binomial)
+@register_kl(Binomial, _Binomial)
+@register_kl(_Binomial, Binomial)
+def _of_binomial(p: _Binomial, q: _Binomial) -> Tensor:
+    """That of each trial, ``n`` times; infinite for counts that the other cannot have."""
+    if bool((p.total_count < q.total_count).any()):
+        raise NotImplementedError(
+            "kl_divergence: expected a second binomial of no more trials; otherwise there is no "
+            "closed form"
+        )
+    found = p.total_count * _bernoulli(p, q)[0]
+    return _to_kind(found.masked_fill(p.total_count > q.total_count, torch.inf), p, q)
+
+
+@register_kl(Geometric, Geometric)
+@register_kl(Geometric, _Geometric)
+@register_kl(_Geometric, Geometric)
+def _of_geometric(p: _Geometric, q: _Geometric) -> Tensor:
+    """That of each trial, times their mean number ``1 / p``."""
+    found, success, _ = _bernoulli(p, q)
+    return _to_kind(found / success, p, q)
+
+
 @register_kl(NegativeBinomial, NegativeBinomial)
 @register_kl(NegativeBinomial, _NegativeBinomial)
 @register_kl(_NegativeBinomial, NegativeBinomial)
-def _negative_binomial(p: _NegativeBinomial, q: _NegativeBinomial) -> Tensor:
-    """``r [log((1 - p) / (1 - q)) + p / (1 - p) log(p / q)]``, for one number ``r`` of failures."""
+def _of_negative_binomial(p: _NegativeBinomial, q: _NegativeBinomial) -> Tensor:
+    """That of each trial, times their mean number ``r / (1 - p)``, of ``r`` failures for both."""
     if not bool((p.total_count == q.total_count).all()):
         raise NotImplementedError(
             "kl_divergence: expected negative binomials with the same total_count; otherwise there "
             "is no closed form"
         )
-    odds = p.logits.exp()
-    up = torch.nn.functional.logsigmoid(p.logits) - torch.nn.functional.logsigmoid(q.logits)
-    down = torch.nn.functional.logsigmoid(-p.logits) - torch.nn.functional.logsigmoid(-q.logits)
-    return p.total_count * (down + odds * up)
+    found, _, failure = _bernoulli(p, q)
+    return _to_kind(p.total_count * (found / failure), p, q)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,12 @@ __all__ = [
     "given",
     "keep_given",
     "log_law",
+    "log_chances",
     "poisson",
     "probabilities",
     "standard_dirichlet",
     "standard_gamma",
+    "times",
     "wide",
 ]
 
@@ -136,6 +139,28 @@ def probabilities(distribution: Any) -> Tensor:
     return wide(param).sigmoid() if logits else wide(param)
 
 
+def log_chances(distribution: Any) -> tuple[Tensor, Tensor]:
+    """Logarithms of the probabilities of a success and of a failure, ``-inf`` for one of zero.
+
+    PyTorch's are those of clamped probabilities.  Those of the half types come in float32.
+    """
+    param, logits = given(distribution)
+    param = wide(param)
+    if logits:
+        return torch.nn.functional.logsigmoid(param), torch.nn.functional.logsigmoid(-param)
+    # Where the logarithm is infinite its derivative is zero, as where PyTorch clamps.
+    never, ever = param == 0, param == 1
+    up = param.masked_fill(never, 1).log().masked_fill(never, -torch.inf)
+    return up, (-param.masked_fill(ever, 0)).log1p().masked_fill(ever, -torch.inf)
+
+
+def times(count: Tensor, log: Tensor) -> Tensor:
+    """``count * log``, of which zero times ``-inf`` is zero."""
+    never = log.isneginf()
+    found = count * log.masked_fill(never, 0)
+    return found.masked_fill(never & (count > 0), -torch.inf)
+
+
 def log_law(categorical: Any) -> Tensor:
     """Log-probabilities of the categories, of probabilities ``-inf`` where they are zero.
 
@@ -144,7 +169,13 @@ def log_law(categorical: Any) -> Tensor:
     """
     param, logits = given(categorical)
     if logits:
-        return param
+        probs = categorical.__dict__.get("probs")
+        if probs is None:
+            return param
+        # The parent's expand takes logits that it clamped at eps for given.  Logits that are, and
+        # whose probability underflows, are far below.
+        clamped = param > math.log(torch.finfo(param.dtype).eps) - 1
+        return param.masked_fill((probs == 0) & clamped, -torch.inf)
     param = wide(param)
     never = param == 0
     return param.masked_fill(never, 1).log().masked_fill(never, -torch.inf)

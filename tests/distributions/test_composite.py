@@ -14,6 +14,7 @@ from torch.distributions import constraints, kl_divergence
 
 import ils
 from ils import distributions as dist
+from ils.distributions.draws import log_law
 
 Components = tuple[dict[str, Tensor], Any]
 
@@ -293,3 +294,24 @@ def test_weights_of_the_parent() -> None:
     z = q.rsample((50,), generator(1))
     (found,) = torch.autograd.grad((z**2).sum(), weights.logits)
     assert float(found.abs().max()) > 0
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_weights_of_the_parent_that_were_used_and_expanded(kind: torch.dtype) -> None:
+    """PyTorch's expand takes the logits, clamped at eps when first used, for those given."""
+    for probs in ([0.0, 0.5, 0.5], [1e-30, 0.0, 1.0]):
+        given = torch.distributions.Categorical(torch.tensor(probs, dtype=kind))
+        assert bool(given.logits.isfinite().all())
+        q = dist.MixtureSameFamily(
+            given.expand((2,)), dist.Normal(torch.zeros(2, 3), torch.ones(2, 3))
+        )
+        never = torch.tensor(probs, dtype=kind) == 0
+        shares = log_law(q.mixture_distribution).exp()
+        assert bool((shares[:, never] == 0).all())
+        assert bool((shares[:, ~never] > 0).all())
+    # A logit that was given is what it is, also where its probability underflows.
+    logits = torch.tensor([-15.0, -200.0, 0.0])
+    given = torch.distributions.Categorical(logits=logits)
+    assert given.probs[1] == 0
+    q = dist.MixtureSameFamily(given.expand((2,)), dist.Normal(torch.zeros(2, 3), torch.ones(2, 3)))
+    assert torch.equal(log_law(q.mixture_distribution), logits.log_softmax(-1).expand(2, 3))

@@ -84,6 +84,13 @@ def test_attributes(family: Family) -> None:
     assert ours.has_rsample is True
 
 
+def alike(family: Family, found: Tensor, wanted: Tensor) -> bool:
+    """Equal, or, for those with formulas of their own, to the last digits."""
+    if family.name in ("Bernoulli", "Binomial", "Geometric", "NegativeBinomial"):
+        return found.dtype == wanted.dtype and torch.allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    return torch.equal(found, wanted)
+
+
 @every_family
 def test_density_and_entropy(family: Family) -> None:
     """log_prob and entropy, their gradients, cdf and the support are those of the parent."""
@@ -99,10 +106,10 @@ def test_density_and_entropy(family: Family) -> None:
         if family.name == "VonMises":  # the density of the parent is good to seven digits
             assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
         else:
-            assert torch.equal(found, wanted)
+            assert alike(family, found, wanted)
     assert answers[0][0].shape == (3, 4, 2)
     if error_of(parent.entropy) is None:
-        assert torch.equal(ours.entropy(), parent.entropy())
+        assert alike(family, ours.entropy(), parent.entropy())
     elif family.name != "VonMises":
         assert error_of(ours.entropy) == error_of(parent.entropy)
     if error_of(lambda: parent.cdf(z)) is None:
@@ -221,7 +228,7 @@ def test_divergences(family: Family) -> None:
     wanted = kl_divergence(*parents)
     assert wanted.max() > 0.05
     for p, q in mixtures:
-        assert torch.equal(kl_divergence(p, q), wanted)
+        assert alike(family, kl_divergence(p, q), wanted)
 
 
 @every_family

@@ -337,3 +337,29 @@ def test_types_that_are_mixed() -> None:
     """A draw has the wider type: half a type is not lost on the way."""
     law = distributions.Gamma(torch.tensor(2.0, dtype=torch.float16), torch.tensor(1.0))
     assert law.sample((), generator()).dtype == torch.float32
+
+
+def test_gamma_of_a_subnormal_rate() -> None:
+    """A draw that the type can hold is right, one beyond it infinite, and no gradient is NaN."""
+    rate = torch.tensor([1e-40, 1e-40], requires_grad=True)
+    concentration = torch.tensor([0.05, 2.0], requires_grad=True)
+    q = distributions.Gamma(concentration, rate)
+    z = q.rsample((4000,), generator(1))
+    exact = distributions.Gamma(concentration.detach().double(), rate.detach().double())
+    unit = exact.sample((4000,), generator(2))
+    within = unit < torch.finfo(torch.float32).max
+    assert z[:, 1].isinf().double().mean() > 0.99
+    assert 0.1 < float(within[:, 0].double().mean()) < 0.9
+    assert z[:, 0].isfinite().double().mean() == pytest.approx(
+        float(within[:, 0].double().mean()), abs=0.04
+    )
+    for level in (0.01, 0.05, 0.1):
+        found, wanted = (one[:, 0].detach().double().quantile(level).log() for one in (z, unit))
+        # The logarithm of such a draw has the deviation of some 20.
+        assert float(found) == pytest.approx(float(wanted), abs=10)
+    held = z[:, 0][z[:, 0].isfinite()]
+    for grad in torch.autograd.grad(held.log().sum(), [concentration, rate]):
+        assert not bool(grad.isnan().any())
+    one = torch.tensor(1.0)
+    close = q.log_prob(one).detach().double() - exact.log_prob(one.double())
+    assert float(close.abs().max()) < 1e-3

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import generator, normal
@@ -286,3 +287,25 @@ def test_support_on_the_device_of_the_logits(name: str) -> None:
         else (27, (2, 3)),
     }
     assert (len(noise), noise.shape[1:]) == sizes[type(estimator.randomness).__name__]
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.5), np.array(0.5)], ids=["tensor", "array"])
+@pytest.mark.parametrize("name", ils.estimators.__all__)
+def test_a_tensor_is_no_real_number(name: str, value: Any) -> None:
+    """Not even one without axes: it is refused by the name of the option, as NumPy's array is."""
+    factory: Any = getattr(ils.estimators, name)
+    if inspect.isclass(factory):
+        return
+    options = inspect.signature(factory).parameters
+    real = [
+        key for key, option in options.items() if option.annotation in ("float", "float | None")
+    ]
+    needed = {key: 0.5 for key in real if options[key].default is inspect.Parameter.empty}
+    if "surrogate" in options:
+        needed["surrogate"] = squares
+    for key in real:
+        with pytest.raises(TypeError, match=f"{key}: expected a real number, got"):
+            factory(**{**needed, key: value})
+    # A number of NumPy is one.
+    for key in real:
+        factory(**{**needed, key: np.float32(0.5)})

@@ -14,7 +14,6 @@ from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
 from lab.training.contestants import CONTESTANTS
 from lab.training.protocol import method_of, methods
-from lab.training.shared import SharedLoss
 from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
@@ -121,36 +120,15 @@ def test_gradient_behind_the_draw(name: str) -> None:
             return super().loss(parameters, batch, z)
 
     task = Watched(3, 2, widths=(5,), examples=4)
-    logits = task.logits(parameters, batch).detach()
-    shared = SharedLoss(task, parameters, batch)
-    method_of(task, name, 1.0)(logits, shared, generator=generator)
-    found = shared.gradients()
+    found = gradients(task, method_of(task, name, 1.0), parameters, batch, generator)
     hard = [z for z in seen if bool(((z == 0) | (z == 1)).all())]
     at = hard[0] if hard else seen[0]
     assert bool(hard) == (name != "Gumbel-Softmax")
     leaves = [parameters[n] for n in task.decoder]
     objective = Autoencoder.loss(task, parameters, batch, at).mean((0, -1)).sum()
     wanted = torch.autograd.grad(objective, leaves)
-    assert list(found) == list(task.decoder)
     for name_, expected in zip(task.decoder, wanted, strict=True):
         torch.testing.assert_close(found[name_], expected, rtol=1e-9, atol=1e-12)
-
-
-def test_gradient_behind_several_evaluations() -> None:
-    """Two calls at one-hot draws count alike: their gradients are averaged."""
-    parameters, batch, _ = begun(SMALL)
-    logits = SMALL.logits(parameters, batch).detach()
-    shared = SharedLoss(SMALL, parameters, batch)
-    calls = [Draw().sample(logits, 2, torch.Generator().manual_seed(s), 0) for s in (1, 2)]
-    shared(calls[0])
-    leaf = calls[1].clone().requires_grad_()
-    torch.autograd.grad(shared(leaf).sum(), leaf)
-    shared(logits.softmax(-1).unsqueeze(0))  # relaxed: does not count beside hard draws
-    objective = SMALL.loss(parameters, batch, torch.cat(calls)).mean((0, -1)).sum()
-    wanted = torch.autograd.grad(objective, [parameters[n] for n in SMALL.decoder])
-    found = shared.gradients()
-    for name, expected in zip(SMALL.decoder, wanted, strict=True):
-        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_adam() -> None:

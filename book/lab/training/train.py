@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+import ils
 from ils.estimators import Estimator
-from lab.training.shared import SharedLoss
 from lab.training.task import Parameters, Stream, Task
 
 __all__ = ["INDEX", "Adam", "gradients", "train"]
@@ -71,23 +71,24 @@ def gradients(
     """The gradient of each run's objective for its parameters, as a method estimates it."""
     names, values = list(parameters), list(parameters.values())
     if not isinstance(method, Estimator):
-        objective, shared = method(parameters, batch).sum(), {}
+        objective = method(parameters, batch).sum()
     else:
         logits = task.logits(parameters, batch)
-        loss = SharedLoss(task, parameters, batch)
-        estimate = method(logits.detach(), loss, draws=task.draws, generator=generator).mean(0)
-        examples = logits.shape[1:-2].numel()
-        objective = (logits * estimate.detach()).sum() / examples
+        # What lies before the draw learns by the estimator alone.
+        behind = {n: p if n in task.decoder else p.detach() for n, p in parameters.items()}
+        losses = ils.surrogate(
+            method,
+            logits,
+            lambda z: task.loss(behind, batch, z),
+            draws=task.draws,
+            generator=generator,
+            batch_dims=logits.dim() - 2,
+        )
+        objective = losses.sum() / logits.shape[1:-2].numel()
         extra = task.penalty(parameters, batch, logits)
         objective = objective if extra is None else objective + extra.sum()
-        shared = loss.gradients()
     found = torch.autograd.grad(objective, values, allow_unused=True)
-    result = {}
-    for name, grad in zip(names, found, strict=True):
-        parts = [part for part in (grad, shared.get(name)) if part is not None]
-        if parts:
-            result[name] = sum(parts[1:], parts[0])
-    return result
+    return {name: g for name, g in zip(names, found, strict=True) if g is not None}
 
 
 def train(
