@@ -14,7 +14,9 @@ The tour:
   :class:`ils.distributions.OneHotCategorical` its distribution; :func:`ils.differentiable_draw`
   attaches the gradient to a draw that is already there.
 - :func:`ils.sample_index` draws integers, and :func:`ils.embedding` looks rows up by them with
-  the same gradient.
+  the same gradient; :func:`ils.sample_embedding` does both.
+- :mod:`ils.rules` holds the rules by which the gradient at a draw becomes one for the logits:
+  ReinMax (the default), straight-through, a relative step, the note's Algorithm 1, and others.
 - :mod:`ils.distributions` holds other distributions with such draws (Poisson, binomial, mixtures),
   :mod:`ils.velocity` their formulas, and :mod:`ils.intermediate` the rule for any distribution.
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
@@ -34,11 +36,12 @@ from ils import (
     exact,
     intermediate,
     metric,
+    rules,
     squeeze,
     target,
     velocity,
 )
-from ils.lookup import embedding, sample_index
+from ils.lookup import embedding, sample_embedding, sample_index
 from ils.operator import differentiable_draw, sample
 from ils.sampler import Sampler
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
@@ -57,7 +60,9 @@ __all__ = [
     "intermediate",
     "metric",
     "project_simplex",
+    "rules",
     "sample",
+    "sample_embedding",
     "sample_index",
     "squeeze",
     "sum_normalize",

@@ -9,11 +9,17 @@ import torch
 from torch import Tensor
 
 from ils import kernel
-from ils.checks import check_logits_values, eager, holds_values, refuse_forward_mode
+from ils.checks import (
+    check_logits_values,
+    check_same_shape,
+    eager,
+    holds_values,
+    refuse_forward_mode,
+)
 from ils.draw import draw_indices, probabilities, uniforms
-from ils.metric import euclidean, fisher
-from ils.rule import Rule, estimate
-from ils.simplex import project_simplex, sum_normalize
+from ils.fast import at_least_float32, estimate, form_of
+from ils.relaxation import LEVEL, levelled
+from ils.rules import Rule
 
 __all__ = [
     "attach",
@@ -33,14 +39,14 @@ def sample_with_rule(
     if not eager():
         with torch.no_grad():
             z, at, probs = draw(logits, generator, draws)
-        return _Attach.apply(logits, z, at, probs, rule)
+            noise = noise_of(rule, z.shape, logits, generator)
+        return _Attach.apply(logits, z, at, probs, noise, rule)
     refuse_forward_mode(logits)
-    fused = _fused(rule) if kernel.serves(logits) else None
-    if fused is not None:
+    form = form_of(rule) if kernel.serves(logits) else None
+    if form is not None:
         try:
-            return kernel.sample(
-                logits, uniforms(logits, generator, math.prod(draws)), draws, *fused
-            )
+            numbers = uniforms(logits, generator, math.prod(draws))
+            return kernel.sample(logits, numbers, draws, *form)
         except RuntimeError:
             check_logits_values(logits)
             raise
@@ -51,34 +57,34 @@ def sample_with_rule(
     return draw(logits.detach(), generator, draws)[0]
 
 
-def _fused(rule: Rule) -> tuple[int, float, bool, bool, bool] | None:
-    """The rule as arguments of the compiled kernel, or None where that does not know it."""
-    step, weighted = rule.step_size, rule.metric is fisher
-    if step is None:
-        return (kernel.FISHER_LIMIT, 0.0, True, False, True) if weighted else None
-    if rule.keep_mass or rule.metric not in (euclidean, fisher):
+def noise_of(
+    rule: Rule, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
+) -> Tensor | None:
+    """The random numbers of a rule for draws of a shape; None for most rules."""
+    if type(rule).noise is Rule.noise:
         return None
-    if rule.normalizer is sum_normalize:
-        return kernel.SUM_NORMALIZED, step, weighted, rule.relative, rule.centred
-    if rule.normalizer is project_simplex and not weighted and not rule.relative:
-        return kernel.PROJECTED, step, False, False, rule.centred
-    return None
+    return rule.noise(shape, at_least_float32(logits.detach()), generator)
 
 
-def attach(logits: Tensor, z: Tensor, rule: Rule) -> Tensor:
+def attach(logits: Tensor, z: Tensor, rule: Rule, generator: torch.Generator | None) -> Tensor:
     """The gradient of a rule attached to draws ``(*draws, ..., K)`` that are already there."""
     if eager():
         refuse_forward_mode(logits, z)
     with torch.no_grad():
         at, probs = z.argmax(-1, keepdim=True), probabilities(logits)
-    return _Attach.apply(logits, z, at, probs, rule)
+        noise = noise_of(rule, z.shape, logits, generator)
+    return _Attach.apply(logits, z, at, probs, noise, rule)
 
 
-def embed(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
+def embed(
+    index: Tensor, weight: Tensor, logits: Tensor, rule: Rule, generator: torch.Generator | None
+) -> Tensor:
     """Rows ``weight[index]``, ``(*draws, ..., D)``, with the gradient of a rule for the logits."""
     if eager():
         refuse_forward_mode(weight, logits)
-    return _Embed.apply(index, weight, logits, rule)
+    with torch.no_grad():
+        noise = noise_of(rule, (*index.shape, logits.shape[-1]), logits, generator)
+    return _Embed.apply(index, weight, logits, noise, rule)
 
 
 def draw_index_of(
@@ -147,20 +153,19 @@ class _Draw(torch.autograd.Function):
         draws: tuple[int, ...],
     ) -> Tensor:
         z, at, probs = draw(logits, generator, draws)
+        noise = noise_of(rule, z.shape, logits, generator)
         kept, mask = _what_to_keep(rule, logits, probs)
-        ctx.save_for_backward(at, kept, mask, anchor)
+        ctx.save_for_backward(at, kept, mask, noise, anchor)
         ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
         return z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        at, probs, mask, anchor = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-            return update, None, None, None, None
+        at, kept, mask, noise, anchor = ctx.saved_tensors
         with torch.no_grad():
-            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-        update = refuse_derivative(update, grads[0], anchor)
+            update = _back(ctx.rule, grads[0], at, kept, mask, noise, ctx.shape, ctx.look)
+        if torch.is_grad_enabled():
+            update = refuse_derivative(update, grads[0], anchor)
         return update, None, None, None, None
 
 
@@ -170,23 +175,25 @@ class _Attach(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, z: Tensor, at: Tensor, probs: Tensor, rule: Rule) -> Tensor:
+    def forward(
+        logits: Tensor, z: Tensor, at: Tensor, probs: Tensor, noise: Tensor | None, rule: Rule
+    ) -> Tensor:
         return z.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, _, at, probs, ctx.rule = inputs
-        ctx.save_for_backward(logits, at, probs)
+        logits, _, at, probs, noise, ctx.rule = inputs
+        ctx.save_for_backward(logits, at, probs, noise)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        logits, at, probs = ctx.saved_tensors
+        logits, at, probs, noise = ctx.saved_tensors
         with torch.no_grad():
             kept, mask = _what_to_keep(ctx.rule, logits, probs)
-            update = _back(ctx.rule, grads[0], at, kept, mask, logits.shape, False)
+            update = _back(ctx.rule, grads[0], at, kept, mask, noise, logits.shape, False)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             update = refuse_derivative(update, grads[0], logits)
-        return update, None, None, None, None
+        return update, None, None, None, None, None
 
 
 class _Embed(torch.autograd.Function):
@@ -195,18 +202,20 @@ class _Embed(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(index: Tensor, weight: Tensor, logits: Tensor, rule: Rule) -> Tensor:
+    def forward(
+        index: Tensor, weight: Tensor, logits: Tensor, noise: Tensor | None, rule: Rule
+    ) -> Tensor:
         return torch.nn.functional.embedding(index, weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         # Of the logits' size nothing is kept but the logits: the softmax is made anew.
-        index, weight, logits, ctx.rule = inputs
-        ctx.save_for_backward(index, weight, logits)
+        index, weight, logits, noise, ctx.rule = inputs
+        ctx.save_for_backward(index, weight, logits, noise)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        index, weight, logits = ctx.saved_tensors
+        index, weight, logits, noise = ctx.saved_tensors
         grad, for_weight, for_logits = grads[0], None, None
         with torch.no_grad():
             if ctx.needs_input_grad[1]:
@@ -218,24 +227,26 @@ class _Embed(torch.autograd.Function):
                 kept, mask = _what_to_keep(ctx.rule, logits, probs)
                 upstream = grad @ weight.to(grad.dtype).mT
                 for_logits = _back(
-                    ctx.rule, upstream, at, kept, mask, logits.shape, may_look(logits)
+                    ctx.rule, upstream, at, kept, mask, noise, logits.shape, may_look(logits)
                 ).to(logits.dtype)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             if for_weight is not None:
                 for_weight = refuse_derivative(for_weight, grad, weight, logits)
             if for_logits is not None:
                 for_logits = refuse_derivative(for_logits, grad, weight, logits)
-        return None, for_weight, for_logits, None
+        return None, for_weight, for_logits, None, None
 
 
 def _what_to_keep(rule: Rule, logits: Tensor, probs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The probabilities and the mask, each None where the rule does without."""
-    mask = None
-    if rule.needs_mask() and not (
+    """The probabilities and the mask, each None where the rule does without; or else the logits."""
+    form, mask = form_of(rule), None
+    if form is None:
+        return logits, None
+    if form.needs_mask() and not (
         may_look(logits) and (logits.numel() == 0 or float(logits.amin()) > -math.inf)
     ):
         mask = logits == -torch.inf
-    if not rule.needs_probs():
+    if not form.needs_probs():
         return None, mask
     # Of the half types float16 is too coarse for probabilities: its smallest is 6e-8.
     return (probs.bfloat16() if logits.dtype == torch.bfloat16 else probs), mask
@@ -245,17 +256,44 @@ def _back(
     rule: Rule,
     grad: Tensor,
     at: Tensor,
-    probs: Tensor | None,
+    kept: Tensor | None,
     mask: Tensor | None,
+    noise: Tensor | None,
     shape: torch.Size,
     look: bool,
 ) -> Tensor:
     """The estimate, added up over the draws, in the type of the gradient."""
-    update = estimate(rule, grad, at, probs, mask, look=look)
+    form = form_of(rule)
+    if form is not None:
+        update = estimate(form, grad, at, kept, mask, look=look)
+    else:
+        assert kept is not None
+        update = _plain(rule, at_least_float32(grad), at, kept, noise, look)
     extra = update.dim() - len(shape)
     if extra:
         update = update.sum(tuple(range(extra)))
     return update.to(grad.dtype)
+
+
+def _plain(
+    rule: Rule, grad: Tensor, at: Tensor, logits: Tensor, noise: Tensor | None, look: bool
+) -> Tensor:
+    """The formula of a rule, which neither sees nor touches the gradient of masked categories."""
+    # In one order of memory: sums of strided rows round otherwise.
+    grad, logits = grad.contiguous(), logits.to(grad.dtype).contiguous()
+    z = torch.zeros_like(grad).scatter(-1, at, 1)
+    noise = None if noise is None else noise.to(grad.dtype)
+    ordinary = False
+    if look and logits.numel():
+        low, high = logits.aminmax()
+        ordinary = float(low) >= -LEVEL and float(high) <= LEVEL
+    mask = None if ordinary else logits.isneginf()
+    if mask is not None:
+        logits, grad = levelled(logits), grad.masked_fill(mask, 0)
+    update = rule.gradient(grad, z, logits, noise)
+    if update.shape != grad.shape:
+        check_same_shape(f"rule: the gradient of {rule!r}", update, grad)
+    return update if mask is None else update.masked_fill(mask, 0)
 
 
 class _Refused(torch.autograd.Function):

@@ -2,7 +2,7 @@ r"""Draws as indices: for look-ups in a table, where the one-hot vector is never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,9 @@ from ils.checks import (
     check_mask,
     whole,
 )
-from ils.metric import fisher
-from ils.rule import Rule, check_rule
-from ils.simplex import sum_normalize
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
-__all__ = ["embedding", "sample_index"]
+__all__ = ["embedding", "sample_embedding", "sample_index"]
 
 
 def sample_index(
@@ -72,19 +70,16 @@ def sample_index(
         return draw_index_of(last, generator, shape)
 
 
+@refuses_old_options
 def embedding(
     index: Tensor,
     weight: Tensor,
     logits: Tensor,
     *,
-    step_size: float | None = None,
-    metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-    normalizer: Callable[[Tensor], Tensor] = sum_normalize,
-    centred: bool = True,
-    relative: bool = True,
-    keep_mass: bool = False,
+    rule: Rule = DEFAULT,
     dim: int = -1,
     mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Look up rows of a table by drawn indices, with a gradient for the logits of the draw.
 
@@ -97,11 +92,11 @@ def embedding(
         index: drawn categories, int64, ``(*draws, *batch)``; see :func:`sample_index`.
         weight: the table, floating point, ``(K, D)``.
         logits: ``theta``, floating point, ``(*batch, K)``, which the indices were drawn from.
-        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
-            the gradients of several draws are added.
+        rule: as in :func:`ils.sample`; the gradients of several draws are added.
         dim: the axis of the categories in ``logits``, and of the row in the result.
         mask: that of the draw: boolean, broadcasting to ``logits``; true where a category cannot
             be drawn.
+        generator: source of the rule's noise, if it has any.
 
     Returns:
         ``(*draws, *batch, D)``, with ``D`` along ``dim``, and with gradients for ``weight``
@@ -109,9 +104,9 @@ def embedding(
 
     Raises:
         TypeError: ``index`` is not int64; ``weight`` or ``logits`` is not floating point;
-            ``mask`` is not boolean.
-        ValueError: shapes do not fit; an index is not a category, or one that is masked; options
-            as in :func:`ils.sample`.
+            ``mask`` is not boolean, ``rule`` not a rule.
+        ValueError: shapes do not fit; an index is not a category, or one that is masked; the
+            rule's normaliser as in :func:`ils.sample`.
         NotImplementedError: a derivative in forward mode is asked for.
         RuntimeError: a gradient is differentiated again.
 
@@ -125,7 +120,6 @@ def embedding(
 
     Source: Shliselberg (2019), Algorithm 1, through the chain rule.
     """
-    rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
     dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
@@ -142,6 +136,44 @@ def embedding(
             f"weight: expected shape ({logits.shape[-1]}, D), got {tuple(weight.shape)}"
         )
     check_index("index", index, logits)
-    rows = embed(index, weight, logits, rule)
+    rows = embed(index, weight, logits, rule, generator)
     # Counted from the end, as the axes of the draws come first.
     return rows if last else rows.movedim(-1, dim if dim < 0 else dim - logits.dim())
+
+
+def sample_embedding(
+    logits: Tensor,
+    weight: Tensor,
+    *,
+    rule: Rule = DEFAULT,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    draws: int | Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:
+    """Draw rows of a table, with their indices: :func:`sample_index`, and :func:`embedding` of it.
+
+    Args:
+        logits: ``theta``, floating point, ``(*batch, K)`` with the categories along ``dim``.
+        weight: the table, floating point, ``(K, D)``.
+        rule, dim, mask, generator, draws: as in :func:`ils.sample`.
+
+    Returns:
+        The rows ``(*draws, *batch, D)``, with ``D`` along ``dim``, which carry gradients for
+        ``weight`` and ``logits``, and the int64 categories ``(*draws, *batch)``.
+
+    Raises:
+        TypeError, ValueError: as :func:`sample_index` and :func:`embedding`.
+        NotImplementedError, RuntimeError: as :func:`embedding`.
+
+    Example:
+        >>> import torch, ils
+        >>> rows, index = ils.sample_embedding(torch.zeros(4, 3), torch.randn(3, 8), draws=2)
+        >>> rows.shape, index.shape
+        (torch.Size([2, 4, 8]), torch.Size([2, 4]))
+
+    Source: Shliselberg (2019), Algorithm 1, through the chain rule.
+    """
+    index = sample_index(logits, dim=dim, mask=mask, generator=generator, draws=draws)
+    rows = embedding(index, weight, logits, rule=rule, dim=dim, mask=mask, generator=generator)
+    return rows, index

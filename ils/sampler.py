@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ils.metric import fisher
-from ils.operator import sample
-from ils.rule import Rule, check_rule
-from ils.simplex import sum_normalize
+from ils.checks import check_draws, check_logits, check_mask
+from ils.operator import differentiable_draw, sample
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["Sampler"]
 
 
 class Sampler(nn.Module):
-    r"""Draw one-hot samples that carry a gradient: :func:`ils.sample` with its options fixed.
+    r"""Draw one-hot samples that carry a gradient: :func:`ils.sample` with a rule and an axis.
 
-    It has no parameters and no state, and draws in training and evaluation alike; in evaluation
-    a mode, ``logits.argmax``, is the caller's to take.  The gradient is *biased*, see
-    :func:`ils.sample`.  A program of ``torch.export`` draws, and carries no gradient.
+    It has no parameters and no state, and draws in training and evaluation alike, unless
+    ``argmax_in_eval`` is set.  The gradient is *biased*, see :func:`ils.sample`.  A program of
+    ``torch.export`` draws, and carries no gradient.
 
     Args:
-        step_size, metric, normalizer, centred, relative, keep_mass, dim: as in :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
+        dim: the axis of the categories.
+        argmax_in_eval: after ``eval()``, return the likeliest category (the first of several) in
+            place of a draw, one-hot, with the rule's gradient at it.
 
     Shape:
         ``(..., K)`` to ``(*draws, ..., K)``, categories along ``dim``.
 
     Raises:
-        TypeError, ValueError: options as in :func:`ils.sample`.
+        TypeError, ValueError: ``rule`` as in :func:`ils.sample`; ``argmax_in_eval`` is no bool.
 
     Example:
         >>> import torch, ils
@@ -40,22 +42,22 @@ class Sampler(nn.Module):
     Source: Shliselberg (2019), Algorithm 1; see :func:`ils.sample`.
     """
 
+    @refuses_old_options
     def __init__(
         self,
         *,
-        step_size: float | None = None,
-        metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-        normalizer: Callable[[Tensor], Tensor] = sum_normalize,
-        centred: bool = True,
-        relative: bool = True,
-        keep_mass: bool = False,
+        rule: Rule | None = None,
         dim: int = -1,
+        argmax_in_eval: bool = False,
     ) -> None:
         super().__init__()
-        rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
+        rule = DEFAULT if rule is None else rule
         check_rule(rule, 2, torch.empty(0))
+        if not isinstance(argmax_in_eval, bool):
+            raise TypeError(f"argmax_in_eval: expected a bool, got {type(argmax_in_eval).__name__}")
         self.rule = rule
         self.dim = dim
+        self.argmax_in_eval = argmax_in_eval
 
     def forward(
         self,
@@ -66,18 +68,29 @@ class Sampler(nn.Module):
         draws: int | Sequence[int] = (),
     ) -> Tensor:
         """Draw; the arguments are those of :func:`ils.sample`."""
+        if not self.training and self.argmax_in_eval:
+            return self._likeliest(logits, mask, generator, check_draws(draws))
         return sample(
-            logits,
-            **self.rule._asdict(),
-            dim=self.dim,
-            mask=mask,
-            generator=generator,
-            draws=draws,
+            logits, rule=self.rule, dim=self.dim, mask=mask, generator=generator, draws=draws
         )
+
+    def _likeliest(
+        self,
+        logits: Tensor,
+        mask: Tensor | None,
+        generator: torch.Generator | None,
+        draws: tuple[int, ...],
+    ) -> Tensor:
+        check_logits(logits, self.dim)
+        if mask is not None:
+            check_mask(mask, logits)
+            logits = logits.masked_fill(mask, -torch.inf)
+        last = logits.movedim(self.dim, -1)
+        top = torch.zeros_like(last).scatter(-1, last.argmax(-1, keepdim=True), 1)
+        top = top.detach().expand(*draws, *top.shape)
+        z = differentiable_draw(last, top, rule=self.rule, generator=generator)
+        return z.movedim(-1, self.dim if self.dim < 0 else self.dim - logits.dim())
 
     def extra_repr(self) -> str:
         """The options, as one would write them."""
-        options = {**self.rule._asdict(), "dim": self.dim}
-        return ", ".join(
-            f"{name}={getattr(value, '__name__', value)}" for name, value in options.items()
-        )
+        return f"rule={self.rule!r}, dim={self.dim}, argmax_in_eval={self.argmax_in_eval}"

@@ -11,10 +11,7 @@ from torch import Tensor
 
 import ils
 from ils.metric import euclidean, fisher
-from ils.rule import Rule
-
-# Algorithm 1 of the note; a step size comes in addition.
-NOTE: dict[str, Any] = {"metric": euclidean, "centred": False, "relative": False}
+from ils.rules import Limit, Note, ReinMax, Rule, Step
 
 NORMALIZERS = [ils.sum_normalize, ils.sum_normalize_unclamped, ils.project_simplex]
 
@@ -39,7 +36,7 @@ def name_of(options: dict[str, Any]) -> str:
 
 
 def _combinations() -> dict[str, dict[str, Any]]:
-    """Every combination of options that :func:`ils.sample` accepts, by name."""
+    """Every combination of options of the rules with a step and of their limit, by name."""
     found = {}
     for step_size, metric, normalizer, centred, relative, keep_mass in itertools.product(
         (None, 0.4), (fisher, euclidean, root), (*NORMALIZERS, leaky), *[(True, False)] * 3
@@ -73,8 +70,33 @@ RULES = {
 
 
 def rule_of(options: dict[str, Any]) -> Rule:
-    """The rule that :func:`ils.sample` makes of its options."""
-    return Rule(**options)
+    """The rule of a choice of options; the first is the default of :func:`ils.sample`."""
+    step_size, metric = options.get("step_size"), options.get("metric", fisher)
+    if step_size is None:
+        return ReinMax() if metric is fisher else Limit(metric)
+    shared = {name: options[name] for name in ("normalizer", "keep_mass") if name in options}
+    if options.get("relative", True):
+        return Step(step_size, metric=metric, **shared)
+    return Note(step_size, metric=metric, centred=options.get("centred", True), **shared)
+
+
+# The rules of another formula than that of a step.
+OTHERS: dict[str, Rule] = {
+    repr(rule): rule
+    for rule in (
+        ils.rules.ReinMax(1.5),
+        ils.rules.StraightThrough(),
+        ils.rules.StraightThrough(2.0),
+        ils.rules.DARN(),
+        ils.rules.Identity(),
+        ils.rules.Gapped(0.5),
+        ils.rules.Gapped(gap=None),
+        ils.rules.GumbelRao(0.5, samples=3),
+        ils.rules.StraightThroughGumbel(0.5),
+        ils.rules.Decoupled(0.5),
+        ils.rules.NoteCode(0.4),
+    )
+}
 
 
 def update_by_hand(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from cases import close, distribution, eye, normal
-from rules import RULES, leaky
+from rules import OTHERS, RULES, leaky, rule_of
 from torch import Tensor, nn
 
 import ils
 
-# One of each way through ils.rule; to compile all combinations would take minutes.
+# One of each way through ils.fast and ils.rules; to compile all combinations would take minutes.
 NAMES = [
     "None-fisher-sum_normalize-relative",
     "None-euclidean-sum_normalize-relative",
@@ -53,7 +53,9 @@ def agrees_with_eager(
 ) -> bool:
     """Whether the draw is one-hot and the gradient that of eager code after the same draw."""
     assert torch.equal(z, eye(z.shape[-1]).to(z.dtype)[z.argmax(-1)])
-    _, wanted = gradient(lambda x: ils.differentiable_draw(x, z, **options), logits, weights)
+    _, wanted = gradient(
+        lambda x: ils.differentiable_draw(x, z, rule=rule_of(options)), logits, weights
+    )
     eps = torch.finfo(z.dtype).eps
     # The sum that the unclamped form divides by can come near zero.
     return close(found, wanted, 1e4 * eps * (1 + float(wanted.abs().max())))
@@ -64,7 +66,10 @@ def test_compiles_for_any_batch(name: str) -> None:
     """Every rule traces in one graph, forward and backward, which serves batches of any size."""
     options = RULES[name]
     compiled = torch.compile(
-        lambda x: ils.sample(x, **options), backend="aot_eager", fullgraph=True, dynamic=True
+        lambda x: ils.sample(x, rule=rule_of(options)),
+        backend="aot_eager",
+        fullgraph=True,
+        dynamic=True,
     )
     torch._dynamo.config.error_on_recompile, before = True, torch._dynamo.config.error_on_recompile
     try:
@@ -95,7 +100,7 @@ def test_compiles_a_normaliser_of_ones_own() -> None:
     """A map of one's own, whose derivative autograd gives, traces as well."""
     options = {"step_size": 0.3, "normalizer": leaky}
     compiled = torch.compile(
-        lambda x: ils.sample(x, **options), backend="aot_eager", fullgraph=True
+        lambda x: ils.sample(x, rule=rule_of(options)), backend="aot_eager", fullgraph=True
     )
     logits, weights = normal(6, 4, seed=34), normal(6, 4, seed=35)
     z, found = gradient(compiled, logits, weights)
@@ -136,6 +141,37 @@ def test_compiles_a_look_up() -> None:
             assert close(one, other)
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_compiles_every_other_rule(name: str) -> None:
+    """The plain formulas trace, for any batch, with the noise of those that have some."""
+    rule, seen = OTHERS[name], []
+    compiled = torch.compile(
+        lambda x: ils.sample(x, rule=rule, return_index=True),
+        backend="aot_eager",
+        fullgraph=True,
+        dynamic=True,
+    )
+    for run in (compiled, lambda x: ils.sample(x, rule=rule, return_index=True)):
+        for rows in (6, 5000):
+            leaf = normal(4, seed=50).expand(rows, 4).clone().requires_grad_()
+            weights = normal(4, seed=51)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(52)
+                z, index = run(leaf)
+            (found,) = torch.autograd.grad((z * weights).sum(), leaf)
+            seen.append((z.detach(), index, found))
+    for one, other in zip(seen[:2], seen[2:], strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+        if type(rule).noise is ils.rules.Rule.noise:
+            assert close(one[2], other[2], 1e-10)
+            continue
+        # A compiler may draw the noise, which the backward pass alone sees, anew: the law is kept.
+        assert close(one[2].sum(-1), torch.zeros(len(one[0])))
+        error = ((one[2].var(0) + other[2].var(0)) / len(one[0])).sqrt()
+        assert ((one[2].mean(0) - other[2].mean(0)).abs() < 5 * error).all()
+
+
 def test_compiles_in_a_model() -> None:
     """A model with the module in it trains in one graph."""
     model = nn.Sequential(nn.Linear(3, 4), ils.Sampler(), nn.Linear(4, 1)).double()
@@ -149,12 +185,16 @@ def test_compiles_in_a_model() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_compiles_a_module_made_inside(name: str) -> None:
-    """A module that is made within the program traces, by its defaults and by any option."""
-    given = {} if RULES[name] == DEFAULTS else RULES[name]
-    compiled = torch.compile(lambda x: ils.Sampler(**given)(x), backend="aot_eager", fullgraph=True)
+    """A module that is made within the program traces, by its defaults and by any rule."""
+
+    def inside(x: Tensor) -> Tensor:
+        given = {} if RULES[name] == DEFAULTS else {"rule": rule_of(RULES[name])}
+        return ils.Sampler(**given)(x)
+
+    compiled = torch.compile(inside, backend="aot_eager", fullgraph=True)
     logits, weights = normal(6, 4, seed=45), normal(6, 4, seed=46)
     z, found = gradient(compiled, logits, weights)
-    assert agrees_with_eager(z, found, logits, weights, given)
+    assert agrees_with_eager(z, found, logits, weights, RULES[name])
 
 
 def test_compiles_gradients_that_are_not_finite() -> None:
@@ -163,7 +203,9 @@ def test_compiles_gradients_that_are_not_finite() -> None:
         z = eye(categories)[[1, 1]]
         for options in ({"step_size": 0.5, "normalizer": ils.project_simplex}, {}):
             compiled = torch.compile(
-                lambda x, z=z, options=options: ils.differentiable_draw(x, z, **options),
+                lambda x, z=z, options=options: ils.differentiable_draw(
+                    x, z, rule=rule_of(options)
+                ),
                 backend="aot_eager",
                 fullgraph=True,
             )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import normal
 from drop_in import Family, some_families, update
+from rules import rule_of
 from torch import Tensor
 
 import ils
@@ -66,7 +67,7 @@ def test_categories_compile(make: Any, by: str, step: float | None) -> None:
     """Made inside one graph they draw, with the gradient of the operator after the same draw."""
 
     def draw(value: Tensor) -> Tensor:
-        return make(**{by: value}, step_size=step, validate_args=False)
+        return make(**{by: value}, rule=rule_of({"step_size": step}), validate_args=False)
 
     torch.compiler.reset()
     value = normal(50, 3, seed=1)
@@ -75,7 +76,7 @@ def test_categories_compile(make: Any, by: str, step: float | None) -> None:
     assert torch.equal(z.detach().sum(-1), torch.ones(50).double())
     assert len(z.detach().argmax(-1).unique()) == 3
     q = distributions.OneHotCategorical(**{by: value})
-    again = ils.differentiable_draw(q.logits, z.detach(), step_size=step)
+    again = ils.differentiable_draw(q.logits, z.detach(), rule=rule_of({"step_size": step}))
     g = normal(50, 3, seed=2)
     found, wanted = (torch.autograd.grad((x * g).sum(), value)[0] for x in (z, again))
     assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-12)

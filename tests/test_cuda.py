@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import RULES
+from rules import RULES, rule_of
 from scipy import stats
 
 import ils
@@ -32,12 +32,12 @@ def test_gradient_is_that_of_the_cpu(options: dict[str, Any], categories: int) -
     """After the same draw the gradient on the device is the one on the CPU, to rounding."""
     logits, weights = normal(6, categories, seed=1), normal(6, categories, seed=2)
     leaf = logits.to(DEVICE).requires_grad_()
-    z = ils.sample(leaf, generator=on_device(3), **options)
+    z = ils.sample(leaf, generator=on_device(3), rule=rule_of(options))
     (found,) = torch.autograd.grad((z * weights.to(DEVICE)).sum(), leaf)
     assert z.device.type == found.device.type == "cuda"
     assert torch.equal(z.sum(-1).cpu(), torch.ones(6, dtype=torch.float64))
     here = logits.clone().requires_grad_()
-    same = ils.differentiable_draw(here, z.detach().cpu(), **options)
+    same = ils.differentiable_draw(here, z.detach().cpu(), rule=rule_of(options))
     (wanted,) = torch.autograd.grad((same * weights).sum(), here)
     assert close(found.cpu(), wanted, 1e-9 * (1 + float(wanted.abs().max())))
 
@@ -81,7 +81,7 @@ def test_nothing_waits_for_the_device() -> None:
             continue  # Newton's method ends when the values say so
         torch.cuda.set_sync_debug_mode("error")
         try:
-            z = ils.sample(logits, mask=mask, draws=2, **options)
+            z = ils.sample(logits, mask=mask, draws=2, rule=rule_of(options))
             (z @ table).sum().backward()
         finally:
             torch.cuda.set_sync_debug_mode("default")
@@ -102,7 +102,7 @@ def test_masked_categories() -> None:
     mask = (torch.arange(100) % 3 == 0).to(DEVICE)
     for options in RULES.values():
         logits = normal(500, 100, seed=12).to(DEVICE).requires_grad_()
-        z = ils.sample(logits, mask=mask, **options)
+        z = ils.sample(logits, mask=mask, rule=rule_of(options))
         upstream = normal(500, 100, seed=13).to(DEVICE).masked_fill(mask, torch.inf)
         (found,) = torch.autograd.grad(z, logits, upstream)
         assert not z[:, mask].any()

@@ -57,6 +57,7 @@ PUBLIC = (
     "ils.exact",
     "ils.intermediate",
     "ils.metric",
+    "ils.rules",
     "ils.simplex",
     "ils.squeeze",
     "ils.target",

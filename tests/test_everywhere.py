@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from cases import close, distribution, eye, generator, normal
-from rules import COMBINATIONS, NORMALIZERS, RULES, leaky
+from rules import COMBINATIONS, NORMALIZERS, RULES, leaky, rule_of
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
@@ -39,14 +39,14 @@ def test_gradients_per_example(options: dict[str, Any]) -> None:
     logits, weights = normal(6, 4, seed=1), normal(6, 4, seed=2)
 
     def loss(row: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        z = ils.sample(row, **options)
+        z = ils.sample(row, rule=rule_of(options))
         return ((z - 0.3) ** 3 * weight).sum(), z
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         found, z = vmap(grad(loss, has_aux=True), randomness="different")(logits, weights)
     leaf = logits.clone().requires_grad_()
-    wanted = update(ils.differentiable_draw(leaf, z, **options), leaf, weights)
+    wanted = update(ils.differentiable_draw(leaf, z, rule=rule_of(options)), leaf, weights)
     assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
 
 
@@ -136,7 +136,7 @@ def test_loss_scaling(options: dict[str, Any]) -> None:
     data, updated = normal(50, 3, seed=16).float(), []
     for scale in (None, 2.0**16):
         model = network()
-        model[1] = ils.Sampler(**options)
+        model[1] = ils.Sampler(rule=rule_of(options))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(17)
@@ -163,7 +163,7 @@ def test_activation_checkpointing(options: dict[str, Any], use_reentrant: bool) 
     drawn: list[Tensor] = []
 
     def part(x: Tensor) -> Tensor:
-        z = ils.sample(x * 1.5, **options)
+        z = ils.sample(x * 1.5, rule=rule_of(options))
         drawn.append(z.detach())
         return (z - 0.3) ** 3 * weights
 
@@ -259,7 +259,7 @@ def test_layouts(options: dict[str, Any]) -> None:
         results = []
         for values in (view, plain):
             leaf = values.detach().requires_grad_()
-            z = ils.sample(leaf, generator=generator(22), **options)
+            z = ils.sample(leaf, generator=generator(22), rule=rule_of(options))
             upstream = normal(*view.shape, seed=23)
             spread = upstream[..., :1].expand_as(upstream)
             results.append(
@@ -324,7 +324,9 @@ def test_result_can_be_changed_in_place() -> None:
 
 def test_deep_copies_of_a_model_draw_alike() -> None:
     """A copy of a model, with a map of one's own in it, computes what the model computes."""
-    model = nn.Sequential(nn.Linear(3, 4), ils.Sampler(step_size=0.3, normalizer=leaky)).double()
+    model = nn.Sequential(
+        nn.Linear(3, 4), ils.Sampler(rule=ils.rules.Step(0.3, normalizer=leaky))
+    ).double()
     other, data = copy.deepcopy(model), normal(9, 3, seed=35)
     gradients = []
     for one in (model, other):
@@ -341,10 +343,10 @@ def _draw_and_update(logits: Tensor, options: dict[str, Any]) -> list[Tensor]:
     table = torch.zeros(logits.shape[-1], 2, dtype=logits.dtype, device=logits.device)
     found = []
     for draw in (
-        lambda x: ils.sample(x, draws=2, **options),
-        lambda x: ils.Sampler(**options)(x),
-        lambda x: ils.differentiable_draw(x, torch.zeros_like(x), **options),
-        lambda x: ils.embedding(ils.sample_index(x), table, x, **options),
+        lambda x: ils.sample(x, draws=2, rule=rule_of(options)),
+        lambda x: ils.Sampler(rule=rule_of(options))(x),
+        lambda x: ils.differentiable_draw(x, torch.zeros_like(x), rule=rule_of(options)),
+        lambda x: ils.embedding(ils.sample_index(x), table, x, rule=rule_of(options)),
     ):
         leaf = logits.clone().requires_grad_()
         z = draw(leaf)
@@ -396,16 +398,20 @@ def test_gradients_that_are_not_finite(
 
         def eager(grad: Tensor, logits: Tensor = logits) -> Tensor:
             leaf = logits.clone().requires_grad_()
-            return torch.autograd.grad(ils.differentiable_draw(leaf, z, **options), leaf, grad)[0]
+            return torch.autograd.grad(
+                ils.differentiable_draw(leaf, z, rule=rule_of(options)), leaf, grad
+            )[0]
 
         def looked(grad: Tensor, logits: Tensor = logits) -> Tensor:
             leaf = logits.clone().requires_grad_()
-            rows = ils.embedding(at, eye(categories), leaf, **options)
+            rows = ils.embedding(at, eye(categories), leaf, rule=rule_of(options))
             return torch.autograd.grad(rows, leaf, grad)[0]
 
         def mapped(grad: Tensor, logits: Tensor = logits) -> Tensor:
             def one(x: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
-                return vjp(lambda y: ils.differentiable_draw(y, drawn, **options), x)[1](g)[0]
+                return vjp(lambda y: ils.differentiable_draw(y, drawn, rule=rule_of(options)), x)[
+                    1
+                ](g)[0]
 
             return vmap(one)(logits, z, grad)
 
@@ -442,7 +448,7 @@ def test_forward_mode_is_refused() -> None:
         ils.sample,
         ils.Sampler(),
         lambda x: ils.sample(x, mask=torch.tensor([True, False, False])),
-        lambda x: ils.sample(x, dim=0, step_size=0.5),
+        lambda x: ils.sample(x, dim=0, rule=ils.rules.Step(0.5)),
         lambda x: ils.differentiable_draw(x, z),
         lambda x: ils.differentiable_draw(normal(1, 3), x * 0 + z),
         lambda x: ils.embedding(index, table, x),
@@ -484,7 +490,7 @@ def test_integers_and_step_sizes_of_numpy() -> None:
             continue
         by_step = [
             update(
-                ils.differentiable_draw(logits, z, **{**options, "step_size": step}),
+                ils.differentiable_draw(logits, z, rule=rule_of({**options, "step_size": step})),
                 logits,
                 weights,
             )

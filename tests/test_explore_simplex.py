@@ -21,6 +21,7 @@ from explorer import (
     text_is_that_of_the_page,
 )
 from playwright.sync_api import Browser, Page
+from rules import rule_of
 from torch import Tensor
 
 import ils
@@ -101,7 +102,7 @@ class State:
         updates, through, second = [], [], []
         for z in CORNERS:
             logits = self.logits.clone().requires_grad_()
-            self.loss(ils.differentiable_draw(logits, z, **self.rule)).backward()
+            self.loss(ils.differentiable_draw(logits, z, rule=rule_of(self.rule))).backward()
             assert logits.grad is not None
             relative = self.rule["relative"] or self.step_size is None
             updates.append(logits.grad / (1 if relative else self.step_size))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 from playwright.sync_api import Browser, Page
+from rules import rule_of
 from torch import Tensor
 
 import ils
 from ils import estimators, exact, squeeze
 from ils.draw import inverse_cdf
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.metric import euclidean, fisher
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.target import (
     centred_gradient,
     direction,
@@ -206,7 +207,7 @@ def test_gradients_of_the_intermediate_loss(page: Page, name: str) -> None:
 
 def handed_back(case: Case) -> Tensor:
     logits = case.logits.clone().requires_grad_()
-    (ils.differentiable_draw(logits, case.z, **case.rule) * case.grad).sum().backward()
+    (ils.differentiable_draw(logits, case.z, rule=rule_of(case.rule)) * case.grad).sum().backward()
     assert logits.grad is not None
     return logits.grad
 

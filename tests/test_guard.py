@@ -72,7 +72,7 @@ MUTATIONS = [
         "book/lab/problems/toy.py", "cost = -math.log1p", "cost = -1.005 * math.log1p", SQUEEZE
     ),
     Mutation(
-        "ils/estimators/relaxation.py",
+        "ils/relaxation.py",
         "return softmax_vjp(y, grad) / temperature",
         "return softmax_vjp(y, grad) / (1.005 * temperature)",
         TOY,
@@ -118,10 +118,10 @@ MUTATIONS = [
         BEYOND,
     ),
     # A step relative to the gradient.
-    Mutation("ils/rule.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
+    Mutation("ils/fast.py", "top = scale.div_(step)", "top = torch.ones_like(scale)", SCALE),
     # The peers: their identities, their measures, their front, their fixed points.
     Mutation("ils/metric.py", "return probs * delta", "return probs.sqrt() * delta", RELATIVES),
-    Mutation("ils/estimators/reinmax.py", "grad) / 2", "grad) / 2.01", RELATIVES),
+    Mutation("ils/rules.py", "softmax(-1), grad) / 2", "softmax(-1), grad) / 2.01", RELATIVES),
     Mutation(
         "book/lab/methods/quality.py",
         "1 - self.product_squared",

@@ -11,7 +11,7 @@ from cases import close, distribution, generator, normal
 from scipy import integrate, stats
 from scipy.special import expit
 
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp
 from lab.methods.gumbel_limit import gumbel_limit, sobol_gumbel
 from lab.problems.toy import Toy
 

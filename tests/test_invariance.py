@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import COMBINATIONS
+from rules import COMBINATIONS, rule_of
 from torch import Tensor, nn
 
 import ils
@@ -39,7 +39,7 @@ class Problem:
 
     def losses(self, leaf: Tensor, rows: slice) -> Tensor:
         """The loss of each of some examples, as functions of the logits."""
-        z = ils.differentiable_draw(leaf, self.draw[rows], **self.options)
+        z = ils.differentiable_draw(leaf, self.draw[rows], rule=rule_of(self.options))
         return ((z - 0.3) ** 3 * self.weights[rows]).sum(-1)
 
     def updates(
@@ -130,7 +130,7 @@ def test_weights_of_examples(options: dict[str, Any]) -> None:
 
 @each_absolute
 def test_absolute_steps_violate_it(options: dict[str, Any]) -> None:
-    """With relative=False mean, accumulation and factor change the update: the tests can fail."""
+    """Of an absolute step, mean, accumulation and factor change the update: the tests can fail."""
     problem = Problem(options | {"step_size": 4.0})
     total = problem.updates()
     if (
@@ -158,7 +158,7 @@ def test_factor_in_short_types(dtype: torch.dtype, factor: float) -> None:
 
     def updates(scale: float, **options: Any) -> Tensor:
         leaf = logits.clone().requires_grad_()
-        z = ils.differentiable_draw(leaf, draw, **options)
+        z = ils.differentiable_draw(leaf, draw, rule=rule_of(options))
         return torch.autograd.grad(z, leaf, (upstream.double() * scale).to(dtype))[0].double()
 
     plain = updates(1.0)

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from ils import kernel
 from ils.draw import block_width, draw_indices, one_scan
+from ils.fast import Form, estimate
 from ils.kernel.__main__ import main
 from ils.kernel.build import build, missing, verify
-from ils.metric import euclidean, fisher
-from ils.rule import Rule, estimate
-from ils.simplex import project_simplex, sum_normalize
 
 LACKING = missing()
 pytestmark = [
@@ -68,40 +66,40 @@ def rows_for(categories: int) -> int:
     return 200 if categories <= 1000 else 5
 
 
-def pure_update(rule: Rule, grad: Tensor, at: Tensor, probs: Tensor, mask: Tensor | None) -> Tensor:
+def pure_update(rule: Form, grad: Tensor, at: Tensor, probs: Tensor, mask: Tensor | None) -> Tensor:
     with kernel.disabled():
         return estimate(rule, grad.double(), at, probs.double(), mask)
 
 
 def fused_update(
-    rule: Rule, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
+    rule: Form, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    if rule.step_size is None:
+    if rule.kind == kernel.FISHER_LIMIT:
         assert probs is not None
         return kernel.fisher_limit(grad, at, probs)
-    if rule.normalizer is project_simplex:
-        return kernel.projected(grad, at, probs, mask, rule.step_size, rule.centred)
+    if rule.kind == kernel.PROJECTED:
+        return kernel.projected(grad, at, probs, mask, rule.step, rule.centred)
     return kernel.sum_normalized(
-        grad, at, probs, mask, rule.step_size, rule.metric is fisher, rule.relative, rule.centred
+        grad, at, probs, mask, rule.step, rule.weighted, rule.relative, rule.centred
     )
 
 
 RULES = [
-    Rule(None, fisher, sum_normalize, True, True, False),
+    Form(kernel.FISHER_LIMIT, 0.0, True, False, True),
     *(
-        Rule(0.7, metric, sum_normalize, centred, relative, False)
-        for metric, (centred, relative) in itertools.product(
-            (euclidean, fisher), ((True, True), (True, False), (False, False))
+        Form(kernel.SUM_NORMALIZED, 0.7, weighted, relative, centred)
+        for weighted, (centred, relative) in itertools.product(
+            (False, True), ((True, True), (True, False), (False, False))
         )
     ),
-    Rule(0.7, euclidean, project_simplex, True, False, False),
-    Rule(0.7, euclidean, project_simplex, False, False, False),
+    Form(kernel.PROJECTED, 0.7, False, False, True),
+    Form(kernel.PROJECTED, 0.7, False, False, False),
 ]
 
 
-def name_of(rule: Rule) -> str:
-    kind = "limit" if rule.step_size is None else rule.normalizer.__name__  # type: ignore[attr-defined]
-    words = [kind, rule.metric.__name__]
+def name_of(rule: Form) -> str:
+    kind = ("limit", "sum_normalize", "project_simplex")[rule.kind]
+    words = [kind, "fisher" if rule.weighted else "euclidean"]
     return "-".join(words + ["centred"] * rule.centred + ["relative"] * rule.relative)
 
 
@@ -239,7 +237,7 @@ def test_several_draws(categories: int, draws: tuple[int, ...]) -> None:
 @each_rule
 @each_dtype
 @pytest.mark.parametrize("categories", [1, 2, 5, 16, 33, 300, 1000, 70_001])
-def test_gradients(rule: Rule, dtype: torch.dtype, categories: int) -> None:
+def test_gradients(rule: Form, dtype: torch.dtype, categories: int) -> None:
     """Every gradient is that of the formulas in float64, small and large steps alike."""
     rows = 50 if categories <= 1000 else 3
     scales = torch.logspace(-2, 2, rows, dtype=torch.float64).unsqueeze(-1)
@@ -261,7 +259,7 @@ def test_gradients(rule: Rule, dtype: torch.dtype, categories: int) -> None:
 @each_rule
 @pytest.mark.parametrize("poison", [0.0, 7.0, torch.inf, -torch.inf, torch.nan])
 @pytest.mark.parametrize("categories", [9, 130, 70_001])
-def test_masked_categories(rule: Rule, poison: float, categories: int) -> None:
+def test_masked_categories(rule: Form, poison: float, categories: int) -> None:
     """What comes to a masked category has no influence, and what leaves it is exactly zero."""
     logits = normal(4, categories, seed=10)
     mask = torch.rand(4, categories, generator=generator(11)) < 0.4
@@ -271,14 +269,14 @@ def test_masked_categories(rule: Rule, poison: float, categories: int) -> None:
     grad = normal(4, categories, seed=12)
     clean = grad.masked_fill(mask, 0.0)
     expected = pure_update(rule, clean, at, probs, mask)
-    given = None if rule.metric is fisher else mask
+    given = None if rule.weighted else mask
     found = fused_update(rule, grad.masked_fill(mask, poison), at, probs, given)
     assert (found[mask] == 0).all()
     assert close(found, expected, 5 * rounding(categories))  # entries up to five
 
 
 @each_rule
-def test_nan_is_not_hidden(rule: Rule) -> None:
+def test_nan_is_not_hidden(rule: Form) -> None:
     """A gradient of NaN at a category that can be drawn shows, in its row alone."""
     for categories in (9, 70_001):
         probs = normal(3, categories, seed=13).softmax(-1)
@@ -376,18 +374,18 @@ def test_sample_is_draw_and_gradient(
     for rule in RULES:
         kind = (
             kernel.FISHER_LIMIT
-            if rule.step_size is None
+            if rule.kind == kernel.FISHER_LIMIT
             else kernel.PROJECTED
-            if rule.normalizer is project_simplex
+            if rule.kind == kernel.PROJECTED
             else kernel.SUM_NORMALIZED
         )
-        options = (rule.step_size or 0.0, rule.metric is fisher, rule.relative, rule.centred)
+        options = (rule.step, rule.weighted, rule.relative, rule.centred)
         leaf = logits.clone().requires_grad_()
         drawn = kernel.sample(leaf, numbers, draws, kind, *options)
         assert torch.equal(drawn, z)
         assert drawn.requires_grad
         (found,) = torch.autograd.grad(drawn, leaf, grad)
-        mask = None if rule.metric is fisher else logits == -torch.inf
+        mask = None if rule.weighted else logits == -torch.inf
         expected = fused_update(rule, grad, at, probs, mask)
         expected = expected.sum(0) if draws else expected
         assert found.dtype == dtype

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import COMBINATIONS, RULES
+from rules import COMBINATIONS, RULES, rule_of
 from torch import Tensor
 
 import ils
@@ -55,12 +55,12 @@ def test_several_draws_are_independent() -> None:
 def test_gradients_of_several_draws_are_added(options: dict[str, Any]) -> None:
     """The update after several draws is the sum of the updates after each."""
     logits, weights = normal(4, 3, seed=4).requires_grad_(), normal(2, 3, 4, 3, seed=5)
-    z = ils.sample(logits, draws=(2, 3), generator=generator(6), **options)
+    z = ils.sample(logits, draws=(2, 3), generator=generator(6), rule=rule_of(options))
     (found,) = torch.autograd.grad(((z - 0.3) ** 3 * weights).sum(), logits)
     wanted = torch.zeros_like(found)
     for i in range(2):
         for j in range(3):
-            one = ils.differentiable_draw(logits, z[i, j].detach(), **options)
+            one = ils.differentiable_draw(logits, z[i, j].detach(), rule=rule_of(options))
             loss = ((one - 0.3) ** 3 * weights[i, j]).sum()
             wanted += torch.autograd.grad(loss, logits)[0]
     assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
@@ -73,8 +73,8 @@ def test_embedding_is_the_product(options: dict[str, Any], draws: tuple[int, ...
     logits, table = normal(4, 3, seed=7).requires_grad_(), normal(3, 2, seed=8).requires_grad_()
     weights = normal(*draws, 4, 2, seed=9)
     index = ils.sample_index(logits, draws=draws, generator=generator(10))
-    z = ils.sample(logits, draws=draws, generator=generator(10), **options)
-    out = ils.embedding(index, table, logits, **options)
+    z = ils.sample(logits, draws=draws, generator=generator(10), rule=rule_of(options))
+    out = ils.embedding(index, table, logits, rule=rule_of(options))
     assert torch.equal(out, torch.nn.functional.embedding(index, table))
     found = torch.autograd.grad(((out - 0.3) ** 3 * weights).sum(), (logits, table))
     wanted = torch.autograd.grad(((z @ table - 0.3) ** 3 * weights).sum(), (logits, table))
@@ -90,7 +90,7 @@ def test_embedding_with_masks() -> None:
         logits = normal(6, 5, seed=12).masked_fill(mask, -torch.inf).requires_grad_()
         index = ils.sample_index(logits, generator=generator(13))
         assert not mask[index].any()
-        out = ils.embedding(index, table, logits, **options)
+        out = ils.embedding(index, table, logits, rule=rule_of(options))
         found, for_table = torch.autograd.grad(out.pow(3).sum(), (logits, table))
         assert found.isfinite().all()
         assert not found[:, mask].any()
@@ -192,8 +192,10 @@ def test_look_ups_with_a_mask_and_an_axis(options: dict[str, Any], dim: int) -> 
     mask = normal(4, 5, 4, seed=52) > 0.5
     mask.movedim(dim, -1)[..., 0] = False
     index = ils.sample_index(logits, dim=dim, mask=mask, draws=2, generator=generator(53))
-    found = ils.embedding(index, table, logits, dim=dim, mask=mask, **options)
-    z = ils.sample(logits, dim=dim, mask=mask, draws=2, generator=generator(53), **options)
+    found = ils.embedding(index, table, logits, dim=dim, mask=mask, rule=rule_of(options))
+    z = ils.sample(
+        logits, dim=dim, mask=mask, draws=2, generator=generator(53), rule=rule_of(options)
+    )
     axis = dim if dim < 0 else dim - 3
     wanted = (z.movedim(axis, -1) @ table).movedim(-1, axis)
     assert torch.equal(found, wanted)

@@ -10,13 +10,14 @@ import torch
 from cases import close, draws, eye, generator, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rules import COMBINATIONS, NORMALIZERS, NOTE, RULES, update_by_hand
+from rules import COMBINATIONS, NORMALIZERS, RULES, rule_of, update_by_hand
 from scipy import stats
 from torch import Tensor
 
 import ils
 from ils.draw import inverse_cdf
 from ils.metric import euclidean, fisher
+from ils.rules import Note, Step
 from ils.target import intermediate_target
 
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
@@ -107,8 +108,12 @@ def test_any_axis(batch: list[int], categories: int, data: st.DataObject, seed: 
     mask = normal(categories, seed=seed + 2) > 1
     mask[seed % categories] = False  # one category is left
     there = mask.reshape(-1, *[1] * (-dim - 1 if dim < 0 else moved.dim() - 1 - dim))
-    z = ils.sample(logits, dim=dim, mask=there, draws=shape, generator=generator(seed), **options)
-    expected = ils.sample(last, mask=mask, draws=shape, generator=generator(seed), **options)
+    z = ils.sample(
+        logits, dim=dim, mask=there, draws=shape, generator=generator(seed), rule=rule_of(options)
+    )
+    expected = ils.sample(
+        last, mask=mask, draws=shape, generator=generator(seed), rule=rule_of(options)
+    )
     assert z.shape == (*shape, *logits.shape)
     axis = dim if dim < 0 else dim - moved.dim()
     assert torch.equal(z.movedim(axis, -1), expected)
@@ -123,7 +128,7 @@ def test_any_axis(batch: list[int], categories: int, data: st.DataObject, seed: 
 def test_gradient_is_the_stated_one(options: dict[str, Any]) -> None:
     """Backward hands on the formula by hand, for every combination of options, a draw or a few."""
     logits = normal(2, 3, seed=4).requires_grad_()
-    z = ils.sample(logits, draws=2, generator=generator(5), **options)
+    z = ils.sample(logits, draws=2, generator=generator(5), rule=rule_of(options))
     weights = normal(2, 2, 3, seed=6)
     loss = (weights * (z - 0.2) ** 3).sum()
     loss.backward()
@@ -139,17 +144,18 @@ def test_gradient_is_the_stated_one(options: dict[str, Any]) -> None:
     assert wanted.abs().max() > 0.01
     # The same from a draw that is already there, which passes through unchanged.
     again = logits.detach().clone().requires_grad_()
-    attached = ils.differentiable_draw(again, hard, **options)
+    attached = ils.differentiable_draw(again, hard, rule=rule_of(options))
     assert torch.equal(attached, hard)
     (weights * (attached - 0.2) ** 3).sum().backward()
     assert close(again.grad, logits.grad)
 
 
 def test_note_is_algorithm_1() -> None:
-    """The options of the note give pi - pi_D, its target from the functions of ils.target."""
+    """The rule of the note gives pi - pi_D, its target from the functions of ils.target."""
     logits, weights = normal(20, 4, seed=7).requires_grad_(), normal(20, 4, seed=8)
     for normalizer in NORMALIZERS:
-        z = ils.sample(logits, step_size=0.3, normalizer=normalizer, generator=generator(9), **NOTE)
+        rule = ils.rules.Note(0.3, normalizer=normalizer)
+        z = ils.sample(logits, rule=rule, generator=generator(9))
         (found,) = torch.autograd.grad((z * weights).sum(), logits)
         target = intermediate_target(z.detach(), weights, step_size=0.3, normalizer=normalizer)
         assert close(found, logits.detach().softmax(-1) - target)
@@ -170,8 +176,8 @@ def test_masked_categories(options: dict[str, Any], by: str) -> None:
         logits[:, masked] = torch.nan  # what is masked may be anything
     logits.requires_grad_()
     given = mask if by == "mask" else None
-    z = ils.sample(logits, mask=given, generator=generator(11), **options)
-    few = ils.sample(small, generator=generator(11), **options)
+    z = ils.sample(logits, mask=given, generator=generator(11), rule=rule_of(options))
+    few = ils.sample(small, generator=generator(11), rule=rule_of(options))
     assert torch.equal(z[:, masked], torch.zeros(300, 3, dtype=torch.float64))
     assert torch.equal(z[:, kept], few)
     for poison in (0.0, torch.inf, torch.nan):
@@ -208,15 +214,9 @@ def test_masked_categories_of_a_careless_normaliser(centred: bool, metric: Any) 
 
     logits = torch.tensor([0.5, -torch.inf, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
     for hard, relative in zip(eye(4)[[0, 2, 3]], (False, False, centred), strict=True):
-        z = ils.differentiable_draw(
-            logits,
-            hard,
-            step_size=0.1,
-            normalizer=careless,
-            centred=centred,
-            metric=metric,
-            relative=relative,
-        )
+        shared: dict[str, Any] = {"normalizer": careless, "metric": metric}
+        rule = Note(0.1, centred=centred, **shared) if not relative else Step(0.1, **shared)
+        z = ils.differentiable_draw(logits, hard, rule=rule)
         (found,) = torch.autograd.grad((z * normal(4, seed=32)).sum(), logits)
         assert found[1] == 0
         assert found.abs().max() > 1e-8
@@ -227,7 +227,7 @@ def test_one_category(options: dict[str, Any]) -> None:
     """With a single category it is drawn, and its gradient is zero, masked others or not."""
     for logits in (normal(5, 1, seed=13), torch.tensor([[-torch.inf, 2.0, -torch.inf]]).double()):
         logits.requires_grad_()
-        z = ils.sample(logits, **options)
+        z = ils.sample(logits, rule=rule_of(options))
         assert torch.equal(z, (~logits.isneginf()).double())
         (found,) = torch.autograd.grad((z * normal(*z.shape, seed=14)).sum(), logits)
         assert torch.equal(found, torch.zeros_like(logits))
@@ -244,7 +244,7 @@ def test_empty_batch(options: dict[str, Any]) -> None:
         ((2, 3), (2, 0)),
     ):
         logits = torch.zeros(shape, requires_grad=True)
-        z = ils.sample(logits, draws=draws_, **options)
+        z = ils.sample(logits, draws=draws_, rule=rule_of(options))
         z.sum().backward()
         assert z.shape == (*((draws_,) if isinstance(draws_, int) else draws_), *shape)
         assert torch.equal(logits.grad, torch.zeros(shape))
@@ -255,9 +255,9 @@ def test_generator_is_the_only_source() -> None:
     logits = normal(100, 4, seed=19)
     before = torch.get_rng_state()
     own = generator(20)
-    first = ils.sample(logits, step_size=0.1, generator=own)
-    second = ils.sample(logits, step_size=0.1, generator=own)
-    again = ils.sample(logits, step_size=0.1, generator=generator(20))
+    first = ils.sample(logits, rule=ils.rules.Step(0.1), generator=own)
+    second = ils.sample(logits, rule=ils.rules.Step(0.1), generator=own)
+    again = ils.sample(logits, rule=ils.rules.Step(0.1), generator=generator(20))
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
@@ -268,10 +268,10 @@ def test_default_source_is_pytorchs_own() -> None:
     logits = normal(100, 4, seed=19)
     with torch.random.fork_rng(devices=[]):
         state = torch.get_rng_state()
-        first = ils.sample(logits, step_size=0.1)
-        second = ils.sample(logits, step_size=0.1)
+        first = ils.sample(logits, rule=ils.rules.Step(0.1))
+        second = ils.sample(logits, rule=ils.rules.Step(0.1))
         torch.set_rng_state(state)
-        assert torch.equal(ils.sample(logits, step_size=0.1), first)
+        assert torch.equal(ils.sample(logits, rule=ils.rules.Step(0.1)), first)
         assert not torch.equal(first, second)
 
 
@@ -279,7 +279,7 @@ def test_backward_needs_no_randomness() -> None:
     """Twice through one graph gives one gradient; the logits and the draw are left as they were."""
     logits = normal(20, 4, seed=21).requires_grad_()
     kept = logits.detach().clone()
-    z = ils.sample(logits, step_size=0.1, generator=generator(22))
+    z = ils.sample(logits, rule=ils.rules.Step(0.1), generator=generator(22))
     hard = z.detach().clone()
     loss = (z * normal(20, 4, seed=23)).sum()
     before = torch.get_rng_state()
@@ -295,7 +295,7 @@ def test_a_draw_in_place_is_not_touched() -> None:
     """What is attached is a copy: changing the result in place leaves the caller's draw alone."""
     logits, hard = normal(3, 4, seed=24).requires_grad_(), draws(3, 4, seed=25)
     kept = hard.clone()
-    z = ils.differentiable_draw(logits, hard, step_size=0.1)
+    z = ils.differentiable_draw(logits, hard, rule=ils.rules.Step(0.1))
     z.mul_(2)
     assert torch.equal(hard, kept)
     z.sum().backward()
@@ -304,9 +304,9 @@ def test_a_draw_in_place_is_not_touched() -> None:
 def test_no_gradient_where_none_is_wanted() -> None:
     """Logits without a gradient give a draw without one; so does no_grad."""
     logits = normal(3, 4, seed=26)
-    assert not ils.sample(logits, step_size=0.1).requires_grad
+    assert not ils.sample(logits, rule=ils.rules.Step(0.1)).requires_grad
     with torch.no_grad():
-        assert not ils.sample(logits.requires_grad_(), step_size=0.1).requires_grad
+        assert not ils.sample(logits.requires_grad_(), rule=ils.rules.Step(0.1)).requires_grad
 
 
 def test_second_derivative_is_refused() -> None:
@@ -317,8 +317,8 @@ def test_second_derivative_is_refused() -> None:
         logits, hard = normal(3, 4, seed=27), draws(3, 4, seed=28)
         logits[0, (int(hard[0].argmax()) + 1) % 4] = -torch.inf  # the first derivative minds it
         logits.requires_grad_()
-        given = ils.differentiable_draw(logits, hard, **options)
-        for z in (ils.sample(logits, **options), given):
+        given = ils.differentiable_draw(logits, hard, rule=rule_of(options))
+        for z in (ils.sample(logits, rule=rule_of(options)), given):
             for loss in ((z * weights).sum(), (z**2 * weights).sum()):
                 # Another path to the logits must not let the second derivative pass as its own.
                 loss = loss + logits.exp().sum()
@@ -337,7 +337,7 @@ def test_second_derivative_is_refused() -> None:
 def test_real_numbers_of_any_kind_are_steps(step_size: Any) -> None:
     """An integer and a numpy number are real numbers."""
     logits = torch.zeros(3, requires_grad=True)
-    z = ils.differentiable_draw(logits, torch.eye(3)[0], step_size=step_size, **NOTE)
+    z = ils.differentiable_draw(logits, torch.eye(3)[0], rule=ils.rules.Note(step_size))
     (z * torch.tensor([1.0, 0.0, 0.0])).sum().backward()
     share = float(step_size) / (1 + 2 * float(step_size))
     expected = torch.tensor([1 / 3 - 1 + 2 * share, 1 / 3 - share, 1 / 3 - share])

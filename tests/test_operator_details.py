@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,23 +11,15 @@ from typing import Any
 import pytest
 import torch
 from cases import generator, normal
-from rules import NORMALIZERS, RULES, leaky, root, rule_of
+from rules import NORMALIZERS, OTHERS, RULES, leaky, root, rule_of
 from torch import Tensor
 
 import ils
 from ils import autograd, draw, kernel
 from ils.distributions import OneHotCategorical
+from ils.fast import estimate, form_of
 from ils.metric import euclidean, fisher
-from ils.rule import Rule, estimate
-
-DEFAULTS: dict[str, Any] = {
-    "step_size": None,
-    "metric": fisher,
-    "normalizer": ils.sum_normalize,
-    "centred": True,
-    "relative": True,
-    "keep_mass": False,
-}
+from ils.rules import Note, ReinMax, Step
 
 # Made once: in some tests what is made on the way is to go astray.
 WEIGHTS = normal(1000, seed=2)
@@ -94,29 +87,21 @@ def elsewhere() -> Iterator[None]:
 
 @each_carrier
 def test_defaults(carrier: Carrier) -> None:
-    """Left out, an option has the value that its documentation gives."""
+    """Left out, the rule is ReinMax at temperature 1."""
     logits = normal(50, 4, seed=1)
     z, update = gradient(carrier, logits)
-    for name in DEFAULTS:
-        again, other = gradient(carrier, logits, **{name: DEFAULTS[name]})
-        assert torch.equal(z, again)
-        assert torch.equal(update, other)
-    again, other = gradient(carrier, logits, **DEFAULTS)
-    assert torch.equal(update, other)
-    # With a step the options that the limit does not use have an effect too.
-    options = {**DEFAULTS, "step_size": 0.5}
-    _, update = gradient(carrier, logits, step_size=0.5)
-    _, other = gradient(carrier, logits, **options)
+    again, other = gradient(carrier, logits, rule=ReinMax(1.0))
+    assert torch.equal(z, again)
     assert torch.equal(update, other)
 
 
 @each_carrier
 @pytest.mark.parametrize("name", RULES)
-def test_options_arrive(carrier: Carrier, name: str) -> None:
-    """Every way to draw hands each option to the same rule."""
+def test_rules_arrive(carrier: Carrier, name: str) -> None:
+    """Every way to draw hands on by the same rule."""
     logits = normal(20, 4, seed=1)
-    _, expected = gradient(by_sample, logits, **RULES[name])
-    _, found = gradient(carrier, logits, **RULES[name])
+    _, expected = gradient(by_sample, logits, rule=rule_of(RULES[name]))
+    _, found = gradient(carrier, logits, rule=rule_of(RULES[name]))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -129,9 +114,9 @@ def test_device_and_type_are_those_of_the_logits(
     """Nothing falls back on the default device or the default type."""
     logits = normal(3, categories, seed=1).float()
     logits[0, 1] = -torch.inf
-    z, update = gradient(carrier, logits, **RULES[name])
+    z, update = gradient(carrier, logits, rule=rule_of(RULES[name]))
     with elsewhere():
-        found, other = gradient(carrier, logits, **RULES[name])
+        found, other = gradient(carrier, logits, rule=rule_of(RULES[name]))
     assert found.dtype == other.dtype == torch.float32
     assert torch.equal(z, found)
     assert torch.equal(update, other)
@@ -141,14 +126,21 @@ def test_device_and_type_are_those_of_the_logits(
 def test_estimates_on_the_device_of_the_gradient(name: str) -> None:
     """The formulas themselves, which a backward pass would call where no default reaches them."""
     rule = rule_of(RULES[name])
+    form = form_of(rule)
     grad, logits = normal(3, 5, seed=1).float(), normal(3, 5, seed=2).float()
     logits[0, 1] = -torch.inf
     at, probs, mask = torch.tensor([[0], [2], [4]]), logits.softmax(-1), logits.isneginf()
-    plain = estimate(rule, grad, at, probs, mask)
+    z = torch.eye(5)[at.squeeze(-1)]
+
+    def found() -> list[Tensor]:
+        plain = [rule.gradient(grad, z, logits, None)]
+        return plain if form is None else [*plain, estimate(form, grad.clone(), at, probs, mask)]
+
+    before = found()
     with elsewhere():
-        found = estimate(rule, grad, at, probs, mask)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, plain)
+        for one, other in zip(found(), before, strict=True):
+            assert one.dtype == torch.float32
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -160,14 +152,14 @@ def test_under_a_transform(name: str, categories: int) -> None:
     z = ils.sample(logits, generator=generator(1))
 
     def loss(row: Tensor, z: Tensor, weights: Tensor) -> Tensor:
-        return (ils.differentiable_draw(row, z, **RULES[name]) * weights).sum()
+        return (ils.differentiable_draw(row, z, rule=rule_of(RULES[name])) * weights).sum()
 
     def looked_up(row: Tensor, z: Tensor, weights: Tensor) -> Tensor:
-        found = ils.embedding(z.argmax(-1), weights.unsqueeze(-1), row, **RULES[name])
+        found = ils.embedding(z.argmax(-1), weights.unsqueeze(-1), row, rule=rule_of(RULES[name]))
         return found.sum()
 
     leaf = logits.clone().requires_grad_()
-    carried = ils.differentiable_draw(leaf, z, **RULES[name])
+    carried = ils.differentiable_draw(leaf, z, rule=rule_of(RULES[name]))
     (expected,) = torch.autograd.grad((carried * weights).sum(), leaf)
     for call in (loss, looked_up):
         found = torch.func.vmap(torch.func.grad(call))(logits, z, weights)
@@ -182,7 +174,7 @@ def test_draws_under_a_transform(name: str, categories: int) -> None:
     logits[:, 0] = -torch.inf
 
     def loss(row: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        z = ils.sample(row, **RULES[name])
+        z = ils.sample(row, rule=rule_of(RULES[name]))
         return (z * weights).sum(), z
 
     transformed = torch.func.vmap(torch.func.grad(loss, has_aux=True), randomness="different")
@@ -193,7 +185,7 @@ def test_draws_under_a_transform(name: str, categories: int) -> None:
     assert (z.sum(-1) == 1).all()
     assert not z[:, 0].any()
     leaf = logits.clone().requires_grad_()
-    carried = ils.differentiable_draw(leaf, z, **RULES[name])
+    carried = ils.differentiable_draw(leaf, z, rule=rule_of(RULES[name]))
     (expected,) = torch.autograd.grad((carried * weights).sum(), leaf)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -225,7 +217,7 @@ def test_update_under_create_graph(name: str) -> None:
     leaf, weights = logits.requires_grad_(), normal(4, 5, seed=2)
     weights[0, 1] = 100
     for carrier in CARRIERS:
-        z = carrier(leaf, **RULES[name])
+        z = carrier(leaf, rule=rule_of(RULES[name]))
         plain, kept = (
             torch.autograd.grad((z * weights).sum(), leaf, retain_graph=True, create_graph=graph)[0]
             for graph in (False, True)
@@ -241,9 +233,9 @@ def test_normalizers_are_tried_in_the_type_of_the_logits() -> None:
         seen.append((x.dtype, x.device.type, x.shape[-1]))
         return x
 
-    ils.differentiable_draw(logits, torch.eye(3)[:2], step_size=0.5, normalizer=mine)
+    ils.differentiable_draw(logits, torch.eye(3)[:2], rule=Step(0.5, normalizer=mine))
     with elsewhere():
-        ils.differentiable_draw(logits, eye_of(logits), step_size=0.5, normalizer=mine)
+        ils.differentiable_draw(logits, eye_of(logits), rule=Step(0.5, normalizer=mine))
     assert set(seen) == {(torch.float32, "cpu", 3)}
 
 
@@ -267,38 +259,18 @@ def test_no_second_derivative_for_anything() -> None:
 
 
 @each_carrier
-def test_refusals_of_options(carrier: Carrier) -> None:
-    """Each way to draw looks at its options itself, and names the argument."""
+def test_refusals_of_normalizers(carrier: Carrier) -> None:
+    """Each way to draw tries the normaliser itself, and names it."""
     logits = normal(2, 3)
-    for options, error, message in (
-        ({"step_size": 0.0}, ValueError, "step_size: expected a positive finite number, got 0.0"),
-        ({"step_size": True}, TypeError, "step_size: expected a real number, got bool"),
-        ({"metric": 1}, TypeError, "metric: expected a function, got int"),
-        ({"normalizer": 1, "step_size": 0.5}, TypeError, "normalizer: expected a function, got"),
-        ({"normalizer": leaky}, ValueError, "step_size: expected a number for a normalizer of"),
-        ({"normalizer": ils.project_simplex}, ValueError, "step_size: expected a number for norm"),
-        (
-            {"normalizer": ils.sum_normalize_unclamped},
-            ValueError,
-            "step_size: expected a number for normalizer=ils.sum_normalize_unclamped, got None",
-        ),
-        ({"relative": False}, ValueError, "step_size: expected a number for relative=False, got"),
-        ({"keep_mass": True}, ValueError, "step_size: expected a number for keep_mass=True, got"),
-        ({"centred": False}, ValueError, "centred=False: expected relative=False and a step_size"),
-        ({"centred": False, "step_size": 0.5}, ValueError, "centred=False: expected relative"),
-        ({"centred": False, "relative": False}, ValueError, "centred=False: expected relative"),
-    ):
-        with pytest.raises(error, match=f"^{message}"):
-            carrier(logits, **options)
     for broken, message in (
         (lambda x: x[..., :1], r"normalizer: its output: expected shape \(2, \d\), got \(2, 1\)"),
         (lambda x: 0.99 * x, r"normalizer: expected h\(z\) = z for every one-hot z, got .* 0\.01$"),
         (lambda x: x.flip(-1), r"normalizer: expected h\(z\) = z for every one-hot z, got .* 1$"),
     ):
         with pytest.raises(ValueError, match=f"^{message}"):
-            carrier(logits, step_size=0.5, normalizer=broken)
+            carrier(logits, rule=Step(0.5, normalizer=broken))
     # A difference that rounding could make is let pass.
-    carrier(logits, step_size=0.5, normalizer=lambda x: (1 + 5e-4) * x)
+    carrier(logits, rule=Step(0.5, normalizer=lambda x: (1 + 5e-4) * x))
 
 
 def test_refusals_of_tensors() -> None:
@@ -344,11 +316,9 @@ def test_refusals_of_tensors() -> None:
 
 def test_module() -> None:
     """It prints its options, draws along its axis, and passes mask and draws on."""
-    assert repr(ils.Sampler()) == (
-        "Sampler(step_size=None, metric=fisher, normalizer=sum_normalize, centred=True, "
-        "relative=True, keep_mass=False, dim=-1)"
-    )
-    assert "step_size=0.5, metric=root" in repr(ils.Sampler(step_size=0.5, metric=root, dim=0))
+    assert repr(ils.Sampler()) == "Sampler(rule=ReinMax(), dim=-1, argmax_in_eval=False)"
+    module = ils.Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)
+    assert repr(module) == "Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)"
     logits, mask = normal(4, 2, 3), torch.tensor([True, False, False])
     layer = ils.Sampler(dim=0)
     z = layer(logits, generator=generator(3), draws=(5,))
@@ -358,18 +328,17 @@ def test_module() -> None:
     assert not z[..., 0].any()
     # Drawn along another axis than the last, a normaliser of one's own still sees the last.
     for dim in (0, 1, -2, -3):
-        options = {"step_size": 0.5, "normalizer": leaky, "dim": dim}
-        z = ils.Sampler(**options)(logits, generator=generator(3))
+        z = ils.Sampler(rule=Step(0.5, normalizer=leaky), dim=dim)(logits, generator=generator(3))
         assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
 
 
 def test_distribution() -> None:
     """Parameters, validation, expansion and draws are those of the parent, with the options."""
     logits = normal(2, 3)
-    q = OneHotCategorical(logits=logits, step_size=0.5, metric=euclidean)
-    rule = Rule(0.5, euclidean, ils.sum_normalize, True, True, False)
+    q = OneHotCategorical(logits=logits, rule=Step(0.5, metric=euclidean))
+    rule = Step(0.5, metric=euclidean)
     assert q._rule == rule
-    assert OneHotCategorical(logits.softmax(-1))._rule == Rule(**DEFAULTS)
+    assert OneHotCategorical(logits.softmax(-1))._rule == ReinMax()
     for wide in (q.expand((4, 2)), q.expand(torch.Size([4, 2]))):
         assert type(wide) is OneHotCategorical
         assert wide._rule == rule
@@ -407,20 +376,32 @@ def test_distribution() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_what_the_kernel_is_told(name: str) -> None:
     """The rules that the compiled kernel knows, in its own terms; the others are not for it."""
-    rule = rule_of(RULES[name])
-    weighted, step = rule.metric is fisher, rule.step_size
+    options = RULES[name]
+    weighted, relative = options["metric"] is fisher, options["relative"]
     expected = None
-    if step is None:
+    if options["step_size"] is None:
         expected = (kernel.FISHER_LIMIT, 0.0, True, False, True) if weighted else None
-    elif rule.normalizer is ils.sum_normalize and not rule.keep_mass:
-        expected = (kernel.SUM_NORMALIZED, 0.4, weighted, rule.relative, rule.centred)
-    elif rule.normalizer is ils.project_simplex and not rule.keep_mass:
-        plain = not weighted and not rule.relative
-        expected = (kernel.PROJECTED, 0.4, False, False, rule.centred) if plain else None
-    assert autograd._fused(rule) == expected
-    assert autograd._fused(rule._replace(metric=root)) is None
-    assert autograd._fused(rule._replace(step_size=0.4, keep_mass=True)) is None
-    assert autograd._fused(rule._replace(step_size=0.4, normalizer=leaky)) is None
+    elif options["keep_mass"]:
+        pass
+    elif options["normalizer"] is ils.sum_normalize:
+        expected = (kernel.SUM_NORMALIZED, 0.4, weighted, relative, options["centred"])
+    elif options["normalizer"] is ils.project_simplex and not weighted and not relative:
+        expected = (kernel.PROJECTED, 0.4, False, False, options["centred"])
+    assert form_of(rule_of(options)) == expected
+    for other in ({"metric": root}, {"keep_mass": True}, {"normalizer": leaky}):
+        step = {} if options["step_size"] else {"step_size": 0.4}
+        assert form_of(rule_of({**options, **step, **other})) is None
+
+
+def test_what_has_no_fast_form() -> None:
+    """ReinMax at another temperature, and subclasses, which may have another formula."""
+
+    class Mine(Step):
+        pass
+
+    assert form_of(Step(0.5)) is not None
+    for rule in (Mine(0.5), ReinMax(1.5), *OTHERS.values()):
+        assert form_of(rule) is None
 
 
 @pytest.mark.parametrize("draws", [(), (2,), (2, 3)])
@@ -444,13 +425,13 @@ def test_what_the_kernel_is_given(
     monkeypatch.setattr(kernel, "serves", lambda tensor: tensor is logits)
     monkeypatch.setattr(kernel, "sample", sample)
     monkeypatch.setattr(kernel, "draw", only_draw)
-    rule = Rule(0.5, euclidean, ils.sum_normalize, True, True, False)
+    rule = Step(0.5, metric=euclidean)
     assert autograd.sample_with_rule(logits, rule, generator(1), draws).shape == (1,)
     given, uniforms, shape, *fused = told.pop()
     assert given is logits
     assert torch.equal(uniforms, numbers)
     assert shape == draws
-    assert tuple(fused) == autograd._fused(rule)
+    assert tuple(fused) == form_of(rule)
     assert autograd.draw_index_of(logits, generator(1), draws).shape == (2, 4)
     (given, uniforms, keep, shape), options = told.pop()
     assert given is logits
@@ -460,7 +441,7 @@ def test_what_the_kernel_is_given(
     assert options == {"one_hot": False}
 
     # A rule that it does not know takes the other way.
-    other = rule._replace(keep_mass=True)
+    other = dataclasses.replace(rule, keep_mass=True)
     assert autograd.sample_with_rule(logits, other, generator(1), draws).shape == (
         *draws,
         *logits.shape,
@@ -491,31 +472,32 @@ def test_what_the_kernel_is_given(
 @pytest.mark.parametrize("normalizer", [*NORMALIZERS, leaky])
 @pytest.mark.parametrize("metric", [fisher, euclidean, root])
 def test_what_is_kept_for_the_backward_pass(normalizer: Any, metric: Any) -> None:
-    """Probabilities where the rule needs them, a mask where it needs one and there is one."""
+    """Probabilities and a mask where a fast form needs them; for the plain formulas the logits."""
     logits = normal(2, 3)
     masked = logits.clone()
     masked[0, 0] = -torch.inf
-    by_sum = normalizer in NORMALIZERS[:2]
     for centred in (True, False):
-        rule = Rule(0.5, metric, normalizer, centred, False, False)
+        rule = Note(0.5, metric=metric, normalizer=normalizer, centred=centred)
+        form = form_of(rule)
         probs = draw.probabilities(masked)
         kept, mask = autograd._what_to_keep(rule, masked, probs)
-        assert (kept is probs) == (metric is not euclidean or not centred)
-        assert kept is probs or kept is None
-        if metric is fisher and by_sum:
+        if form is None:
+            assert kept is masked
+            assert mask is None
+            continue
+        assert kept is (probs if metric is fisher or not centred else None)
+        assert form.needs_probs() is (kept is not None)
+        assert form.needs_mask() is (metric is euclidean)
+        if metric is fisher:
             assert mask is None
         else:
             assert torch.equal(mask, masked.isneginf())
         assert autograd._what_to_keep(rule, logits, probs)[1] is None
         assert autograd._what_to_keep(rule, logits[:0], probs[:0])[1] is None
-        assert rule.needs_probs() is (kept is not None)
-        assert rule.needs_mask() is not (metric is fisher and by_sum)
-    half = masked.bfloat16()
-    kept, _ = autograd._what_to_keep(Rule(**DEFAULTS), half, draw.probabilities(half))
-    assert kept.dtype == torch.bfloat16
-    half = masked.half()
-    kept, _ = autograd._what_to_keep(Rule(**DEFAULTS), half, draw.probabilities(half))
-    assert kept.dtype == torch.float32
+    for dtype, wide in ((torch.bfloat16, torch.bfloat16), (torch.half, torch.float32)):
+        half = masked.to(dtype)
+        kept, _ = autograd._what_to_keep(ReinMax(), half, draw.probabilities(half))
+        assert kept.dtype == wide
 
 
 def test_gradients_that_are_not_wanted() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, draws, generator, normal
-from rules import RULES
+from rules import RULES, rule_of
 from torch import Tensor
 
 import ils
@@ -53,7 +53,7 @@ def test_low_precision_agrees_with_double(options: dict[str, Any], dtype: torch.
     for kind in (dtype, torch.float64):
         logits = normal(40, 6, seed=18).to(dtype).to(kind).requires_grad_()
         step = {"step_size": options["step_size"] and STEP}
-        z = ils.differentiable_draw(logits, hard.to(kind), **(options | step))
+        z = ils.differentiable_draw(logits, hard.to(kind), rule=rule_of(options | step))
         found.append(torch.autograd.grad((z * weights.to(kind)).sum(), logits)[0].double())
     assert close(found[0], found[1], tolerance(options, dtype) * float(found[1].abs().max()))
 
@@ -66,11 +66,11 @@ def test_sample_is_as_exact_as_the_attached_draw(
     """What ils.sample keeps for its backward pass is enough for the same accuracy."""
     logits = normal(40, 6, seed=19).to(dtype).requires_grad_()
     step = {"step_size": options["step_size"] and STEP}
-    z = ils.sample(logits, generator=generator(20), **(options | step))
+    z = ils.sample(logits, generator=generator(20), rule=rule_of(options | step))
     weights = normal(40, 6, seed=21).to(dtype)
     (found,) = torch.autograd.grad((z * weights).sum(), logits)
     exact = logits.detach().double().requires_grad_()
-    same = ils.differentiable_draw(exact, z.detach().double(), **(options | step))
+    same = ils.differentiable_draw(exact, z.detach().double(), rule=rule_of(options | step))
     (wanted,) = torch.autograd.grad((same * weights.double()).sum(), exact)
     assert found.dtype == dtype
     assert close(found.double(), wanted, tolerance(options, dtype) * float(wanted.abs().max()))
@@ -82,7 +82,7 @@ def test_extreme_logits(options: dict[str, Any], dtype: torch.dtype) -> None:
     """Logits of ten thousand give numbers, forward and backward, and the draw of the largest."""
     rows = [[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, -torch.inf], [1e-4, 1e4, 3.0]]
     logits = torch.tensor(rows, dtype=dtype).repeat(50, 1).requires_grad_()
-    z = ils.sample(logits, generator=generator(15), **options)
+    z = ils.sample(logits, generator=generator(15), rule=rule_of(options))
     assert z.dtype == dtype
     assert torch.equal(z.detach().float().sum(-1), torch.ones(200))
     assert z[0::4, 0].eq(1).all()
@@ -108,7 +108,7 @@ def test_subnormal_numbers(options: dict[str, Any], dtype: torch.dtype) -> None:
     for hard in torch.eye(5, dtype=dtype):
         for upstream in (tiny.to(dtype), torch.tensor([1, -2, 3, -1, 2]).to(dtype)):
             leaf = logits.clone().requires_grad_()
-            z = ils.differentiable_draw(leaf, hard[None], **options)
+            z = ils.differentiable_draw(leaf, hard[None], rule=rule_of(options))
             (found,) = torch.autograd.grad(z, leaf, upstream[None])
             assert found.isfinite().all()
 
@@ -132,7 +132,7 @@ def test_small_probabilities_keep_their_update(dtype: torch.dtype) -> None:
 def test_a_million_categories(options: dict[str, Any]) -> None:
     """At a million categories the update sums to zero and is finite, in float32."""
     logits = normal(1, 1_000_000, seed=22).float().requires_grad_()
-    z = ils.sample(logits, generator=generator(23), **options)
+    z = ils.sample(logits, generator=generator(23), rule=rule_of(options))
     assert z.sum() == 1
     upstream = normal(1, 1_000_000, seed=24).float()
     (found,) = torch.autograd.grad(z, logits, upstream)

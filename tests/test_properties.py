@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from cases import generator
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from rules import COMBINATIONS, leaky
+from rules import COMBINATIONS, leaky, rule_of
 from torch import Tensor
 
 import ils
@@ -48,7 +50,7 @@ class Case:
         source = generator(self.seed + 1000 * turn)
         return torch.randn(shape, generator=source, dtype=torch.float64).to(self.logits.dtype)
 
-    def sample(self, **options: Any) -> Tensor:
+    def sample(self, options: Mapping[str, Any] = MappingProxyType({})) -> Tensor:
         """The draw, always from the same seed."""
         # This normaliser makes nothing good of the -inf that stands for a masked category.
         assume(options.get("normalizer") is not leaky or not self.hidden().any())
@@ -58,7 +60,7 @@ class Case:
             mask=self.mask,
             draws=self.draws,
             generator=generator(self.seed),
-            **options,
+            rule=rule_of(dict(options)),
         )
 
     def hidden(self) -> Tensor:
@@ -124,7 +126,7 @@ def leaky_weights(x: Tensor) -> Tensor:
 def test_draw_and_gradient(case: Case, name: str) -> None:
     """One-hot draws of what can be drawn; the update is that of the formula, and zero elsewhere."""
     options, axis = COMBINATIONS[name], case.axis()
-    z = case.sample(**options)
+    z = case.sample(options)
     assert z.shape == case.shape()
     assert z.dtype == case.logits.dtype
     assert ((z == 0) | (z == 1)).all()
@@ -165,7 +167,7 @@ def test_draw_and_gradient(case: Case, name: str) -> None:
 def test_same_generator_same_everything(case: Case, name: str) -> None:
     """Draw and update repeat with the generator, and do not depend on the options of the rule."""
     options = COMBINATIONS[name]
-    z, again = case.sample(**options), case.sample(**options)
+    z, again = case.sample(options), case.sample(options)
     assert torch.equal(z, again)
     assert torch.equal(z, case.sample())
     grad = case.numbers(*z.shape)
@@ -185,7 +187,7 @@ def test_relative_rules_are_homogeneous(case: Case, name: str, factor: float) ->
     options = COMBINATIONS[name]
     grad = case.numbers(*case.shape())
     plain, scaled = (
-        torch.autograd.grad((case.sample(**options) * by * grad).sum(), case.logits)[0]
+        torch.autograd.grad((case.sample(options) * by * grad).sum(), case.logits)[0]
         for by in (1.0, factor)
     )
     unit = torch.finfo(case.logits.dtype).eps
@@ -211,10 +213,10 @@ def test_embedding_is_the_product(case: Case, name: str, width: int) -> None:
     assume(not (options["normalizer"] is leaky and case.hidden().any()))
     logits = case.logits.detach().movedim(case.dim, -1).contiguous().requires_grad_()
     draws = {"draws": case.draws}
-    z = ils.sample(logits, **draws, generator=generator(case.seed), **options)
+    z = ils.sample(logits, **draws, generator=generator(case.seed), rule=rule_of(options))
     index = ils.sample_index(logits, **draws, generator=generator(case.seed))
     weight = case.numbers(logits.shape[-1], width, turn=2).requires_grad_()
-    found, product = ils.embedding(index, weight, logits, **options), z @ weight
+    found, product = ils.embedding(index, weight, logits, rule=rule_of(options)), z @ weight
     upstream = case.numbers(*found.shape, turn=3)
     assert torch.equal(found, product)
     one, other = (
@@ -233,9 +235,11 @@ def test_attached_gradient_is_that_of_the_draw(case: Case, name: str) -> None:
     options = COMBINATIONS[name]
     assume(case.mask is None and not (options["normalizer"] is leaky and case.hidden().any()))
     logits = case.logits.detach().movedim(case.dim, -1).contiguous().requires_grad_()
-    z = ils.sample(logits, draws=case.draws, generator=generator(case.seed), **options)
-    module = ils.Sampler(**options)(logits, draws=case.draws, generator=generator(case.seed))
-    attached = ils.differentiable_draw(logits, z.detach(), **options)
+    z = ils.sample(logits, draws=case.draws, generator=generator(case.seed), rule=rule_of(options))
+    module = ils.Sampler(rule=rule_of(options))(
+        logits, draws=case.draws, generator=generator(case.seed)
+    )
+    attached = ils.differentiable_draw(logits, z.detach(), rule=rule_of(options))
     assert torch.equal(z, module)
     assert torch.equal(z, attached)
     grad = case.numbers(*z.shape)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ from cases import generator
 from rules import NORMALIZERS
 
 import ils
-from ils.distributions import OneHotCategorical
+from ils import rules
+from ils.distributions import Categorical, OneHotCategorical
+from ils.metric import euclidean, fisher
+from ils.rules import Note, Step
 
 ROW = torch.zeros(2, 3)
 
@@ -49,37 +55,9 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     ),
     "dim too high": (ROW, {"dim": 2}, ValueError, "dim: expected an axis of a 2-d tensor, got 2"),
     "dim too low": (ROW, {"dim": -3}, ValueError, "dim: .* got -3"),
-    "step 0": (ROW, {"step_size": 0.0}, ValueError, r"step_size: .* got 0\.0"),
-    "step negative": (ROW, {"step_size": -0.5}, ValueError, r"step_size: .* got -0\.5"),
-    "step NaN": (ROW, {"step_size": float("nan")}, ValueError, "step_size: .* got nan"),
-    "step inf": (ROW, {"step_size": float("inf")}, ValueError, "step_size: .* got inf"),
-    "step bool": (ROW, {"step_size": True}, TypeError, "step_size: .* got bool"),
-    "step str": (ROW, {"step_size": "0.1"}, TypeError, "step_size: .* got str"),
-    "step missing": (
-        ROW,
-        {"step_size": None, "normalizer": ils.project_simplex},
-        ValueError,
-        "step_size: expected a number for normalizer=ils.project_simplex, got None",
-    ),
-    "step missing, own map": (
-        ROW,
-        {"step_size": None, "normalizer": lambda x: x / x.sum(-1, keepdim=True)},
-        ValueError,
-        "step_size: expected a number for a normalizer of one's own, got None",
-    ),
-    "metric str": (ROW, {"metric": "fisher"}, TypeError, "metric: .* got str"),
-    "noise of a relative step": (
-        ROW,
-        {"centred": False},
-        ValueError,
-        "centred=False: expected relative=False and a step_size",
-    ),
-    "noise of the limit": (
-        ROW,
-        {"step_size": None, "centred": False, "relative": False},
-        ValueError,
-        "centred=False: expected relative=False and a step_size",
-    ),
+    "rule str": (ROW, {"rule": "ReinMax"}, TypeError, "rule: expected a value .* got str"),
+    "rule class": (ROW, {"rule": Step}, TypeError, "rule: expected .* got the class Step"),
+    "rule None": (ROW, {"rule": None}, TypeError, "rule: expected .* got NoneType"),
     "mask list": (ROW, {"mask": [True]}, TypeError, "mask: expected a torch.Tensor, got list"),
     "mask numbers": (ROW, {"mask": ROW}, TypeError, r"mask: .* got torch\.float32"),
     "mask wide": (
@@ -104,28 +82,33 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "draws bool": (ROW, {"draws": (True,)}, TypeError, r"draws: .* got \(True,\)"),
     "draws str": (ROW, {"draws": "2"}, TypeError, "draws: .* got '2'"),
     "draws negative": (ROW, {"draws": (2, -1)}, ValueError, r"draws: .* got \(2, -1\)"),
-    "normalizer str": (ROW, {"normalizer": "sum"}, TypeError, "normalizer: .* got str"),
     "normalizer shortens": (
         ROW,
-        {"normalizer": lambda x: x[..., :2]},
+        {"rule": Step(0.1, normalizer=lambda x: x[..., :2])},
         ValueError,
         r"normalizer: its output: expected shape \(2, 3\), got \(2, 2\)",
     ),
     "normalizer moves corners": (
         ROW,
-        {"normalizer": lambda x: x.softmax(-1)},
+        {"rule": Step(0.1, normalizer=lambda x: x.softmax(-1))},
         ValueError,
         r"normalizer: .* largest difference of 0\.424",
     ),
+    "normalizer moves corners, two": (
+        ROW,
+        {"rule": Note(0.1, normalizer=lambda x: x / 2)},
+        ValueError,
+        r"normalizer: expected h\(z\) = z .* largest difference of 0\.5",
+    ),
     "normalizer moves the last corner": (
         ROW,
-        {"normalizer": lambda x: x * torch.tensor([1.0, 1.0, 0.75])},
+        {"rule": Step(0.1, normalizer=lambda x: x * torch.tensor([1.0, 1.0, 0.75]))},
         ValueError,
         r"normalizer: .* largest difference of 0\.25",
     ),
     "normalizer gives NaN": (
         ROW,
-        {"normalizer": lambda x: x / (x * 0)},
+        {"rule": Step(0.1, normalizer=lambda x: x / (x * 0))},
         ValueError,
         r"normalizer: .* largest difference of nan",
     ),
@@ -135,7 +118,7 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 # Values are looked at after the draw, whose cost they add nothing to: only then has it happened.
 VALUES = ["NaN", "NaN beside infinities", "+inf", "row of -inf", "column of -inf", "mask of a row"]
 NOT_FOR_GIVEN_DRAWS = {"dim", "mask", "draws"}
-NOT_FOR_INDICES = {"step_size", "normalizer", "metric", "centred"}
+NOT_FOR_INDICES = {"rule"}
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
@@ -145,41 +128,104 @@ def test_bad_input(case: str) -> None:
     own = generator(29)
     state = own.get_state()
     with pytest.raises(error, match=message):
-        ils.sample(logits, **({"step_size": 0.1, "generator": own} | options))
+        ils.sample(logits, **({"generator": own} | options))
     assert case in VALUES or torch.equal(own.get_state(), state)
     if isinstance(logits, torch.Tensor) and logits.is_floating_point():
         with pytest.raises(error, match=message):
-            ils.sample(
-                logits.clone().requires_grad_(), **({"step_size": 0.1, "generator": own} | options)
-            )
+            ils.sample(logits.clone().requires_grad_(), **({"generator": own} | options))
     if not NOT_FOR_GIVEN_DRAWS & set(options):
         with pytest.raises(error, match=message):
-            ils.differentiable_draw(logits, torch.eye(3)[:2], **({"step_size": 0.1} | options))
+            ils.differentiable_draw(logits, torch.eye(3)[:2], **options)
         with pytest.raises(error, match=message):
-            ils.embedding(
-                torch.zeros(2).long(), torch.eye(3), logits, **({"step_size": 0.1} | options)
-            )
+            ils.embedding(torch.zeros(2).long(), torch.eye(3), logits, **options)
     if not NOT_FOR_INDICES & set(options):
         with pytest.raises(error, match=message):
             ils.sample_index(logits, generator=own, **options)
         assert case in VALUES or torch.equal(own.get_state(), state)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        c
-        for c, row in BAD_INPUT.items()
-        if "metric" in row[1] or "step_size" in row[1] or "centred" in row[1]
-    ],
-)
-def test_bad_options_of_objects(case: str) -> None:
-    """A module and a distribution refuse their options when they are made."""
+@pytest.mark.parametrize("case", ["rule str", "rule class", "normalizer moves corners, two"])
+def test_bad_rules_of_objects(case: str) -> None:
+    """A module, distributions and an estimator refuse their rule when they are made."""
     _, options, error, message = BAD_INPUT[case]
-    with pytest.raises(error, match=message):
-        ils.Sampler(**({"step_size": 0.1} | options))
-    with pytest.raises(error, match=message):
-        OneHotCategorical(logits=ROW, **({"step_size": 0.1} | options))
+    for make in (
+        ils.Sampler,
+        partial(OneHotCategorical, logits=ROW),
+        partial(Categorical, logits=ROW),
+        ils.estimators.from_rule,
+    ):
+        with pytest.raises(error, match=message):
+            make(**options)
+
+
+BAD_OPTIONS: dict[str, tuple[Any, type[Exception], str]] = {
+    "temperature 0": (lambda: rules.ReinMax(0.0), ValueError, r"temperature: .* got 0\.0"),
+    "temperature bool": (lambda: rules.StraightThrough(True), TypeError, "temperature: .* bool"),
+    "temperature inf": (lambda: rules.Gapped(math.inf), ValueError, "temperature: .* got inf"),
+    "gap": (lambda: rules.Gapped(gap=-1.0), ValueError, r"gap: .* got -1\.0"),
+    "samples": (lambda: rules.GumbelRao(1.0, 0), ValueError, "samples: expected at least 1"),
+    "samples float": (lambda: rules.GumbelRao(1.0, 2.0), TypeError, "samples: .* got float"),
+    "temperature of noise": (lambda: rules.GumbelRao(-1.0), ValueError, r"temperature: .* -1\.0"),
+    "Gumbel": (lambda: rules.StraightThroughGumbel("1"), TypeError, "temperature: .* got str"),
+    "decoupled": (lambda: rules.Decoupled(math.nan), ValueError, "temperature: .* got nan"),
+    "limit": (lambda: rules.Limit("fisher"), TypeError, "metric: expected a function, got str"),
+    "size 0": (lambda: Step(0.0), ValueError, r"size: expected a positive finite .* got 0\.0"),
+    "size bool": (lambda: Step(True), TypeError, "size: expected a real number, got bool"),
+    "step negative": (lambda: Note(-0.5), ValueError, r"step_size: .* got -0\.5"),
+    "step NaN": (lambda: Note(math.nan), ValueError, "step_size: .* got nan"),
+    "step str": (lambda: rules.NoteCode("0.1"), TypeError, "step_size: .* got str"),
+    "step inf": (lambda: rules.NoteCode(math.inf), ValueError, "step_size: .* got inf"),
+    "metric": (lambda: Step(0.1, metric=1), TypeError, "metric: expected a function, got int"),
+    "normalizer": (lambda: Note(0.1, normalizer=1), TypeError, "normalizer: .*, got int"),
+    "no formula": (lambda: rules.Rule(), TypeError, "abstract"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_options_of_rules(case: str) -> None:
+    """A rule refuses by name what it cannot be."""
+    make, error, message = BAD_OPTIONS[case]
+    with pytest.raises(error, match=f"^{message}" if case != "no formula" else message):
+        make()
+
+
+OLD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"step_size": 0.5}, "step_size: expected rule=ils.rules.Step(0.5) in place of options"),
+    ({"metric": fisher}, "metric: expected rule=ils.rules.ReinMax() in place"),
+    ({"metric": euclidean}, "metric: expected rule=ils.rules.Limit(metric=ils.metric.euclidean)"),
+    ({"step_size": 1, "keep_mass": True}, "keep_mass: expected rule=ils.rules.Step(1.0, keep_mas"),
+    (
+        {"step_size": 0.5, "normalizer": ils.project_simplex},
+        "rule=ils.rules.Step(0.5, normalizer=ils.project_simplex)",
+    ),
+    (
+        {"step_size": 0.1, "metric": euclidean, "centred": False, "relative": False},
+        "step_size, metric, centred, relative: expected rule=ils.rules.Note(0.1) in place",
+    ),
+    (
+        {"step_size": 0.1, "relative": False},
+        "rule=ils.rules.Note(0.1, metric=ils.metric.fisher, centred=True)",
+    ),
+    ({"step_size": 0}, "step_size: expected a rule of ils.rules in place of options"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OLD_OPTIONS)
+def test_old_options(options: dict[str, Any], message: str) -> None:
+    """The names of the time before rules are refused everywhere, with the rule to write."""
+    index, eye = torch.zeros(2).long(), torch.eye(3)
+    for call in (
+        partial(ils.sample, ROW),
+        partial(ils.differentiable_draw, ROW, eye[:2]),
+        partial(ils.embedding, index, eye, ROW),
+        ils.Sampler,
+        partial(OneHotCategorical, logits=ROW),
+        partial(Categorical, logits=ROW),
+    ):
+        with pytest.raises(TypeError, match=re.escape(message)):
+            call(**options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'steps'"):
+        ils.sample(ROW, steps=1)
 
 
 @pytest.mark.parametrize("case", VALUES)
@@ -240,5 +286,5 @@ def test_bad_input_embedding(index: Any, weight: Any, error: type[Exception], me
 @pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
 def test_given_maps_are_not_tried_out(normalizer: ils.Normalizer) -> None:
     """The given maps are known to keep the corners; a row of a million is no work for a check."""
-    z = ils.sample(torch.zeros(2, 3), step_size=0.1, normalizer=normalizer)
+    z = ils.sample(torch.zeros(2, 3), rule=Step(0.1, normalizer=normalizer))
     assert z.sum(-1).tolist() == [1, 1]

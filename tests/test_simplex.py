@@ -12,11 +12,12 @@ import torch
 from cases import close, distribution, draws, eye, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rules import NORMALIZERS, NOTE
+from rules import NORMALIZERS
 from torch import Tensor
 
 import ils
 from ils.metric import euclidean, fisher
+from ils.rules import Note, Step
 from ils.simplex import pullback
 
 ONTO = [ils.sum_normalize, ils.project_simplex]
@@ -78,14 +79,14 @@ def test_no_smooth_normaliser(categories: int) -> None:
         assert pullback(h, nearby[0], grad).abs().max() > 1e-3, name
         # What is left of the update is noise that does not know the loss.
         logits = normal(categories, categories, seed=3).requires_grad_()
-        z = ils.differentiable_draw(logits, corners, step_size=0.5, normalizer=h, **NOTE)
+        z = ils.differentiable_draw(logits, corners, rule=Note(0.5, normalizer=h))
         (update,) = torch.autograd.grad((z * grad).sum(), logits)
         assert close(update, logits.detach().softmax(-1) - corners), name
         # Centred, nothing is left, in any metric and however the step is measured.
         for metric, relative in itertools.product((euclidean, fisher), (False, True)):
-            z = ils.differentiable_draw(
-                logits, corners, step_size=0.5, normalizer=h, metric=metric, relative=relative
-            )
+            step = {"normalizer": h, "metric": metric}
+            rule = Step(0.5, **step) if relative else Note(0.5, centred=True, **step)
+            z = ils.differentiable_draw(logits, corners, rule=rule)
             (update,) = torch.autograd.grad((z * grad).sum(), logits)
             assert close(update, torch.zeros_like(update)), name
 

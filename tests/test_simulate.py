@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import NOTE
 from torch import Tensor
 
 import ils
+from ils.rules import Note
 from ils.target import centred_gradient, probs_gradient
 from lab.problems.toy import Toy, random_toy
 from lab.toy.simulate import (
@@ -105,13 +105,13 @@ def test_gumbel_steps() -> None:
 
 def test_steps_through_the_operator() -> None:
     """The corrected rule is the gradient that ils.sample's backward hands on."""
-    options = NOTE | {"step_size": 1e-7, "keep_mass": True, "centred": True}
+    note = Note(1e-7, keep_mass=True, centred=True)
     rule = Intermediate([1e-7], gradient=centred_gradient, keep_mass=True)
     found = run([Block(["ils"], rule, [0.5])], 6)
     uniforms, theta = generator(SEED), TOY.start.clone()
     for _ in range(6):
         leaf = theta.clone().requires_grad_()
-        z = ils.sample(leaf, generator=uniforms, **options)
+        z = ils.sample(leaf, generator=uniforms, rule=note)
         loss = (-TOY.p * ((z + TOY.eps).log() - (TOY.p + TOY.eps).log())).mean((-1, -2)).sum()
         theta = theta - 0.5 * torch.autograd.grad(loss, leaf)[0]
     expected = TOY.divergence(theta.softmax(-1)).numpy()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 from cases import close, distribution, draws, eye, generator, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rules import NORMALIZERS, NOTE
+from rules import NORMALIZERS
 from test_simplex import projection_by_supports
 from torch import Tensor
 
@@ -257,16 +256,17 @@ def test_mean_of_a_batch_divides_the_step() -> None:
     logits = normal(8, 4, seed=15).requires_grad_()
     weights = normal(8, 4, seed=16)
 
-    def update(step_size: float | None, scale: float, **options: Any) -> Tensor:
-        z = ils.sample(logits, step_size=step_size, generator=generator(17), **options)
+    def update(rule: ils.rules.Rule, scale: float) -> Tensor:
+        z = ils.sample(logits, rule=rule, generator=generator(17))
         return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
 
-    for options, least in ((NOTE, 0.1), ({"relative": False}, 0.01)):
-        assert torch.equal(update(0.8, 1 / 8, **options), update(0.1, 1.0, **options))
-        error = update(0.8, 1 / 8, **options) - update(0.8, 1.0, **options) / 8
+    for options, least in (({}, 0.1), ({"metric": ils.metric.fisher, "centred": True}, 0.01)):
+        long, short = (ils.rules.Note(size, **options) for size in (0.8, 0.1))
+        assert torch.equal(update(long, 1 / 8), update(short, 1.0))
+        error = update(long, 1 / 8) - update(long, 1.0) / 8
         assert error.abs().max() > least
-    for step_size in (None, 0.8):
-        assert torch.equal(update(step_size, 1 / 8), update(step_size, 1.0) / 8)
+    for rule in (ils.rules.ReinMax(), ils.rules.Step(0.8)):
+        assert torch.equal(update(rule, 1 / 8), update(rule, 1.0) / 8)
 
 
 def test_straight_through_is_linear() -> None:

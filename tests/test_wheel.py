@@ -49,8 +49,8 @@ assert z.sum(-1).tolist() == [1.0] * 4
 (z @ torch.tensor([1.0, 2.0, 4.0])).sum().backward()
 assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0
 
-for options in ({{"step_size": 0.5}}, {{"step_size": 0.5, "normalizer": ils.project_simplex}}):
-    ils.sample(logits, **options).square().sum().backward()
+for rule in (ils.rules.Step(0.5), ils.rules.Note(0.5, normalizer=ils.project_simplex)):
+    ils.sample(logits, rule=rule).square().sum().backward()
 ils.Sampler()(logits).sum().backward()
 ils.embedding(ils.sample_index(logits), torch.ones(3, 2), logits).sum().backward()
 ils.distributions.OneHotCategorical(logits=logits).rsample((2,)).sum().backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,7 @@ from torch.distributions import constraints
 from ils.checks import check_floating
 from ils.distributions.draws import check_parameters, given, keep_given, log_law, wide
 from ils.lookup import embedding, sample_index
-from ils.metric import fisher
-from ils.rule import Rule, check_rule
-from ils.simplex import sum_normalize
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["Categorical"]
 
@@ -36,12 +34,11 @@ class Categorical(_Categorical):
         logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
             probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
         weight: table of rows, ``(K, D)``, shared by the batch; None for integers.
-        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
-            a normaliser of None is that of :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
         validate_args: as in ``torch.distributions``.
 
     Raises:
-        TypeError, ValueError: as the parent, and options as in :func:`ils.sample`; ``weight`` is
+        TypeError, ValueError: as the parent, and ``rule`` as in :func:`ils.sample`; ``weight`` is
             not a floating-point table of ``K`` rows; ``log_prob`` is given what is no row.
         NotImplementedError: ``rsample`` without a table.
 
@@ -59,6 +56,7 @@ class Categorical(_Categorical):
     # Whether there is a table: integers do not move.
     has_rsample: Any = False
 
+    @refuses_old_options
     def __init__(
         self,
         probs: Tensor | None = None,
@@ -66,18 +64,12 @@ class Categorical(_Categorical):
         validate_args: bool | None = None,
         *,
         weight: Tensor | None = None,
-        step_size: float | None = None,
-        metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-        normalizer: Callable[[Tensor], Tensor] | None = None,
-        centred: bool = True,
-        relative: bool = True,
-        keep_mass: bool = False,
+        rule: Rule | None = None,
     ) -> None:
         check_parameters(probs, logits)
-        # The compiler cannot make an object that is a default, and finds one by its global name.
-        normalizer = sum_normalize if normalizer is None else normalizer
-        self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
-        check_rule(self._rule, 2, torch.empty(0))
+        rule = DEFAULT if rule is None else rule
+        check_rule(rule, 2, torch.empty(0))
+        self._rule = rule
         self.weight = weight
         super().__init__(probs, logits, validate_args)
         if weight is None:
@@ -91,7 +83,7 @@ class Categorical(_Categorical):
         self.has_rsample = True
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Categorical:
-        """As the parent's; the table and the options go along."""
+        """As the parent's; the table and the rule goes along."""
         new: Any = self._get_checked_instance(Categorical, _instance)
         new._rule, new.weight = self._rule, self.weight
         super().expand(torch.Size(batch_shape), new)
@@ -144,7 +136,7 @@ class Categorical(_Categorical):
             raise NotImplementedError("rsample: expected a Categorical with a weight, got none")
         logits = log_law(self)
         index = sample_index(logits, generator=generator, draws=tuple(sample_shape))
-        return embedding(index, self.weight, logits, **self._rule._asdict())
+        return embedding(index, self.weight, logits, rule=self._rule, generator=generator)
 
     def sample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

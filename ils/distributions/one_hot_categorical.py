@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,8 @@ from torch import Tensor
 from torch.distributions import OneHotCategorical as _OneHotCategorical
 
 from ils.distributions.draws import check_parameters, keep_given, log_law
-from ils.metric import fisher
 from ils.operator import sample
-from ils.rule import Rule, check_rule
-from ils.simplex import sum_normalize
+from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
 __all__ = ["OneHotCategorical"]
 
@@ -30,12 +28,11 @@ class OneHotCategorical(_OneHotCategorical):
         probs: event probabilities, ``(..., K)``, or unnormalised weights; either these
         logits: or event log-probabilities, ``(..., K)``, normalised or not.  A category of
             probability zero, or of the logit ``-inf``, is never drawn and has the gradient zero.
-        step_size, metric, normalizer, centred, relative, keep_mass: as in :func:`ils.sample`;
-            a normaliser of None is that of :func:`ils.sample`.
+        rule: as in :func:`ils.sample`; None for the default.
         validate_args: as in ``torch.distributions``.
 
     Raises:
-        TypeError, ValueError: as the parent, and options as in :func:`ils.sample`.
+        TypeError, ValueError: as the parent, and ``rule`` as in :func:`ils.sample`.
 
     Example:
         >>> import torch
@@ -49,28 +46,23 @@ class OneHotCategorical(_OneHotCategorical):
 
     has_rsample = True
 
+    @refuses_old_options
     def __init__(
         self,
         probs: Tensor | None = None,
         logits: Tensor | None = None,
         validate_args: bool | None = None,
         *,
-        step_size: float | None = None,
-        metric: Callable[[Tensor, Tensor], Tensor] = fisher,
-        normalizer: Callable[[Tensor], Tensor] | None = None,
-        centred: bool = True,
-        relative: bool = True,
-        keep_mass: bool = False,
+        rule: Rule | None = None,
     ) -> None:
         check_parameters(probs, logits)
-        # The compiler cannot make an object that is a default, and finds one by its global name.
-        normalizer = sum_normalize if normalizer is None else normalizer
-        self._rule = Rule(step_size, metric, normalizer, centred, relative, keep_mass)
-        check_rule(self._rule, 2, torch.empty(0))
+        rule = DEFAULT if rule is None else rule
+        check_rule(rule, 2, torch.empty(0))
+        self._rule = rule
         super().__init__(probs, logits, validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> OneHotCategorical:
-        """As the parent's; the options go along."""
+        """As the parent's; the rule goes along."""
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
         new._rule = self._rule
         super().expand(torch.Size(batch_shape), new)
@@ -97,7 +89,7 @@ class OneHotCategorical(_OneHotCategorical):
             generator: source of the draws; the default is PyTorch's own.
         """
         logits = log_law(self._categorical)
-        z = sample(logits, **self._rule._asdict(), generator=generator, draws=tuple(sample_shape))
+        z = sample(logits, rule=self._rule, generator=generator, draws=tuple(sample_shape))
         return z.to(self._param.dtype)
 
     def sample(
@@ -105,6 +97,6 @@ class OneHotCategorical(_OneHotCategorical):
     ) -> Tensor:
         """The same draws without a gradient."""
         # Detached from derivatives in forward mode too, of which no_grad knows nothing.
-        logits, options = log_law(self._categorical).detach(), self._rule._asdict()
-        z = sample(logits, **options, generator=generator, draws=tuple(sample_shape))
+        logits = log_law(self._categorical).detach()
+        z = sample(logits, generator=generator, draws=tuple(sample_shape))
         return z.to(self._param.dtype)

@@ -13,6 +13,7 @@ from ils.estimators.decoupled import decoupled_straight_through_gumbel
 from ils.estimators.disarm import disarm
 from ils.estimators.disarm_categorical import disarm_categorical
 from ils.estimators.estimator import Estimator
+from ils.estimators.from_rule import from_rule
 from ils.estimators.gapped import gapped_straight_through
 from ils.estimators.gumbel import gumbel_softmax, straight_through_gumbel
 from ils.estimators.gumbel_rao import gumbel_rao
@@ -45,6 +46,7 @@ __all__ = [
     "disarm",
     "disarm_categorical",
     "double_control_variate",
+    "from_rule",
     "gapped_straight_through",
     "gumbel_rao",
     "gumbel_softmax",

@@ -11,7 +11,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened, levelled
+from ils.relaxation import hardened, levelled
 
 __all__ = ["AdaptiveStep", "adaptive_implicit_mle"]
 

@@ -8,8 +8,8 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss
 from ils.estimators.randomness import Deterministic
-from ils.estimators.relaxation import hardened
 from ils.estimators.spigot import at_argmax
+from ils.relaxation import hardened
 
 __all__ = ["blackbox"]
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from ils.estimators.estimator import Estimator, Formula
-from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Draw
+from ils.estimators.estimator import Estimator
+from ils.estimators.from_rule import from_rule
+from ils.rules import DARN
 
 __all__ = ["darn"]
-
-
-def _formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
-    _, grad = value_and_gradient(loss, z, logits)
-    score = z - logits.softmax(-1)
-    return score * (score * grad).sum(-1, keepdim=True)
 
 
 def darn() -> Estimator:
@@ -43,12 +35,4 @@ def darn() -> Estimator:
 
     Source: Gregor et al. (2014); named so, and extended to categories, by Gu et al. (2016).
     """
-
-    return Estimator(
-        name="DARN",
-        formula=Formula(_formula),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return from_rule(DARN(), name="DARN")

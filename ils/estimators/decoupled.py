@@ -8,7 +8,8 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp, tempered
+from ils.relaxation import hardened, tempered
+from ils.rules import Decoupled
 
 __all__ = ["decoupled_straight_through_gumbel"]
 
@@ -23,8 +24,7 @@ def _formula(
 ) -> Tensor:
     z = hardened(tempered(logits, forward_temperature) + noise)
     _, grad = value_and_gradient(loss, z, logits)
-    y = relaxed_sample(tempered(logits, backward_temperature), noise, 1.0)
-    return relaxed_sample_vjp(y, grad, backward_temperature)
+    return Decoupled(backward_temperature).given(grad, logits, noise)
 
 
 def decoupled_straight_through_gumbel(

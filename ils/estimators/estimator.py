@@ -14,7 +14,8 @@ from ils.checks import check_count, check_logits, check_logits_shape, holds_valu
 from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
-from ils.estimators.relaxation import levelled
+from ils.relaxation import levelled
+from ils.rules import Rule
 
 __all__ = ["Estimator", "Formula"]
 
@@ -43,7 +44,9 @@ class Formula:
 
     def __call__(self, logits: Tensor, noise: Noise, loss: Loss) -> Tensor:
         for name, option in self.options.items():
-            _check_held(name, option, logits.dtype)
+            held = vars(option) if isinstance(option, Rule) else {name: option}
+            for part, value in held.items():
+                _check_held(part, value, logits.dtype)
         return self.function(self._prepared(logits), noise, loss, **self.options)
 
     def _prepared(self, logits: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ class Formula:
 
     def __hash__(self) -> int:
         # What can change, as a running baseline, or has no hash, as some callables, has no part.
-        fixed = ((k, v) for k, v in self.options.items() if isinstance(v, int | float | str))
+        fixed = ((k, v) for k, v in self.options.items() if isinstance(v, int | float | str | Rule))
         return hash((self.function, *fixed))
 
     def __repr__(self) -> str:

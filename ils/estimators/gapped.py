@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from ils.checks import check_positive
-from ils.estimators.estimator import Estimator, Formula
-from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp, tempered
+from ils.estimators.estimator import Estimator
+from ils.estimators.from_rule import from_rule
+from ils.rules import Gapped
 
 __all__ = ["gapped_straight_through"]
-
-
-def _formula(
-    logits: Tensor, z: Tensor, loss: Loss, *, temperature: float, gap: float | None
-) -> Tensor:
-    _, grad = value_and_gradient(loss, z, logits)
-    top = logits.amax(-1, keepdim=True)
-    distance = logits - top
-    if gap is None:
-        kind = torch.finfo(logits.dtype)
-        # Off 0 too: an enumeration meets draws of probability zero, and 0 / 0 is not 0 there.
-        drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True).clamp(kind.tiny, 1 - kind.eps)
-        room = -torch.log1p(-drawn) / drawn
-    else:
-        room = gap
-    shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))
-    return softmax_vjp(tempered(shifted, temperature).softmax(-1), grad) / temperature
 
 
 def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0) -> Estimator:
@@ -64,15 +42,4 @@ def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0
 
     Source: Fan et al. (2022), as in the authors' published code.
     """
-    check_positive("temperature", temperature)
-    if gap is not None:
-        check_positive("gap", gap)
-
-    return Estimator(
-        name="gapped straight-through",
-        formula=Formula(_formula, temperature=temperature, gap=gap),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return from_rule(Gapped(temperature, gap), name="gapped straight-through")

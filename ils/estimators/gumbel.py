@@ -8,7 +8,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+from ils.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
 
 __all__ = ["gumbel_softmax", "straight_through_gumbel"]
 

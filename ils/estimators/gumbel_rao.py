@@ -8,7 +8,7 @@ from ils.checks import check_count, check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
+from ils.rules import GumbelRao
 
 __all__ = ["gumbel_rao"]
 
@@ -16,16 +16,15 @@ __all__ = ["gumbel_rao"]
 def _formula(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float) -> Tensor:
     z, numbers = noise
     _, grad = value_and_gradient(loss, z, logits)
-    scores = conditional_gumbel(logits, z.unsqueeze(1), numbers)
-    y = tempered(scores, temperature).softmax(-1)
-    return relaxed_sample_vjp(y, grad.unsqueeze(1), temperature).mean(1)
+    rule = GumbelRao(temperature, samples=numbers.shape[1])
+    return rule.gradient(grad, z, logits, numbers.movedim(1, 0))
 
 
 def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     r"""Gumbel-Rao: the mean of ``y_s * (g(z) - <y_s, g(z)>) / tau`` over ``y_s`` given the draw.
 
     ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s`` drawn given that their largest entry
-    is the drawn one, :func:`ils.estimators.relaxation.conditional_gumbel`.  The mean is that of
+    is the drawn one, :func:`ils.relaxation.conditional_gumbel`.  The mean is that of
     straight-through Gumbel-Softmax; the variance is smaller, at the same number of evaluations.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the mean

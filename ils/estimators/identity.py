@@ -8,16 +8,14 @@ from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss
 from ils.estimators.randomness import Deterministic
 from ils.estimators.spigot import at_argmax
+from ils.rules import Identity
 
 __all__ = ["identity"]
 
 
 def _formula(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
-    _, grad = at_argmax(logits, noise, loss)
-    mask = logits.isneginf().expand_as(grad)
-    kept = grad.masked_fill(mask, 0)
-    mean = kept.sum(-1, keepdim=True) / (~mask).sum(-1, keepdim=True)
-    return (kept - mean).masked_fill(mask, 0)
+    top, grad = at_argmax(logits, noise, loss)
+    return Identity().gradient(grad, top, logits)
 
 
 def identity() -> Estimator:

@@ -8,7 +8,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Gumbel
-from ils.estimators.relaxation import hardened
+from ils.relaxation import hardened
 
 __all__ = ["implicit_mle"]
 

@@ -123,7 +123,7 @@ class Exponential:
     """A draw, and ``count`` rows of standard exponential numbers from which to rebuild Gumbels.
 
     ``(z, e)`` with ``z`` of shape ``(D, *logits.shape)`` and ``e`` of ``(D, count,
-    *logits.shape)``; see :func:`ils.estimators.relaxation.conditional_gumbel`.  No finite support.
+    *logits.shape)``; see :func:`ils.relaxation.conditional_gumbel`.  No finite support.
     """
 
     count: int

@@ -9,7 +9,7 @@ from ils.checks import check_not_negative, check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value, value_and_gradient
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
+from ils.relaxation import conditional_gumbel, relaxed_sample_vjp, tempered
 
 __all__ = ["rebar"]
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from ils.checks import check_positive
-from ils.estimators.estimator import Estimator, Formula
-from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp, tempered
+from ils.estimators.estimator import Estimator
+from ils.estimators.from_rule import from_rule
+from ils.rules import ReinMax
 
 __all__ = ["reinmax"]
-
-
-def _formula(logits: Tensor, z: Tensor, loss: Loss, *, temperature: float) -> Tensor:
-    _, grad = value_and_gradient(loss, z, logits)
-    middle = (tempered(logits, temperature).softmax(-1) + z) / 2
-    return 2 * softmax_vjp(middle, grad) - softmax_vjp(logits.softmax(-1), grad) / 2
 
 
 def reinmax(*, temperature: float = 1.0) -> Estimator:
@@ -51,13 +41,4 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
 
     Source: Liu et al. (2023), as in the authors' published code.
     """
-    check_positive("temperature", temperature)
-
-    return Estimator(
-        name="ReinMax",
-        formula=Formula(_formula, temperature=temperature),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return from_rule(ReinMax(temperature), name="ReinMax")

@@ -11,7 +11,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value, value_with_graph
 from ils.estimators.randomness import Exponential, Noise
-from ils.estimators.relaxation import conditional_gumbel, tempered
+from ils.relaxation import conditional_gumbel, tempered
 
 __all__ = ["relax", "relaxed_control_variate"]
 

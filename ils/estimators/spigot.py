@@ -8,7 +8,7 @@ from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic
-from ils.estimators.relaxation import hardened
+from ils.relaxation import hardened
 from ils.simplex import project_simplex
 
 __all__ = ["at_argmax", "spigot"]

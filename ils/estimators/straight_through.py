@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from ils.checks import check_positive
-from ils.estimators.estimator import Estimator, Formula
-from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp, tempered
+from ils.estimators.estimator import Estimator
+from ils.estimators.from_rule import from_rule
+from ils.rules import StraightThrough
 
 __all__ = ["straight_through"]
-
-
-def _formula(logits: Tensor, z: Tensor, loss: Loss, *, temperature: float) -> Tensor:
-    _, grad = value_and_gradient(loss, z, logits)
-    return softmax_vjp(tempered(logits, temperature).softmax(-1), grad) / temperature
 
 
 def straight_through(*, temperature: float = 1.0) -> Estimator:
@@ -48,13 +39,4 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     Source: Bengio, Leonard and Courville (2013), here with the softmax Jacobian; the temperature
     as in Liu et al. (2023).
     """
-    check_positive("temperature", temperature)
-
-    return Estimator(
-        name="straight-through",
-        formula=Formula(_formula, temperature=temperature),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return from_rule(StraightThrough(temperature), name="straight-through")

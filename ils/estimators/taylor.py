@@ -9,7 +9,7 @@ from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.leave_one_out import check_samples
 from ils.estimators.randomness import Draws
-from ils.estimators.relaxation import softmax_vjp
+from ils.relaxation import softmax_vjp
 
 __all__ = ["double_control_variate"]
 

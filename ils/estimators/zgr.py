@@ -7,7 +7,7 @@ from torch import Tensor
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
-from ils.estimators.relaxation import softmax_vjp
+from ils.relaxation import softmax_vjp
 
 __all__ = ["zgr"]
 

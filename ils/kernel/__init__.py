@@ -3,7 +3,7 @@ r"""The draw and its gradients fused into few passes over memory: optional, for 
 ``python -m ils.kernel`` builds it, with a C++ compiler and ninja; :func:`load` finds what was
 built.  Without it the package computes the same in PyTorch.  Given the same uniform numbers, the
 draws are those of :mod:`ils.draw`, apart from rounding where two intervals meet; the gradients are
-those of :mod:`ils.rule`.  ``ILS_KERNEL=0`` in the environment turns it off.
+those of :mod:`ils.fast`.  ``ILS_KERNEL=0`` in the environment turns it off.
 
 The functions take CPU tensors that hold values, of any strides, categories last, in float64,
 float32, bfloat16 or float16.  Ask :func:`serves` first: without the kernel they raise.
@@ -218,7 +218,7 @@ def sum_normalized(
     relative: bool,
     centred: bool,
 ) -> Tensor:
-    r"""``z - h(z - alpha Delta)`` for the sum-normaliser ``h``; see :mod:`ils.rule`.
+    r"""``z - h(z - alpha Delta)`` for the sum-normaliser ``h``; see :mod:`ils.fast`.
 
     Args:
         grad, at, probs: as of :func:`fisher_limit`; ``probs`` is None only if ``centred`` and not

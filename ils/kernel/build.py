@@ -14,9 +14,7 @@ from torch import Tensor
 
 from ils import kernel
 from ils.draw import draw_indices
-from ils.metric import euclidean, fisher
-from ils.rule import Rule, estimate
-from ils.simplex import project_simplex, sum_normalize
+from ils.fast import Form, estimate
 
 __all__ = ["build", "missing", "verify"]
 
@@ -117,19 +115,19 @@ def verify() -> int:
         with kernel.disabled():
             _compare("draw", at, draw_indices(law, source.set_state(state), 1), 0)
         mask = law == 0
-        for rule, found in (
-            (Rule(None, fisher, sum_normalize, True, True, False),
+        for form, found in (
+            (Form(kernel.FISHER_LIMIT, 0.0, True, False, True),
              kernel.fisher_limit(grad, at, law)),
-            (Rule(0.5, fisher, sum_normalize, True, True, False),
+            (Form(kernel.SUM_NORMALIZED, 0.5, True, True, True),
              kernel.sum_normalized(grad, at, law, None, 0.5, True, True, True)),
-            (Rule(0.5, euclidean, sum_normalize, False, False, False),
+            (Form(kernel.SUM_NORMALIZED, 0.5, False, False, False),
              kernel.sum_normalized(grad, at, law, mask, 0.5, False, False, False)),
-            (Rule(0.5, euclidean, project_simplex, True, False, False),
+            (Form(kernel.PROJECTED, 0.5, False, False, True),
              kernel.projected(grad, at, None, mask, 0.5, True)),
         ):  # fmt: skip
             with kernel.disabled():
-                wanted = estimate(rule, grad.double(), at, law.double(), mask)
-            _compare(repr(rule), found, wanted, 1e-5)
+                wanted = estimate(form, grad.double(), at, law.double(), mask)
+            _compare(repr(form), found, wanted, 1e-5)
             count += 1
         count += 2
     return count

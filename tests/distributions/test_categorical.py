@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import COMBINATIONS
+from rules import COMBINATIONS, rule_of
 from torch.distributions import Categorical as Parent
 from torch.distributions import constraints, kl_divergence
 
@@ -62,7 +62,7 @@ def test_divergence_is_that_of_the_categories() -> None:
 def test_rows_are_those_of_a_look_up(draws: tuple[int, ...], options: dict[str, Any]) -> None:
     """Rows and both gradients are those of sample_index and embedding."""
     logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
-    q = Categorical(logits=logits, weight=table, **options)
+    q = Categorical(logits=logits, weight=table, rule=rule_of(options))
     assert q.has_rsample is True
     assert q.event_shape == (2,)
     state = torch.get_rng_state()
@@ -73,7 +73,7 @@ def test_rows_are_those_of_a_look_up(draws: tuple[int, ...], options: dict[str, 
     assert torch.equal(z, plain)
     assert not plain.requires_grad
     index = ils.sample_index(q.logits, draws=draws, generator=generator(5))
-    wanted = ils.embedding(index, table, q.logits, **options)
+    wanted = ils.embedding(index, table, q.logits, rule=rule_of(options))
     assert torch.equal(z, wanted)
     g = normal(*z.shape, seed=6)
     found, other = (
@@ -163,16 +163,16 @@ def test_enumerate_support() -> None:
 
 
 def test_expand_and_copies() -> None:
-    """Expanded or copied it keeps the table and the options, and trains the original."""
+    """Expanded or copied it keeps the table and the rule, and trains the original."""
     logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
     options: dict[str, Any] = {"step_size": 0.2, "metric": ils.metric.euclidean}
-    q = Categorical(logits=logits, weight=table, **options)
+    q = Categorical(logits=logits, weight=table, rule=rule_of(options))
     wide = q.expand((5, 4))
     assert type(wide) is Categorical
     assert (wide.batch_shape, wide.event_shape) == ((5, 4), (2,))
     assert wide.weight is table
     z = wide.rsample((2,), generator(8))
-    wanted = Categorical(logits=logits.expand(5, 4, 3), weight=table, **options)
+    wanted = Categorical(logits=logits.expand(5, 4, 3), weight=table, rule=rule_of(options))
     wanted = wanted.rsample((2,), generator(8))
     assert torch.equal(z, wanted)
     g = normal(*z.shape, seed=9)
@@ -183,7 +183,7 @@ def test_expand_and_copies() -> None:
         assert close(found, other, 1e-11)
         assert found.abs().max() > 0.01
     assert wide.log_prob(z.detach()).shape == (2, 5, 4)
-    fixed = Categorical(logits=LOGITS, weight=TABLE, **options)
+    fixed = Categorical(logits=LOGITS, weight=TABLE, rule=rule_of(options))
     for twin in (copy.deepcopy(fixed), pickle.loads(pickle.dumps(fixed))):
         assert torch.equal(twin.rsample((3,), generator(8)), fixed.rsample((3,), generator(8)))
         assert twin._rule == fixed._rule
@@ -202,8 +202,8 @@ def test_refusals() -> None:
     for name in ("probs", "logits"):
         with pytest.raises(TypeError, match=rf"{name}: .* got torch\.int64"):
             Categorical(**{name: torch.ones(3).long()})
-    with pytest.raises(ValueError, match="step_size"):
-        Categorical(logits=LOGITS, weight=TABLE, step_size=-1.0)
+    with pytest.raises(TypeError, match="rule"):
+        Categorical(logits=LOGITS, weight=TABLE, rule="Step")
     logits = LOGITS.clone().requires_grad_()
     z = Categorical(logits=logits, weight=TABLE).rsample()
     (first,) = torch.autograd.grad((z**2).sum(), logits, create_graph=True)
@@ -226,11 +226,13 @@ def test_validation_of_rows_and_integers() -> None:
 
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_options_of_rows(options: dict[str, Any]) -> None:
-    """With any options of the operator, the gradient is that of the look-up with them."""
+    """With any rule, the gradient is that of the look-up with it."""
     logits, weight = normal(4, 3, seed=61).requires_grad_(), normal(3, 2, seed=62)
-    rows = Categorical(logits=logits, weight=weight, **options).rsample(generator=generator(63))
+    rows = Categorical(logits=logits, weight=weight, rule=rule_of(options)).rsample(
+        generator=generator(63)
+    )
     index = ils.sample_index(logits, generator=generator(63))
-    wanted = ils.embedding(index, weight, logits.log_softmax(-1), **options)
+    wanted = ils.embedding(index, weight, logits.log_softmax(-1), rule=rule_of(options))
     assert torch.equal(rows, wanted)
     found, other = (
         torch.autograd.grad((x**3 * normal(4, 2, seed=64)).sum(), logits)[0] for x in (rows, wanted)
@@ -239,12 +241,12 @@ def test_options_of_rows(options: dict[str, Any]) -> None:
 
 
 def test_a_step_is_relative_by_default() -> None:
-    """With a step size alone the options are those of the operator."""
+    """With a relative step the gradient is that of the operator."""
     logits = normal(4, 3, seed=65).requires_grad_()
-    q = Categorical(logits=logits, weight=normal(3, 2, seed=66), step_size=0.3)
+    q = Categorical(logits=logits, weight=normal(3, 2, seed=66), rule=ils.rules.Step(0.3))
     rows = q.rsample(generator=generator(67))
     index = ils.sample_index(logits, generator=generator(67))
-    wanted = ils.embedding(index, q.weight, logits.log_softmax(-1), step_size=0.3)
+    wanted = ils.embedding(index, q.weight, logits.log_softmax(-1), rule=ils.rules.Step(0.3))
     found, other = (torch.autograd.grad((x**2).sum(), logits)[0] for x in (rows, wanted))
     assert close(found, other)
 
@@ -252,7 +254,9 @@ def test_a_step_is_relative_by_default() -> None:
 def test_a_normaliser_of_ones_own_is_tried() -> None:
     """One that moves one-hot vectors is refused before anything is drawn."""
     with pytest.raises(ValueError, match="normalizer"):
-        Categorical(logits=torch.zeros(3), step_size=0.1, normalizer=lambda x: x.softmax(-1))
+        Categorical(
+            logits=torch.zeros(3), rule=ils.rules.Step(0.1, normalizer=lambda x: x.softmax(-1))
+        )
 
 
 @pytest.mark.parametrize("kind", [Categorical, ils.distributions.OneHotCategorical])

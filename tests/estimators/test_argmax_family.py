@@ -22,7 +22,7 @@ from ils.estimators import (
     spigot_ce,
     spigot_eg,
 )
-from ils.estimators.relaxation import hardened
+from ils.relaxation import hardened
 from ils.target import centred_gradient
 
 SHAPES = [(5,), (3, 4)]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ils import exact
 from ils.estimators.gapped import gapped_straight_through
-from ils.estimators.relaxation import conditional_gumbel
 from ils.estimators.straight_through import straight_through
+from ils.relaxation import conditional_gumbel
 
 each_gap = pytest.mark.parametrize("gap", [0.2, 1.0, 3.0, None], ids=str)
 

@@ -9,7 +9,7 @@ from cases import close, draws, generator, normal
 from torch import Tensor
 
 from ils.estimators import gumbel_softmax, straight_through_gumbel
-from ils.estimators.relaxation import (
+from ils.relaxation import (
     conditional_gumbel,
     hardened,
     relaxed_sample,

@@ -18,7 +18,7 @@ from ils.estimators import (
     straight_through_gumbel,
     zgr,
 )
-from ils.estimators.relaxation import conditional_gumbel
+from ils.relaxation import conditional_gumbel
 
 
 def two_categories() -> tuple[Tensor, Tensor]:

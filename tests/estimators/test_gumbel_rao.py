@@ -14,9 +14,9 @@ from ils import exact
 from ils.estimators import Estimator
 from ils.estimators.gumbel import straight_through_gumbel
 from ils.estimators.gumbel_rao import gumbel_rao
-from ils.estimators.relaxation import conditional_gumbel
 from ils.estimators.straight_through import straight_through
 from ils.estimators.zgr import zgr
+from ils.relaxation import conditional_gumbel
 
 each_count = pytest.mark.parametrize("categories", [2, 3])
 

@@ -10,7 +10,7 @@ from cases import close, draws, normal
 from torch import Tensor
 
 import ils
-from ils.estimators import intermediate_loss_sampling
+from ils.estimators import from_rule, intermediate_loss_sampling
 from ils.target import centred_gradient, logits_gradient, probs_gradient
 
 SHAPES = [(5,), (3, 4), (1, 2)]
@@ -47,12 +47,14 @@ def test_formula(shape: tuple[int, ...], gradient: Any, keep_mass: bool, metric:
         found = estimator.formula(logits, z, loss)
         target = ils.target.intermediate_target(z, upstream(z), probs=probs, **options)
         assert close(found, gradient(target, probs, z))
+        step = {name: option for name, option in options.items() if name != "step_size"}
+        rule: Any = ils.rules.Note(0.3, centred=gradient is centred_gradient, **step)
         if gradient is probs_gradient:
-            continue
+            rule = ils.rules.NoteCode(0.3, **step)
+        assert close(from_rule(rule).formula(logits, z, loss), found)
         for one, estimate in zip(z, found, strict=True):
             leaf = logits.clone().requires_grad_()
-            centred = gradient is centred_gradient
-            draw = ils.differentiable_draw(leaf, one, centred=centred, relative=False, **options)
+            draw = ils.differentiable_draw(leaf, one, rule=rule)
             (expected,) = torch.autograd.grad(loss(draw[None]).sum(), leaf)
             assert close(estimate, expected)
 

@@ -18,7 +18,7 @@ from ils.estimators import (
     straight_through,
     zgr,
 )
-from ils.estimators.relaxation import hardened
+from ils.relaxation import hardened
 from ils.target import centred_gradient
 
 SHAPES = [(5,), (3, 4), (1, 2), (4, 2, 3)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ils import exact, simplex, target
 from ils.estimators import Estimator, intermediate_loss_sampling, straight_through
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp
 from lab.methods.gumbel_limit import sobol_gumbel
 from lab.problems.toy import Toy, ils_limit
 

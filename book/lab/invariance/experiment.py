@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,27 +11,19 @@ from torch import Tensor
 
 import ils
 from ils.metric import euclidean, fisher
+from ils.rules import Note, ReinMax, Rule, Step
 
 __all__ = ["FACTORS", "RULES", "WAYS", "by_factor", "differences"]
 
-RULES: dict[str, dict[str, Any]] = {
-    "limit of small steps (default)": {},
-    "relative step, Fisher": {"step_size": 0.3},
-    "relative step, Euclidean": {"step_size": 0.3, "metric": euclidean},
-    "relative step, projection": {
-        "step_size": 0.3,
-        "metric": euclidean,
-        "normalizer": ils.project_simplex,
-    },
-    "absolute step, Fisher": {"step_size": 0.3, "metric": fisher, "relative": False},
-    "absolute step (the note)": {
-        "step_size": 0.3,
-        "metric": euclidean,
-        "centred": False,
-        "relative": False,
-    },
+RULES: dict[str, Rule] = {
+    "limit of small steps (default)": ReinMax(),
+    "relative step, Fisher": Step(0.3),
+    "relative step, Euclidean": Step(0.3, metric=euclidean),
+    "relative step, projection": Step(0.3, metric=euclidean, normalizer=ils.project_simplex),
+    "absolute step, Fisher": Note(0.3, metric=fisher, centred=True),
+    "absolute step (the note)": Note(0.3),
 }
-"""Options of :func:`ils.sample`."""
+"""Rules of :func:`ils.sample`."""
 
 FACTORS = 10.0 ** np.arange(-4, 4.5, 0.5)
 """What the loss is multiplied by in :func:`by_factor`."""
@@ -49,25 +40,25 @@ def _problem() -> tuple[Tensor, Tensor, Tensor]:
     return logits, z, torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def _updates(rule: dict[str, Any], rows: slice, total: Callable[[Tensor], Tensor]) -> Tensor:
+def _updates(rule: Rule, rows: slice, total: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradients for the logits of some examples, of ``total`` of their losses."""
     logits, z, centres = (part[rows] for part in _problem())
     leaf = logits.clone().requires_grad_()
-    draw = ils.differentiable_draw(leaf, z, **rule)
+    draw = ils.differentiable_draw(leaf, z, rule=rule)
     losses = ((draw - centres) ** 2).sum(-1) ** 2
     return torch.autograd.grad(total(losses), leaf)[0]
 
 
-def _all(rule: dict[str, Any], factor: float) -> Tensor:
+def _all(rule: Rule, factor: float) -> Tensor:
     return _updates(rule, slice(None), lambda losses: factor * losses.sum()) / factor
 
 
-def _pieces(rule: dict[str, Any], size: int, total: Callable[[Tensor], Tensor]) -> Tensor:
+def _pieces(rule: Rule, size: int, total: Callable[[Tensor], Tensor]) -> Tensor:
     starts = range(0, _EXAMPLES, size)
     return torch.cat([_updates(rule, slice(start, start + size), total) for start in starts])
 
 
-WAYS: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+WAYS: dict[str, Callable[[Rule], Tensor]] = {
     "mean": lambda rule: _all(rule, 1 / _EXAMPLES),
     "halves": lambda rule: _pieces(rule, _EXAMPLES // 2, lambda losses: losses.sum()),
     "one by one": lambda rule: _pieces(rule, 1, lambda losses: losses.sum()),

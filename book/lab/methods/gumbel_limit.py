@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp
 
 __all__ = ["gumbel_limit", "sobol_gumbel"]
 

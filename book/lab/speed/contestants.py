@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ils
+from ils.rules import Note
 
 __all__ = ["CONTESTANTS", "GUMBEL", "ILS", "LOSS", "Contestant", "contestant"]
 
@@ -115,13 +116,13 @@ def _plain(operator: Operator) -> Callable[[Tensor], Operator]:
     return lambda like: operator
 
 
-_NOTE = {"step_size": _STEP, "metric": ils.metric.euclidean, "relative": False}
-
 ILS = {
     "ILS": partial(ils.sample),
-    "ILS, sum-normalised": partial(ils.sample, **_NOTE, centred=False),
-    "ILS, sum-normalised, centred": partial(ils.sample, **_NOTE),
-    "ILS, projected": partial(ils.sample, **_NOTE, normalizer=ils.project_simplex),
+    "ILS, sum-normalised": partial(ils.sample, rule=Note(_STEP)),
+    "ILS, sum-normalised, centred": partial(ils.sample, rule=Note(_STEP, centred=True)),
+    "ILS, projected": partial(
+        ils.sample, rule=Note(_STEP, centred=True, normalizer=ils.project_simplex)
+    ),
 }
 """The forms of :func:`ils.sample` that are timed: its default, the note's, and two more."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ils.draw import inverse_cdf, one_hot
-from ils.estimators.relaxation import relaxed_sample, relaxed_sample_vjp
+from ils.relaxation import relaxed_sample, relaxed_sample_vjp
 from ils.simplex import sum_normalize
 from ils.target import intermediate_target, logits_gradient
 from lab.problems.toy import Toy

@@ -13,11 +13,12 @@ from functools import partial
 
 from torch import Tensor
 
-from ils import estimators, metric, simplex, target
+from ils import estimators, simplex, target
 from ils.estimators import Estimator
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw
-from ils.rule import Rule, estimate
+from ils.fast import estimate, form_of
+from ils.rules import ReinMax, Rule, Step
 from lab.training.task import Task
 
 __all__ = ["CONTESTANTS", "MAIN", "TRIALS", "Contestant", "package_default"]
@@ -65,20 +66,21 @@ class Contestant:
 
 
 def _by_rule(rule: Rule, name: str) -> Estimator:
-    """What :func:`ils.sample` hands on, as an estimator."""
+    """What :func:`ils.sample` hands on, as an estimator: by the fast form, to the last bit."""
 
     def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
         _, grad = value_and_gradient(loss, z, logits)
+        form = form_of(rule)
+        assert form is not None
         probs = logits.softmax(-1).expand_as(z).contiguous()
-        return estimate(rule, grad, z.argmax(-1, keepdim=True), probs, None)
+        return estimate(form, grad, z.argmax(-1, keepdim=True), probs, None)
 
     return Estimator(name, formula, Draw(), evaluations=1, biased=True, differentiates=True)
 
 
 def package_default(step_size: float | None = None) -> Estimator:
-    """The gradient of ``ils.sample(logits, step_size=step_size)``."""
-    rule = Rule(step_size, metric.fisher, simplex.sum_normalize, True, True, False)
-    return _by_rule(rule, "ils.sample")
+    """The gradient of ``ils.sample(logits)``, or of a relative step of this size."""
+    return _by_rule(ReinMax() if step_size is None else Step(step_size), "ils.sample")
 
 
 def _intermediate(a: float, **options: object) -> Estimator:

@@ -1,4 +1,4 @@
-"""ils.rule.estimate: the formulas of the backward pass, for every combination of options."""
+"""ils.rules and ils.fast: the formulas of the backward pass, for every rule and option."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from rules import COMBINATIONS, NORMALIZERS, RULES, leaky, root, rule_of, update
 from torch import Tensor
 
 import ils
+from ils import autograd, fast
 from ils.estimators import reinmax
 from ils.metric import euclidean, fisher
-from ils.rule import Rule, estimate
+from ils.rules import Limit, Step
 from ils.target import centred_gradient, direction, intermediate_target, logits_gradient
 
 K = 5
 
 every_combination = pytest.mark.parametrize("name", COMBINATIONS)
+each_fast = pytest.mark.parametrize(
+    "name", [name for name, o in COMBINATIONS.items() if fast.form_of(rule_of(o)) is not None]
+)
 each_rule = pytest.mark.parametrize("name", RULES)
 each_relative = pytest.mark.parametrize(
     "name", [name for name, options in COMBINATIONS.items() if options["relative"]]
@@ -42,9 +46,27 @@ def alike(found: Tensor, wanted: Tensor) -> bool:
     return close(found, wanted, 1e-12 * size)
 
 
-def run(name: str, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None, **how: Any) -> Tensor:
+WAYS = {"plain": False}
+
+
+@pytest.fixture(autouse=True, params=["fast", "plain"])
+def _way(request: pytest.FixtureRequest) -> None:
+    """Every test meets the fast forms, where there are any, and the plain formulas."""
+    WAYS["plain"] = request.param == "plain"
+
+
+def update(rule: Any, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None, **how: Any) -> Any:
     """The estimate; what it changes of its arguments is not the caller's."""
-    return estimate(rule_of(COMBINATIONS[name]), grad.clone(), at, probs, mask, **how)
+    form = None if WAYS["plain"] else fast.form_of(rule)
+    if form is not None:
+        return fast.estimate(form, grad.clone(), at, probs, mask, **how)
+    logits = probs.log() if mask is None else probs.log().masked_fill(mask, -torch.inf)
+    return autograd._plain(rule, grad.clone(), at, logits, None, how.get("look", False))
+
+
+def run(name: str, grad: Tensor, at: Tensor, probs: Tensor, mask: Any = None, **how: Any) -> Tensor:
+    """The estimate of a choice of options."""
+    return update(rule_of(COMBINATIONS[name]), grad, at, probs, mask, **how)
 
 
 @every_combination
@@ -80,7 +102,7 @@ def test_formula_of_the_target(name: str) -> None:
     assert close(run(name, grad, at, probs), wanted)
 
 
-@every_combination
+@each_fast
 def test_looking_at_values_changes_nothing(name: str) -> None:
     """The shorter way of eager code gives what the careful one gives."""
     at, grad, probs = corners(8, seed=5)
@@ -89,18 +111,19 @@ def test_looking_at_values_changes_nothing(name: str) -> None:
     )
 
 
-@every_combination
+@each_fast
 def test_probabilities_and_masks_that_are_not_needed(name: str) -> None:
     """A rule that says it does without probabilities or a mask gives the same without them."""
-    rule = rule_of(COMBINATIONS[name])
+    form = fast.form_of(rule_of(COMBINATIONS[name]))
+    assert form is not None
     at, grad, probs = corners(8, seed=7)
     wanted = run(name, grad, at, probs)
-    if rule.needs_probs():
+    if form.needs_probs():
         other = run(name, grad, at, distribution(len(at), K, seed=9))
         assert (other - wanted).abs().max() > 1e-3
     else:
-        assert close(estimate(rule, grad.clone(), at, None, None), wanted)
-    if not rule.needs_mask():
+        assert close(fast.estimate(form, grad.clone(), at, None, None), wanted)
+    if not form.needs_mask():
         mask = torch.zeros_like(probs, dtype=torch.bool)
         mask[:, 2] = at.squeeze(-1) != 2
         absent = probs.masked_fill(mask, 0)
@@ -111,7 +134,7 @@ def test_probabilities_and_masks_that_are_not_needed(name: str) -> None:
 @each_rule
 def test_masked_categories(name: str) -> None:
     """Whatever arrives at a masked category, its update is zero, and the others do without it."""
-    options, rule = COMBINATIONS[name], rule_of(COMBINATIONS[name])
+    options = COMBINATIONS[name]
     kept = torch.tensor([True, False, True, True, False])
     places = kept.nonzero().squeeze(-1)
     at = places.repeat(4).unsqueeze(-1)
@@ -121,7 +144,8 @@ def test_masked_categories(name: str) -> None:
     wanted = torch.stack(
         [update_by_hand(options, grad[i], int(at[i]), probs[i], kept) for i in range(len(at))]
     )
-    mask = (~kept).expand(len(at), K) if rule.needs_mask() else None
+    form = fast.form_of(rule_of(options))
+    mask = (~kept).expand(len(at), K) if form is None or form.needs_mask() else None
     for poison in (0.0, 1e300, torch.inf, -torch.inf, torch.nan):
         grad[:, ~kept] = poison
         for look in (False, True):
@@ -177,7 +201,9 @@ def test_no_gradient_no_update(name: str) -> None:
     at, grad, probs = corners(2, seed=19)
     for value in (0.0, -3.0):
         found = run(name, torch.full_like(grad, value), at, probs)
-        assert close(found, torch.zeros_like(found), 0.0 if value == 0 else 1e-15)
+        assert close(
+            found, torch.zeros_like(found), 0.0 if value == 0 else 1e-14 if WAYS["plain"] else 1e-15
+        )
 
 
 @pytest.mark.parametrize("categories", [2, 3, 8])
@@ -205,20 +231,19 @@ def test_default_is_reinmax(categories: int) -> None:
 
 @pytest.mark.parametrize("metric", [fisher, euclidean, root])
 def test_limit_of_small_steps(metric: Any) -> None:
-    """step_size=None is half of what a small step tends to, relative or divided by its size."""
+    """The limit is half of what a small step tends to, relative or divided by its size."""
     at, grad, probs = corners(8, seed=25)
     for normalizer in NORMALIZERS[:2]:
         rule = {"metric": metric, "normalizer": normalizer, "centred": True, "keep_mass": False}
-        limit = estimate(
-            rule_of({"step_size": None, "relative": True} | rule), grad.clone(), at, probs, None
-        )
+        limit = update(Limit(metric), grad, at, probs)
         # The unclamped map, whose Jacobian the limit has: of first order in the step.
         rule["normalizer"] = ils.sum_normalize_unclamped
         for relative in (True, False):
             errors = []
             for step in (1e-3, 1e-4, 1e-5):
-                options = rule_of({"step_size": step, "relative": relative} | rule)
-                found = estimate(options, grad.clone(), at, probs, None)
+                options = {**COMBINATIONS["0.4-fisher-sum_normalize-relative"], **rule}
+                options |= {"step_size": step, "relative": relative}
+                found = update(rule_of(options), grad, at, probs)
                 found = found if relative else found / step
                 errors.append(float((found / 2 - limit).abs().max()))
             assert errors[2] < 1e-3 * float(limit.abs().max())
@@ -226,8 +251,7 @@ def test_limit_of_small_steps(metric: Any) -> None:
             assert 9 < errors[1] / errors[2] < 11
     # The clamped map keeps of it what moves to better categories.
     better = (-direction(eye(K)[at.squeeze(-1)], grad, metric=metric, probs=probs)).clamp(min=0)
-    clamped = rule | {"normalizer": ils.sum_normalize, "step_size": 1e-7, "relative": True}
-    found = estimate(rule_of(clamped), grad.clone(), at, probs, None)
+    found = update(Step(1e-7, metric=metric), grad, at, probs)
     wanted = (-better).scatter_add(-1, at, better.sum(-1, keepdim=True))
     assert close(found, wanted, 1e-5)
 
@@ -289,10 +313,10 @@ def test_options_matter() -> None:
 def test_clamped_and_limit_have_the_exact_mean(step_size: float | None) -> None:
     """For a linear loss the mean over the draws is the gradient, clamped at small steps or not."""
     probs, slope = distribution(3, K, seed=60), normal(3, K, seed=61)
-    rule = Rule(step_size, fisher, ils.sum_normalize, True, True, False)
+    rule = Limit() if step_size is None else Step(step_size)
     at = torch.arange(K).expand(3, K).unsqueeze(-1)
     grad = slope.unsqueeze(1).repeat(1, K, 1)
-    each = estimate(rule, grad, at, probs.unsqueeze(1).expand_as(grad), None)
+    each = update(rule, grad, at, probs.unsqueeze(1).expand_as(grad))
     mean = (probs.unsqueeze(-1) * each).sum(1)
     exact = probs * (slope - (probs * slope).sum(-1, keepdim=True))
     assert close(mean, exact, 1e-12 if step_size is None else 1e-6)

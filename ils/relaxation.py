@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "LEVEL",
     "conditional_gumbel",
     "hardened",
     "levelled",
@@ -15,7 +16,7 @@ __all__ = [
     "tempered",
 ]
 
-_LEVEL = 128.0
+LEVEL = 128.0
 """Logits whose largest is beyond this are moved before anything is added to them."""
 _COLD = 0.1
 """Temperatures below this divide differences to the largest entry."""
@@ -27,7 +28,7 @@ def levelled(logits: Tensor) -> Tensor:
     Rows whose largest entry is of ordinary size stay as they are, to the last bit.
     """
     top = logits.amax(-1, keepdim=True)
-    return logits - top.where(top.abs() > _LEVEL, 0)
+    return logits - top.where(top.abs() > LEVEL, 0)
 
 
 def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:

@@ -1,0 +1,767 @@
+r"""How the gradient at a draw becomes a gradient for the logits: a rule is a value.
+
+Forward, :func:`ils.sample` draws ``z`` exactly from ``pi = softmax(theta)``.  Backward, a
+:class:`Rule` turns ``g = dL/dz`` at the draw into an estimate of the gradient for the logits::
+
+    ils.sample(logits)                                       # ReinMax(), the default
+    ils.sample(logits, rule=ils.rules.StraightThrough(2.0))
+    ils.sample(logits, rule=ils.rules.Note(0.1))             # Algorithm 1 of the note
+
+Rules are frozen, and can be compared, hashed, copied and pickled, if what they are given can.  All
+estimates are *biased*; :func:`ils.estimators.from_rule` makes an estimator of a rule, whose bias
+and variance :func:`ils.exact.moments` computes.  The formulas here are the plain ones; fast forms
+of some of them are in :mod:`ils.fast`.
+
+A rule of one's own is a subclass with its formula.  Here straight-through, with the gradient cut
+off at one::
+
+    >>> from dataclasses import dataclass
+    >>> import torch, ils
+    >>> @dataclass(frozen=True)
+    ... class Clipped(ils.rules.Rule):
+    ...     most: float = 1.0
+    ...
+    ...     def gradient(self, grad, z, logits, noise=None):
+    ...         probs, grad = logits.softmax(-1), grad.clamp(-self.most, self.most)
+    ...         return probs * (grad - (probs * grad).sum(-1, keepdim=True))
+    >>> logits = torch.zeros(2, requires_grad=True)
+    >>> (ils.sample(logits, rule=Clipped()) @ torch.tensor([0.0, 5.0])).backward()
+    >>> logits.grad
+    tensor([-0.2500,  0.2500])
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from ils.checks import check_count, check_positive, check_same_shape, holds_values
+from ils.metric import euclidean, fisher
+from ils.relaxation import (
+    conditional_gumbel,
+    relaxed_sample,
+    relaxed_sample_vjp,
+    softmax_vjp,
+    tempered,
+)
+from ils.simplex import Normalizer, sum_normalize
+from ils.target import direction, intermediate_target, logits_gradient, probs_gradient
+
+__all__ = [
+    "DARN",
+    "Decoupled",
+    "Gapped",
+    "GumbelRao",
+    "Identity",
+    "Limit",
+    "Note",
+    "NoteCode",
+    "ReinMax",
+    "Rule",
+    "Step",
+    "StraightThrough",
+    "StraightThroughGumbel",
+]
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]
+
+
+class Rule(ABC):
+    """How the gradient at a draw becomes one for the logits; see the head of this module.
+
+    A subclass has the method :meth:`gradient`, and :meth:`noise` if its formula is random.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError: a class without :meth:`gradient` is called.
+
+    Example:
+        >>> import ils
+        >>> ils.rules.ReinMax() == ils.rules.ReinMax(1), ils.rules.Step(0.5)
+        (True, Step(0.5))
+
+    Source: this report.
+    """
+
+    @abstractmethod
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """The estimate of the gradient for the logits, for each draw.
+
+        The operator works on half types in float32, hands in zero for the ``grad`` of a masked
+        category, and hands on zero for it, whatever the formula says; it adds the estimates of
+        several draws.
+
+        Args:
+            grad: ``g = dL/dz`` at the draws, ``(*draws, ..., K)``.
+            z: one-hot draws, ``(*draws, ..., K)``.
+            logits: ``(..., K)``; ``-inf`` masks a category.
+            noise: what :meth:`noise` returned after the same draws.
+
+        Returns:
+            ``(*draws, ..., K)``.
+        """
+
+    def noise(
+        self, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
+    ) -> Tensor | None:
+        """Random numbers of the formula, drawn after ``z`` in the forward pass; None for none.
+
+        Args:
+            shape: that of the draws, ``(*draws, ..., K)``.
+            logits: ``(..., K)``, float32 or wider.
+            generator: source of the numbers; None for PyTorch's own.
+        """
+        return None
+
+    def __repr__(self) -> str:
+        """The rule as one would write it: options that have their defaults are left out."""
+        written: list[str] = []
+        options = fields(self) if is_dataclass(self) else ()
+        for option in sorted(options, key=lambda option: option.kw_only is True):
+            value = getattr(self, option.name)
+            if option.default is MISSING or value != option.default:
+                named = "" if option.default is MISSING else f"{option.name}="
+                written.append(named + _written(value))
+        return f"{type(self).__name__}({', '.join(written)})"
+
+
+def _written(value: Any) -> str:
+    if value is fisher or value is euclidean:
+        return f"ils.metric.{value.__name__}"
+    return repr(value) if isinstance(value, Normalizer) else getattr(value, "__name__", repr(value))
+
+
+def _keep_positive(rule: Rule, *names: str) -> None:
+    """Refuse options that are no positive finite numbers; keep them as Python's."""
+    for name in names:
+        check_positive(name, getattr(rule, name))
+        object.__setattr__(rule, name, float(getattr(rule, name)))
+
+
+@dataclass(frozen=True, repr=False)
+class ReinMax(Rule):
+    r"""ReinMax: ``2 m (g - <m, g>) - pi (g - <pi, g>) / 2``, ``2 m = softmax(theta / tau) + z``.
+
+    At ``tau = 1``, the default of :func:`ils.sample`, it is half the limit of small steps in the
+    Fisher metric: ``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``.  So
+    it is ZGR, half of straight-through plus DARN.  Exact in expectation for a loss that is
+    quadratic in each variable with the others held.
+
+    Args:
+        temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.ReinMax().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-0.5000,  0.5000])
+
+    Source: Liu et al. (2023), as in the authors' published code; Shekhovtsov (2023).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "temperature")
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        middle = (tempered(logits, self.temperature).softmax(-1) + z) / 2
+        return 2 * softmax_vjp(middle, grad) - softmax_vjp(logits.softmax(-1), grad) / 2
+
+
+@dataclass(frozen=True, repr=False)
+class StraightThrough(Rule):
+    r"""Straight-through: ``p (g - <p, g>) / tau`` with ``p = softmax(theta / tau)``.
+
+    Exact for a linear loss at ``tau = 1``.
+
+    Args:
+        temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.StraightThrough().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-0.5000,  0.5000])
+
+    Source: Bengio, Leonard and Courville (2013), here with the softmax Jacobian; the temperature
+    as in Liu et al. (2023).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "temperature")
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        return softmax_vjp(tempered(logits, self.temperature).softmax(-1), grad) / self.temperature
+
+
+@dataclass(frozen=True, repr=False)
+class DARN(Rule):
+    """DARN: ``(z - pi) <g, z - pi>``, the score function with a first-order Taylor baseline.
+
+    Exact in expectation for a loss that is linear in each variable with the others held.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.DARN().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-0.5000,  0.5000])
+
+    Source: Gregor et al. (2014); named so, and extended to categories, by Gu et al. (2016).
+    """
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        score = z - logits.softmax(-1)
+        return score * (score * grad).sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True, repr=False)
+class Identity(Rule):
+    """Identity: ``g - mean(g)``, the mean over the categories that can be drawn.
+
+    It does not depend on the logits, and is biased for a linear loss too.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.Identity().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-1.,  1.])
+
+    Source: Bengio, Leonard and Courville (2013); the projection as in Sahoo et al. (2023).
+    """
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        mask = logits.isneginf()
+        kept = grad.masked_fill(mask, 0)
+        mean = kept.sum(-1, keepdim=True) / (~mask).sum(-1, keepdim=True)
+        return (kept - mean).masked_fill(mask, 0)
+
+
+@dataclass(frozen=True, repr=False)
+class Gapped(Rule):
+    r"""Gapped straight-through: ``J_tau(theta + m_1 - m_2) g`` with a fixed shift of the logits.
+
+    ``m_1`` lifts the drawn category to the largest logit; ``m_2`` lowers every other one until it
+    is at least ``gap`` below.
+
+    Args:
+        temperature: ``tau > 0`` of the backward pass.
+        gap: in units of the logits; None for ``-log(1 - pi_i) / pi_i``, the mean distance of the
+            largest perturbed logit from the second largest, given the draw.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` or ``gap`` is not a positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.Gapped().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-0.3932,  0.3932])
+
+    Source: Fan et al. (2022), as in the authors' published code.
+    """
+
+    temperature: float = 1.0
+    gap: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "temperature", *(() if self.gap is None else ("gap",)))
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        distance = logits - logits.amax(-1, keepdim=True)
+        room: Any = self.gap
+        if room is None:
+            kind = torch.finfo(logits.dtype)
+            # Off 0 too: an enumeration meets draws of probability zero, where 0 / 0 is not 0.
+            drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True).clamp(kind.tiny, 1 - kind.eps)
+            room = -torch.log1p(-drawn) / drawn
+        shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))
+        return softmax_vjp(tempered(shifted, self.temperature).softmax(-1), grad) / self.temperature
+
+
+def _exponential(
+    shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Standard exponential numbers, never zero; of uniform ones, which transforms can draw."""
+    kind: dict[str, Any] = {"dtype": torch.float64, "device": logits.device}
+    if generator is not None:  # named, even None would keep sizes from being dynamic
+        kind["generator"] = generator
+    numbers = -torch.log1p(-torch.rand(shape, **kind))
+    return numbers.clamp(min=torch.finfo(logits.dtype).tiny).to(logits.dtype)
+
+
+@dataclass(frozen=True, repr=False)
+class GumbelRao(Rule):
+    """Gumbel-Rao: the mean of ``y_s (g - <y_s, g>) / tau`` over relaxed samples given the draw.
+
+    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s`` drawn given that their largest entry
+    is the drawn one.
+
+    Args:
+        temperature: ``tau > 0``.
+        samples: how many conditional samples are averaged.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` no
+            count.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sample(torch.zeros(2), rule=ils.rules.GumbelRao(0.5)).sum()
+        tensor(1.)
+
+    Source: Paulus, Maddison and Krause (2021), equations 9 and 10.
+    """
+
+    temperature: float
+    samples: int = 10
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "temperature")
+        check_count("samples", self.samples)
+        object.__setattr__(self, "samples", int(self.samples))
+
+    def noise(
+        self, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
+    ) -> Tensor | None:
+        """Exponential numbers, ``(samples, *shape)``; see :meth:`Rule.noise`."""
+        return _exponential((self.samples, *shape), logits, generator)
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        assert noise is not None
+        y = tempered(conditional_gumbel(logits, z, noise), self.temperature).softmax(-1)
+        return relaxed_sample_vjp(y, grad, self.temperature).mean(0)
+
+
+@dataclass(frozen=True, repr=False)
+class StraightThroughGumbel(Rule):
+    """Straight-through Gumbel-Softmax: ``y (g - <y, g>) / T``, ``y = softmax((theta + G) / T)``.
+
+    The Gumbel numbers ``G`` are drawn given the draw, which has the same law as drawing both at
+    once, as ``torch.nn.functional.gumbel_softmax`` does with ``hard=True``.
+
+    Args:
+        temperature: ``T > 0``.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sample(torch.zeros(2), rule=ils.rules.StraightThroughGumbel(0.5)).sum()
+        tensor(1.)
+
+    Source: Jang, Gu and Poole (2017), section 2.2.
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "temperature")
+
+    def noise(
+        self, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
+    ) -> Tensor | None:
+        """Exponential numbers, of the shape of the draws; see :meth:`Rule.noise`."""
+        return _exponential(shape, logits, generator)
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        assert noise is not None
+        y = tempered(conditional_gumbel(logits, z, noise), self.temperature).softmax(-1)
+        return relaxed_sample_vjp(y, grad, self.temperature)
+
+
+@dataclass(frozen=True, repr=False)
+class Decoupled(StraightThroughGumbel):
+    """Decoupled straight-through Gumbel: ``y (g - <y, g>) / T``, ``y = softmax(theta / T + G)``.
+
+    The temperature divides the logits, and not the noise ``G``, which is that of the draw.  The
+    forward temperature of the method is 1 here: a draw is one of ``softmax(theta)``.
+
+    Args:
+        temperature: ``T > 0`` of the backward pass.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sample(torch.zeros(2), rule=ils.rules.Decoupled(0.5)).sum()
+        tensor(1.)
+
+    Source: Shah et al. (2024); see :func:`ils.estimators.decoupled_straight_through_gumbel`.
+    """
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        assert noise is not None
+        scores = conditional_gumbel(logits, z, noise)
+        return self.given(grad, logits, (scores - logits).masked_fill(logits.isneginf(), 0))
+
+    def given(self, grad: Tensor, logits: Tensor, gumbel: Tensor) -> Tensor:
+        """The formula for the Gumbel numbers ``G`` of the draw, ``(*draws, ..., K)``."""
+        y = relaxed_sample(tempered(logits, self.temperature), gumbel, 1.0)
+        return relaxed_sample_vjp(y, grad, self.temperature)
+
+
+@dataclass(frozen=True, repr=False)
+class Limit(Rule):
+    r"""Half the limit of small steps: ``J_h(z) M J_h(z)^T g / 2``, ``h`` the division by the sum.
+
+    Half, because each pair of categories counts twice, after a draw of the one and of the other.
+    In the Fisher metric it is :class:`ReinMax` at temperature 1.
+
+    Args:
+        metric: ``M``, :func:`ils.metric.fisher`, :func:`ils.metric.euclidean` or a function of the
+            same arguments.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError: ``metric`` is not a function.
+
+    Example:
+        >>> import torch, ils
+        >>> rule, g = ils.rules.Limit(ils.metric.euclidean), torch.tensor([1.0, 3.0])
+        >>> rule.gradient(g, torch.tensor([1.0, 0.0]), torch.zeros(2))
+        tensor([-1.,  1.])
+
+    Source: this report, chapter "The construction".
+    """
+
+    metric: Metric = fisher
+
+    def __post_init__(self) -> None:
+        _check_function(self, "metric")
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        mask = _not_drawn(logits, z)
+        probs = logits.softmax(-1).expand_as(grad)
+        return direction(z, grad, metric=self.metric, probs=probs, keep_mass=True, mask=mask) / 2
+
+
+def _check_function(rule: Rule, name: str) -> None:
+    value = getattr(rule, name)
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {type(value).__name__}")
+
+
+def _not_drawn(logits: Tensor, z: Tensor) -> Tensor:
+    """True where a category is masked; a draw is where we are, even if it is one that is."""
+    return logits.isneginf() & (z == 0)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class _Stepped(Rule):
+    """What the rules share that move the draw by a step and bring it back to the simplex."""
+
+    normalizer: Map = sum_normalize
+    metric: Metric = fisher
+    keep_mass: bool = False
+
+    def __post_init__(self) -> None:
+        _check_function(self, "normalizer")
+        _check_function(self, "metric")
+
+    def check_normalizer(self, categories: int, like: Tensor) -> None:
+        """Refuse a map that moves a corner, or changes the shape."""
+        if isinstance(self.normalizer, Normalizer):
+            return
+        # The first and the last corner stand for all: a full identity would be K x K.
+        corners = torch.zeros(2, categories, dtype=like.dtype, device=like.device)
+        corners[0, 0] = corners[1, -1] = 1
+        mapped = self.normalizer(corners)
+        check_same_shape("normalizer: its output", mapped, corners)
+        if holds_values(mapped) and not torch.allclose(mapped, corners, atol=1e-3):
+            raise ValueError(
+                "normalizer: expected h(z) = z for every one-hot z, got a largest difference of "
+                f"{(mapped - corners).abs().max():.3g}"
+            )
+
+    def step(self, grad: Tensor, z: Tensor, logits: Tensor) -> dict[str, Any]:
+        """The arguments of the functions of :mod:`ils.target`."""
+        return {
+            "normalizer": self.normalizer,
+            "metric": self.metric,
+            "probs": logits.softmax(-1).expand_as(grad),
+            "keep_mass": self.keep_mass,
+            "mask": _not_drawn(logits, z),
+        }
+
+    def moved(self, target: Tensor, z: Tensor) -> Tensor:
+        """The difference ``z - pi_D``."""
+        if not isinstance(self.normalizer, Normalizer):
+            return z - target
+        # 1 - pi_D would lose the digits of a small step: the draw loses what the others gain.
+        gained = target.masked_fill(z > 0, 0).sum(-1, keepdim=True)
+        return torch.where(z > 0, gained, z - target)
+
+
+@dataclass(frozen=True, repr=False)
+class Step(_Stepped):
+    r"""A step relative to the gradient: ``s (z - h(z - a Delta / s)) / a``, ``s = max |Delta_k|``.
+
+    ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: the update of
+    an example depends neither on the batch it came in nor on a factor of the loss, apart from that
+    factor.
+
+    Args:
+        size: ``a > 0``, without unit: by how much the entry moves that moves most.
+        normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.sum_normalize_unclamped``,
+            ``ils.project_simplex``, or a function on the last axis that keeps shapes and one-hot
+            vectors, and gives no mass to ``-inf``.
+        metric: ``M``, :func:`ils.metric.fisher`, :func:`ils.metric.euclidean` or a function of the
+            same arguments.
+        keep_mass: step within the plane ``sum(x) = 1``; see :func:`ils.target.direction`.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``size`` is not a positive finite number, ``metric`` or
+            ``normalizer`` not a function; where it is used, ``normalizer`` moves a corner.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([3.0, 1.0])
+        >>> ils.rules.Step(0.5).gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([ 0.6667, -0.6667])
+
+    Source: this report, chapter "The scale of the loss".
+    """
+
+    size: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "size")
+        super().__post_init__()
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        step = self.step(grad, z, logits)
+        scale = direction(z, grad, **step).abs().amax(-1, keepdim=True)
+        # Of this least size, so that its inverse is finite: a gradient can be zero or subnormal.
+        step_size = (scale / self.size).clamp(min=torch.finfo(scale.dtype).tiny).reciprocal()
+        target = intermediate_target(z, grad, step_size=step_size, **step)
+        return (self.moved(target, z) / step_size).masked_fill(step["mask"], 0)
+
+
+@dataclass(frozen=True, repr=False)
+class Note(_Stepped):
+    r"""Algorithm 1 of the note: ``pi - pi_D`` with the target ``pi_D = h(z - alpha Delta)``.
+
+    ``Delta = M J_h(z)^T g``.  A factor on the loss, and so the mean over a batch, changes the
+    direction of the update.
+
+    Args:
+        step_size: ``alpha > 0``, in units of one over the gradient of the loss.
+        normalizer, keep_mass: as in :class:`Step`.
+        metric: as in :class:`Step`; the note's is the Euclidean.
+        centred: hand on ``z - pi_D``: the same expectation without the noise ``pi - z``.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; as :class:`Step`.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([3.0, 1.0])
+        >>> ils.rules.Note(0.5).gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([0., 0.])
+
+    Source: Shliselberg (2019), Algorithm 1.
+    """
+
+    step_size: float = field(kw_only=False)
+    metric: Metric = field(default=euclidean, kw_only=True)
+    centred: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "step_size")
+        super().__post_init__()
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        step = self.step(grad, z, logits)
+        target = intermediate_target(z, grad, step_size=self.step_size, **step)
+        if self.centred:
+            update = self.moved(target, z)
+        else:
+            update = logits_gradient(target, step["probs"], z)
+        return update.masked_fill(step["mask"], 0)
+
+
+@dataclass(frozen=True, repr=False)
+class NoteCode(_Stepped):
+    r"""The note's published code: ``-pi_D / (pi + 1e-7)``, :func:`ils.target.probs_gradient`.
+
+    The derivative for the *probabilities*, handed to the logits.
+
+    Args:
+        step_size: ``alpha > 0``, in units of one over the gradient of the loss.
+        normalizer, keep_mass: as in :class:`Step`.
+        metric: as in :class:`Step`; the note's is the Euclidean.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; as :class:`Step`.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([3.0, 1.0])
+        >>> ils.rules.NoteCode(0.5).gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-1.0000, -1.0000])
+
+    Source: the published code of Shliselberg (2019).
+    """
+
+    step_size: float = field(kw_only=False)
+    metric: Metric = field(default=euclidean, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _keep_positive(self, "step_size")
+        super().__post_init__()
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        step = self.step(grad, z, logits)
+        target = intermediate_target(z, grad, step_size=self.step_size, **step)
+        return probs_gradient(target, step["probs"], z).masked_fill(step["mask"], 0)
+
+
+DEFAULT = ReinMax()
+"""The rule where none is given; a compiler finds it by this name, where it makes no defaults."""
+
+
+def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
+    """Refuse what is no rule, and one whose normaliser does not serve so many categories."""
+    if isinstance(rule, _Stepped):
+        rule.check_normalizer(categories, like)
+    elif not isinstance(rule, Rule):
+        given: Any = rule
+        got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise TypeError(f"rule: expected a value of ils.rules, as ils.rules.ReinMax(), got {got}")
+
+
+_OLD = ("step_size", "metric", "normalizer", "centred", "relative", "keep_mass")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def refuses_old_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that names the rule to write in place of an option of the time before rules."""
+
+    @functools.wraps(function)
+    def refusing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name in kwargs:
+            if name in _OLD:
+                raise TypeError(_instead({old: kwargs[old] for old in _OLD if old in kwargs}))
+        return function(*args, **kwargs)
+
+    return refusing
+
+
+def _instead(old: dict[str, Any]) -> str:
+    """The message: the rule of the old options, as one would write it."""
+    names = ", ".join(old)
+    step, relative = old.pop("step_size", None), old.pop("relative", True)
+    centred = old.pop("centred", True)
+    try:
+        if step is None:
+            metric = old.get("metric", fisher)
+            rule: Any = ReinMax() if metric is fisher else Limit(metric)
+        elif relative:
+            rule = Step(step, **old)
+        else:
+            shared: dict[str, Any] = {"metric": fisher, **old}
+            rule = Note(step, centred=centred, **shared)
+        written = f"rule=ils.rules.{rule!r}"
+    except (TypeError, ValueError):
+        written = "a rule of ils.rules"
+    return f"{names}: expected {written} in place of options"
