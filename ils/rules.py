@@ -10,7 +10,7 @@ Forward, :func:`ils.sample` draws ``z`` exactly from ``pi = softmax(theta)``.  B
 Rules are frozen, and can be compared, hashed, copied and pickled, if what they are given can.  All
 estimates are *biased*; :func:`ils.estimators.from_rule` makes an estimator of a rule, whose bias
 and variance :func:`ils.exact.moments` computes.  The formulas here are the plain ones; fast forms
-of some of them are in :mod:`ils.fast`.
+of some of them are in ``ils.fast``.
 
 A rule of one's own is a subclass with its formula.  Here straight-through, with the gradient cut
 off at one::

@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_operator_details.py",
             "tests/test_draw.py",
             "tests/test_exactness.py",
-            "tests/test_rule.py",
+            "tests/test_rules.py",
             "tests/test_refusals.py",
             "tests/test_operator.py",
             "tests/test_lookup.py",
