@@ -151,3 +151,21 @@ def test_large_logits(name: str) -> None:
         assert float(q.log_prob(torch.tensor(1.0))) == pytest.approx(wanted, rel=1e-6, abs=1e-30)
         other = made(name, torch.tensor(logit + 1), "logits")
         assert float(kl_divergence(q, other)) > 0
+
+
+def test_types_of_densities() -> None:
+    """That of the parameter and of the value together, and of both parameters of a divergence."""
+    narrow, wide = torch.tensor(0.3), torch.tensor(0.4, dtype=torch.float64)
+    value = torch.tensor(1.0)
+    for make in (distributions.Bernoulli, distributions.Geometric):
+        assert make(wide).log_prob(value).dtype == torch.float64
+        assert make(narrow).log_prob(value).dtype == torch.float32
+        for p, q in ((narrow, wide), (wide, narrow)):
+            found = torch.distributions.kl_divergence(make(p), make(q))
+            assert found.dtype == torch.float64
+
+
+def test_no_failures_are_waited_for() -> None:
+    """A negative binomial of count zero is zero, surely."""
+    q = distributions.NegativeBinomial(torch.tensor(0.0), torch.tensor(0.3), validate_args=False)
+    assert q.log_prob(torch.tensor(0.0)) == 0
