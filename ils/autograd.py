@@ -45,9 +45,7 @@ def sample_with_rule(
             check_logits_values(logits)
             raise
     if torch.is_grad_enabled() and logits.requires_grad:
-        # Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
-        anchor = logits.narrow(-1, 0, 0).clone()
-        return _Draw.apply(logits, anchor, rule, generator, draws)
+        return _Draw.apply(logits, (rule, generator, draws))[0]
     return draw(logits.detach(), generator, draws)[0]
 
 
@@ -116,11 +114,16 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One-hot draws ``(*draws, ..., K)``, their indices ``(*draws, ..., 1)``, and ``pi``."""
     at, probs = draw_at(logits, generator, draws)
-    z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    if draws or not logits.is_contiguous():
+        z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    else:
+        z = torch.zeros_like(logits)  # the same, but sooner there
     # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
     if may_look(logits):
+        # PyTorch takes longer to scatter many times one number than as many numbers.
+        ones = 1 if at.numel() < 1000 else z.new_ones(at.shape)
         try:
-            return z.scatter_(-1, at, 1), at, probs
+            return z.scatter_(-1, at, ones), at, probs
         except RuntimeError:
             check_logits_values(logits)
             raise
@@ -141,27 +144,30 @@ class _Draw(torch.autograd.Function):
     def forward(
         ctx: Any,
         logits: Tensor,
-        anchor: Tensor,
-        rule: Rule,
-        generator: torch.Generator | None,
-        draws: tuple[int, ...],
-    ) -> Tensor:
+        # In one, since each argument of a function of autograd costs time.
+        options: tuple[Rule, torch.Generator | None, tuple[int, ...]],
+    ) -> tuple[Tensor, Tensor]:
+        rule, generator, draws = options
         z, at, probs = draw(logits, generator, draws)
         kept, mask = _what_to_keep(rule, logits, probs)
+        # Empty, and of the graph: a second derivative then finds its way to the refusal.
+        anchor = logits.new_empty(0)
         ctx.save_for_backward(at, kept, mask, anchor)
-        ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
-        return z
+        ctx.set_materialize_grads(False)
+        ctx.known = rule, logits.shape, may_look(logits)
+        return z, anchor
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        if grads[0] is None:  # of the draw: what used it has no gradient
+            return None, None
         at, probs, mask, anchor = ctx.saved_tensors
+        rule, shape, look = ctx.known
         if not torch.is_grad_enabled():
-            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-            return update, None, None, None, None
+            return _back(rule, grads[0], at, probs, mask, shape, look), None
         with torch.no_grad():
-            update = _back(ctx.rule, grads[0], at, probs, mask, ctx.shape, ctx.look)
-        update = refuse_derivative(update, grads[0], anchor)
-        return update, None, None, None, None
+            update = _back(rule, grads[0], at, probs, mask, shape, look)
+        return refuse_derivative(update, grads[0], anchor), None
 
 
 class _Attach(torch.autograd.Function):

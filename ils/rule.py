@@ -143,7 +143,7 @@ def _at_least_float32(grad: Tensor) -> Tensor:
 def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
     # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
-    half = _at_least_float32(grad.gather(-1, at)).mul(-0.5)
+    half = _at_least_float32(grad.gather(-1, at)).mul_(-0.5)
     moved = torch.add(half, grad, alpha=0.5).mul_(probs)
     if not look:
         moved = torch.where(probs == 0, 0, moved)
