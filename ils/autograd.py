@@ -158,16 +158,17 @@ class _Draw(torch.autograd.Function):
         return z, anchor
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        if grads[0] is None:  # of the draw: what used it has no gradient
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        grad = grads[0]
+        if grad is None:  # what used the draw has no gradient
             return None, None
         at, probs, mask, anchor = ctx.saved_tensors
         rule, shape, look = ctx.known
         if not torch.is_grad_enabled():
-            return _back(rule, grads[0], at, probs, mask, shape, look), None
+            return _back(rule, grad, at, probs, mask, shape, look), None
         with torch.no_grad():
-            update = _back(rule, grads[0], at, probs, mask, shape, look)
-        return refuse_derivative(update, grads[0], anchor), None
+            update = _back(rule, grad, at, probs, mask, shape, look)
+        return refuse_derivative(update, grad, anchor), None
 
 
 class _Attach(torch.autograd.Function):

@@ -294,7 +294,7 @@ def test_targets_are_checked() -> None:
 
 
 def test_ratios_to_the_ten_lines_are_checked() -> None:
-    """Where they were timed, the default is held against them and against Gumbel, shape by shape."""
+    """Where they were timed, the default is held against them and against Gumbel."""
     grid = made_up(default=2.5)
     assert targets.targets_of(grid) is targets.TARGETS
     ten = grid.xs("ILS", level="contestant", drop_level=False).rename({"ILS": TEN_LINES}) * 0.8
