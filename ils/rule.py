@@ -27,7 +27,7 @@ from ils.metric import euclidean, fisher
 from ils.simplex import Normalizer, project_simplex, sum_normalize, sum_normalize_unclamped
 from ils.target import direction, intermediate_target, logits_gradient
 
-__all__ = ["Rule", "check_rule", "estimate"]
+__all__ = ["Rule", "check_rule", "estimate", "fisher_limit"]
 
 
 class Rule(NamedTuple):
@@ -119,7 +119,7 @@ def estimate(
     if step is not None and not isinstance(step, float):
         step = float(step)
     if step is None and rule.metric is fisher and probs is not None:
-        return _fisher_limit(grad, at, probs, look)
+        return fisher_limit(grad, at, probs, look)
     if probs is not None and not rule.needs_mask():
         mask = probs == 0
     plain = rule.metric in (euclidean, fisher) and not rule.keep_mass
@@ -140,7 +140,7 @@ def _at_least_float32(grad: Tensor) -> Tensor:
     return grad.float() if grad.dtype in (torch.float16, torch.bfloat16) else grad
 
 
-def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
+def fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
     # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
     half = _at_least_float32(grad.gather(-1, at)).mul_(-0.5)
@@ -150,7 +150,7 @@ def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor
     total = moved.sum(-1, keepdim=True)
     # A gradient that is not finite must not reach a category that cannot be drawn.
     if look and not math.isfinite(float(total.sum())):
-        return _fisher_limit(grad, at, probs, look=False)
+        return fisher_limit(grad, at, probs, look=False)
     return _put(moved, at, total.neg_())
 
 
