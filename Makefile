@@ -20,6 +20,8 @@ ADDRESS ?=
 WORKERS ?= 2
 FRESH ?=
 PARTS ?=
+# Of `make device`, as in DEVICE_FLAGS="--device cpu --minutes 1".
+DEVICE_FLAGS ?=
 # Of `make lab`, as in LAB_FLAGS="--no-browser --allow-root".
 LAB_FLAGS ?=
 
@@ -211,6 +213,11 @@ sweep: $(VENV)/.installed ## make those of the benchmarks anew: every method on 
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel
 	$(BIN)/python -m lab bench
 	$(ONE_THREAD) $(PURE) $(BIN)/python -m lab pace
+
+# Neither needs nor makes the environment: PYTHON has a PyTorch of its own, 2.11 or newer.
+.PHONY: device
+device: ## check, time and train on an accelerator, eight minutes at most, into _build/device
+	$(PYTHON) tools/device.py $(DEVICE_FLAGS)
 
 .PHONY: links
 links: $(STAMPS)/book ## list the links that lead out; with CHECK=1 ask each of them

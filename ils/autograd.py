@@ -17,7 +17,7 @@ from ils.checks import (
     refuse_forward_mode,
 )
 from ils.draw import draw_indices, probabilities, uniforms
-from ils.fast import at_least_float32, estimate, form_of
+from ils.fast import LIMIT, at_least_float32, estimate, fisher_limit, form_of
 from ils.relaxation import LEVEL, levelled
 from ils.rules import Rule
 
@@ -42,8 +42,8 @@ def sample_with_rule(
             noise = noise_of(rule, z.shape, logits, generator)
         return _Attach.apply(logits, z, at, probs, noise, rule)
     refuse_forward_mode(logits)
-    form = form_of(rule) if kernel.serves(logits) else None
-    if form is not None:
+    form = form_of(rule)
+    if form is not None and kernel.serves(logits):
         try:
             numbers = uniforms(logits, generator, math.prod(draws))
             return kernel.sample(logits, numbers, draws, *form)
@@ -51,9 +51,9 @@ def sample_with_rule(
             check_logits_values(logits)
             raise
     if torch.is_grad_enabled() and logits.requires_grad:
-        # Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
-        anchor = logits.narrow(-1, 0, 0).clone()
-        return _Draw.apply(logits, anchor, rule, generator, draws)
+        if form is LIMIT and not draws and _ordinary(logits):
+            return _DrawOrdinary.apply(logits, generator)[0]
+        return _Draw.apply(logits, (rule, generator, draws))[0]
     return draw(logits.detach(), generator, draws)[0]
 
 
@@ -122,17 +122,27 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One-hot draws ``(*draws, ..., K)``, their indices ``(*draws, ..., 1)``, and ``pi``."""
     at, probs = draw_at(logits, generator, draws)
-    z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    if draws or not logits.is_contiguous():
+        z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
+    else:
+        z = torch.zeros_like(logits)  # the same, but sooner there
     # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
     if may_look(logits):
-        try:
-            return z.scatter_(-1, at, 1), at, probs
-        except RuntimeError:
-            check_logits_values(logits)
-            raise
+        return _put_ones(z, at, logits), at, probs
     at = at.clamp(max=logits.shape[-1] - 1)
     one = (1 + 0 * probs[..., :1]).to(z.dtype)  # exactly one, or NaN
     return z.scatter(-1, at, one.expand(at.shape)), at, probs
+
+
+def _put_ones(z: Tensor, at: Tensor, logits: Tensor) -> Tensor:
+    """One-hot rows in place of zeros, or the refusal of logits that have no index."""
+    # PyTorch takes longer to scatter many times one number than as many numbers.
+    ones = 1 if at.numel() < 1000 else z.new_ones(at.shape)
+    try:
+        return z.scatter_(-1, at, ones)
+    except RuntimeError:
+        check_logits_values(logits)
+        raise
 
 
 def may_look(logits: Tensor) -> bool:
@@ -147,26 +157,74 @@ class _Draw(torch.autograd.Function):
     def forward(
         ctx: Any,
         logits: Tensor,
-        anchor: Tensor,
-        rule: Rule,
-        generator: torch.Generator | None,
-        draws: tuple[int, ...],
-    ) -> Tensor:
+        # In one, since each argument of a function of autograd costs time.
+        options: tuple[Rule, torch.Generator | None, tuple[int, ...]],
+    ) -> tuple[Tensor, Tensor]:
+        rule, generator, draws = options
         z, at, probs = draw(logits, generator, draws)
         noise = noise_of(rule, z.shape, logits, generator)
         kept, mask = _what_to_keep(rule, logits, probs)
+        # Empty, and of the graph: a second derivative then finds its way to the refusal.
+        anchor = logits.new_empty(0)
         ctx.save_for_backward(at, kept, mask, noise, anchor)
-        ctx.rule, ctx.shape, ctx.look = rule, logits.shape, may_look(logits)
-        return z
+        ctx.set_materialize_grads(False)
+        ctx.known = rule, logits.shape, may_look(logits)
+        return z, anchor
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        grad = grads[0]
+        if grad is None:  # what used the draw has no gradient
+            return None, None
         at, kept, mask, noise, anchor = ctx.saved_tensors
+        rule, shape, look = ctx.known
+        if not torch.is_grad_enabled():
+            return _back(rule, grad, at, kept, mask, noise, shape, look), None
         with torch.no_grad():
-            update = _back(ctx.rule, grads[0], at, kept, mask, noise, ctx.shape, ctx.look)
-        if torch.is_grad_enabled():
-            update = refuse_derivative(update, grads[0], anchor)
-        return update, None, None, None, None
+            update = _back(rule, grad, at, kept, mask, noise, shape, look)
+        return refuse_derivative(update, grad, anchor), None
+
+
+def _ordinary(logits: Tensor) -> bool:
+    """In eager code: whether nothing but numbers of two usual types lies there, in order."""
+    return (
+        logits.is_cpu
+        and type(logits) in (Tensor, torch.nn.Parameter)
+        and logits.dtype in (torch.float32, torch.float64)
+        and logits.is_contiguous()
+    )
+
+
+class _DrawOrdinary(torch.autograd.Function):
+    """:class:`_Draw` for one draw a row with the default rule, where every microsecond counts.
+
+    The same operations with the same result: what is left out are the questions about rule, draws
+    and types, which :func:`sample_with_rule` has answered.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        probs = probabilities(logits)
+        at = draw_indices(probs, generator, 1)
+        z = _put_ones(torch.zeros_like(logits), at, logits)
+        anchor = logits.new_empty(0)  # as above
+        ctx.save_for_backward(at, probs, anchor)
+        ctx.set_materialize_grads(False)
+        return z, anchor
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        grad = grads[0]
+        if grad is None:
+            return None, None
+        at, probs, anchor = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return fisher_limit(grad, at, probs, True), None
+        with torch.no_grad():
+            update = fisher_limit(grad, at, probs, True)
+        return refuse_derivative(update, grad, anchor), None
 
 
 class _Attach(torch.autograd.Function):

@@ -60,11 +60,12 @@ def check_logits(logits: Tensor, dim: int = -1) -> None:
 def check_logits_shape(logits: Tensor, dim: int = -1) -> None:
     """Refuse what is not a floating-point tensor with a category along an axis it has."""
     check_floating("logits", logits)
-    if logits.dim() == 0:
+    axes = logits.dim()
+    if axes == 0:
         raise ValueError("logits: expected at least one dimension (the categories), got a scalar")
-    if not -logits.dim() <= dim < logits.dim():
-        raise ValueError(f"dim: expected an axis of a {logits.dim()}-d tensor, got {dim}")
-    if logits.shape[dim] == 0:
+    if not -axes <= dim < axes:
+        raise ValueError(f"dim: expected an axis of a {axes}-d tensor, got {dim}")
+    if logits.size(dim) == 0:
         raise ValueError(
             f"logits: expected at least one category along dim {dim}, got shape "
             f"{tuple(logits.shape)}"

@@ -21,14 +21,17 @@ __all__ = [
 # Up to this many categories one scan of the row finds the draw; above, blocks come first.
 _ONE_SCAN = 64
 
+# Rows of fewer entries do not fill a vector of the processor.
+_SHORT = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+
 
 def probabilities(logits: Tensor) -> Tensor:
     """Softmax of the last axis, in float32 for the half types: the law of the draw."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.softmax(-1, dtype=torch.float32)
     # A compiler must not see the number of rows asked: it would make a program for each answer.
-    if logits.shape[-1] < 16 and eager() and logits.is_cpu and logits.numel() > 2048:
-        # PyTorch's softmax works row by row, which does not pay for many short rows.
+    if logits.shape[-1] < _SHORT and eager() and logits.is_cpu and logits.numel() > 2048:
+        # PyTorch's softmax works row by row, which does not pay for many rows that fill no vector.
         weights = (logits - logits.amax(-1, keepdim=True)).exp_()
         return weights.div_(weights.sum(-1, keepdim=True))
     return logits.softmax(-1)
@@ -95,13 +98,15 @@ def one_scan(categories: int, points: int) -> bool:
 
 def _search(weights: Tensor, uniform: Tensor) -> Tensor:
     """Category of each of the points ``(..., n)`` in rows of weights ``(..., K)``; K if NaN."""
-    if eager():
-        # In place: the memory of a second array of doubles would cost more than the sums.
-        cumulative = weights.to(
-            torch.float64, copy=True, memory_format=torch.contiguous_format
-        ).cumsum_(-1)
-    else:
+    if not eager():
         cumulative = weights.cumsum(-1, dtype=torch.float64)
+    else:
+        # In place: the memory of a second array of doubles would cost more than the sums.
+        if weights.dtype != torch.float64 and weights.is_contiguous():
+            wide = weights.double()
+        else:
+            wide = weights.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+        cumulative = wide.cumsum_(-1)
     total = cumulative[..., -1:]
     point = uniform * total
     if weights.dtype == torch.float64:

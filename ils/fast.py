@@ -27,7 +27,7 @@ from ils.metric import euclidean, fisher
 from ils.rules import Limit, Note, ReinMax, Rule, Step
 from ils.simplex import project_simplex, sum_normalize
 
-__all__ = ["Form", "at_least_float32", "estimate", "form_of"]
+__all__ = ["LIMIT", "Form", "at_least_float32", "estimate", "fisher_limit", "form_of"]
 
 
 class Form(NamedTuple):
@@ -56,16 +56,16 @@ class Form(NamedTuple):
         return not self.weighted
 
 
-_LIMIT = Form(kernel.FISHER_LIMIT, 0.0, weighted=True, relative=False, centred=True)
+LIMIT = Form(kernel.FISHER_LIMIT, 0.0, weighted=True, relative=False, centred=True)
 
 
 def form_of(rule: Rule) -> Form | None:
     """The fast form of a rule; None if there is none, as for every rule of one's own."""
     kind = type(rule)  # a subclass may have another formula
     if kind is ReinMax and rule.temperature == 1:  # pyright: ignore[reportAttributeAccessIssue]
-        return _LIMIT
+        return LIMIT
     if kind is Limit and rule.metric is fisher:  # pyright: ignore[reportAttributeAccessIssue]
-        return _LIMIT
+        return LIMIT
     if not isinstance(rule, Step | Note) or kind not in (Step, Note):
         return None
     if rule.keep_mass or rule.metric not in (euclidean, fisher):
@@ -105,7 +105,7 @@ def estimate(
     """
     if form.kind == kernel.FISHER_LIMIT:
         assert probs is not None
-        return _fisher_limit(grad, at, probs, look)
+        return fisher_limit(grad, at, probs, look)
     if form.kind == kernel.PROJECTED:
         grad = at_least_float32(grad)
         probs = None if probs is None or form.centred else probs.to(grad.dtype)
@@ -120,17 +120,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
+def fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
     # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
-    half = at_least_float32(grad.gather(-1, at)).mul(-0.5)
+    half = at_least_float32(grad.gather(-1, at)).mul_(-0.5)
     moved = torch.add(half, grad, alpha=0.5).mul_(probs)
     if not look:
         moved = torch.where(probs == 0, 0, moved)
     total = moved.sum(-1, keepdim=True)
     # A gradient that is not finite must not reach a category that cannot be drawn.
     if look and not math.isfinite(float(total.sum())):
-        return _fisher_limit(grad, at, probs, look=False)
+        return fisher_limit(grad, at, probs, look=False)
     return _put(moved, at, total.neg_())
 
 

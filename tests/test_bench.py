@@ -11,9 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
+import ils
 from lab.run import machine, records
 from lab.speed import bench, calls, cost, footprint, targets
-from lab.speed.contestants import CONTESTANTS, GUMBEL, ILS, LOSS, Contestant, contestant
+from lab.speed.contestants import (
+    CONTESTANTS,
+    GUMBEL,
+    ILS,
+    LOSS,
+    TEN_LINES,
+    Contestant,
+    TenLines,
+    contestant,
+)
 
 TINY = bench.Plan(repeats=2, budget=0.0, compiled=(), threads=(1,))
 SHAPE = (5, 7)
@@ -62,6 +72,15 @@ def test_gumbel_with_its_noise_given_is_gumbel() -> None:
     assert torch.equal(given(x).argmax(-1), soft.argmax(-1))
     expected = torch.autograd.grad((soft * w).sum(), x)[0]
     torch.testing.assert_close(torch.autograd.grad((given(x) * w).sum(), x)[0], expected)
+
+
+def test_the_ten_lines_have_the_gradient_of_the_default() -> None:
+    """After the same draw; they carry on where the package refuses."""
+    x, w = calls.inputs(SHAPE, torch.float32, seed=3)
+    z = TenLines.apply(x)
+    (found,) = torch.autograd.grad((z * w).sum(), x)
+    (wanted,) = torch.autograd.grad((ils.differentiable_draw(x, z.detach()) * w).sum(), x)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_names_and_modes() -> None:
@@ -272,6 +291,23 @@ def test_targets_are_checked() -> None:
     assert shown.loc["eager, sum-normalised", "64 × 10,000"] == "5\N{NO-BREAK SPACE}✗ (≥15)"
     assert shown.loc["kernel, default", "64 × 10"] == "– (≥2.5)"
     assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
+
+
+def test_ratios_to_the_ten_lines_are_checked() -> None:
+    """Where they were timed, the default is held against them and against Gumbel."""
+    grid = made_up(default=2.5)
+    assert targets.targets_of(grid) is targets.TARGETS
+    ten = grid.xs("ILS", level="contestant", drop_level=False).rename({"ILS": TEN_LINES}) * 0.8
+    grid = pd.concat([grid, ten])
+    assert targets.targets_of(grid) is targets.RATIOS
+    checked = targets.check(grid, made_up_memory())
+    own = checked.xs("eager, time of the ten lines")
+    assert own["measured"].tolist() == [1.25] * 7
+    assert not own["met"].any()
+    assert checked.xs("eager, speed of hard Gumbel")["measured"].tolist() == [4.0] * 7
+    assert checked.xs("kernel, time of the ten lines")["measured"].isna().all()
+    assert targets.count(checked, "eager") == (7, 14)
+    assert targets.summary(checked).shape == (len(targets.RATIOS), len(cost.SHAPES))
 
 
 def test_what_is_asked_of_the_limit() -> None:

@@ -404,6 +404,43 @@ def test_what_has_no_fast_form() -> None:
         assert form_of(rule) is None
 
 
+class NoGradient(torch.autograd.Function):
+    """The identity, without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize("draws", [(), (2,)])
+def test_a_draw_without_a_gradient(draws: tuple[int, ...]) -> None:
+    """Where what used the draw hands back nothing, the logits get nothing or zero."""
+    logits = normal(3, 4).requires_grad_()
+    NoGradient.apply(ils.sample(logits, draws=draws)).sum().backward()
+    assert logits.grad is None or not logits.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(4,), (3, 5), (1200, 5), (3, 100), (0, 4), (2, 0, 3)])
+def test_the_short_way_is_the_long_one(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """A draw with the default rule is that of one among many draws, and so is its gradient."""
+    weights = normal(*shape, seed=1).to(dtype)
+    found = []
+    for draws in ((), (1,)):
+        logits = normal(*shape, seed=2).to(dtype).requires_grad_()
+        z = ils.sample(logits, generator=generator(3), draws=draws)
+        assert z.shape == (*draws, *shape)
+        (grad,) = torch.autograd.grad((z * weights).sum(), logits)
+        found.append((z.detach().view(shape), grad))
+    (z, grad), (wanted, long) = found
+    assert torch.equal(z, wanted)
+    assert torch.equal(grad, long)
+
+
 @pytest.mark.parametrize("draws", [(), (2,), (2, 3)])
 @pytest.mark.parametrize("categories", [5, 100])
 def test_what_the_kernel_is_given(

@@ -12,7 +12,10 @@ from torch import Tensor
 from ils import kernel
 from lab.speed.contestants import Contestant
 
-__all__ = ["TYPES", "Call", "block", "call", "copy", "inputs", "modes"]
+__all__ = ["SHAPES", "TYPES", "Call", "block", "call", "copy", "inputs", "modes"]
+
+SHAPES = ((64, 10), (1024, 10), (4096, 32), (256, 1000), (64, 10_000), (8, 100_000), (1, 1_000_000))
+"""The grid, as (batch, categories)."""
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Call = Callable[[], object]

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,19 @@ from torch import Tensor
 import ils
 from ils.rules import Note
 
-__all__ = ["CONTESTANTS", "GUMBEL", "ILS", "LOSS", "Contestant", "contestant"]
+__all__ = [
+    "CONTESTANTS",
+    "GUMBEL",
+    "ILS",
+    "LOSS",
+    "TEN_LINES",
+    "Contestant",
+    "TenLines",
+    "contestant",
+]
 
 GUMBEL = "Gumbel-Softmax, hard"
+TEN_LINES = "ten lines by hand"
 LOSS = "the loss alone"
 _STEP = 0.1
 
@@ -29,7 +40,7 @@ class Contestant:
 
     Attributes:
         name: as in the tables.
-        group: ``gumbel``, ``straight-through``, ``projection``, ``floor`` or ``ils``.
+        group: ``gumbel``, ``straight-through``, ``by hand``, ``projection``, ``floor`` or ``ils``.
         prepare: from logits, whatever is not to be timed; returns the operator on logits.
         draws: whether its result is one-hot.
         compiled: whether it is timed compiled as well.
@@ -98,6 +109,37 @@ def _reinmax(x: Tensor) -> Tensor:
     return estimate - estimate.detach() + z
 
 
+class TenLines(torch.autograd.Function):
+    """The default of :func:`ils.sample` as a user would write it: its draw and its update.
+
+    What it leaves out: a scan in float32 reaches no more than ``2**24`` different points, so that
+    in long rows small categories lose their share or are never drawn; a uniform number in float32
+    has as few.  A row with NaN or of -inf alone gives an index that is out of range, or a draw that
+    is none.  A gradient that is infinite at a masked category makes NaN of the whole row.
+    bfloat16 is summed in bfloat16.  A second derivative is taken, and wrong; one in forward mode,
+    ``vmap``, a generator and several draws are not there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        probs = logits.softmax(-1)
+        scan = probs.cumsum(-1)
+        point = torch.rand((*scan.shape[:-1], 1), device=scan.device) * scan[..., -1:]
+        at = torch.searchsorted(scan, point, right=True)
+        ctx.save_for_backward(probs, at)
+        return torch.zeros_like(logits).scatter_(-1, at, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        probs, at = ctx.saved_tensors
+        update = (grads[0] - grads[0].gather(-1, at)) * probs / 2
+        return update.scatter_(-1, at, -update.sum(-1, keepdim=True))
+
+
+def _ten_lines(x: Tensor) -> Tensor:
+    return TenLines.apply(x)
+
+
 def _sparsemax(like: Tensor) -> Operator:
     from entmax import sparsemax
 
@@ -133,6 +175,7 @@ CONTESTANTS = (
     Contestant("OneHotCategoricalStraightThrough", "straight-through", _plain(_torch_distribution)),
     Contestant("straight-through", "straight-through", _plain(_straight_through)),
     Contestant("ReinMax, as published", "straight-through", _plain(_reinmax)),
+    Contestant(TEN_LINES, "by hand", _plain(_ten_lines), types=(torch.float32,)),
     # In bfloat16 its cumulative sums are too coarse to find the threshold.
     Contestant("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
     Contestant("softmax", "floor", _plain(_softmax), draws=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lab.speed.calls import SHAPES
 from lab.speed.contestants import GUMBEL, LOSS
 
 __all__ = [
@@ -26,9 +27,6 @@ __all__ = [
 
 COPY = "a copy of as many bytes"
 LARGE_COPY = "a large copy"
-
-SHAPES = ((64, 10), (1024, 10), (4096, 32), (256, 1000), (64, 10_000), (8, 100_000), (1, 1_000_000))
-"""The grid, as (batch, categories)."""
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

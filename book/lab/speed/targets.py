@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lab.speed.contestants import GUMBEL, ILS, LOSS
+from lab.speed.contestants import GUMBEL, ILS, LOSS, TEN_LINES
 from lab.speed.cost import SHAPES, bandwidth, cell, over_limit, shape_text, traffic
 
-__all__ = ["TARGETS", "Target", "asked_of_the_limit", "check", "count", "misses", "summary"]
+__all__ = [
+    "RATIOS",
+    "TARGETS",
+    "Target",
+    "asked_of_the_limit",
+    "check",
+    "count",
+    "misses",
+    "summary",
+    "targets_of",
+]
 
 _NOWHERE = float("nan")
 
@@ -64,6 +74,28 @@ TARGETS = (
 )
 
 
+RATIOS = (
+    *(
+        target
+        for mode in ("eager", "kernel")
+        for target in (
+            Target(
+                f"{mode}, time of the ten lines", "slowdown", mode, _DEFAULT, TEN_LINES, (1.0,) * 7
+            ),
+            Target(f"{mode}, speed of hard Gumbel", "speed", mode, _DEFAULT, GUMBEL, (1.0,) * 7),
+        )
+    ),
+    *(target for target in TARGETS if target.quantity == "memory"),
+)
+"""What is asked where the ten lines were timed too: ratios within one process."""
+
+
+def targets_of(grid: pd.DataFrame) -> tuple[Target, ...]:
+    """What a record is held against: the ratios, or, if it lacks the ten lines, what was before."""
+    timed = TEN_LINES in grid.index.get_level_values("contestant")
+    return RATIOS if timed else TARGETS
+
+
 def check(grid: pd.DataFrame, memory: pd.DataFrame) -> pd.DataFrame:
     """Every target on every shape: ``asked``, ``measured`` (NaN: not measured), ``met``.
 
@@ -76,7 +108,7 @@ def check(grid: pd.DataFrame, memory: pd.DataFrame) -> pd.DataFrame:
     time, peaks = cell(grid), memory.xs("float32", level="dtype")
     limits = over_limit(grid)["memory"]
     rows = []
-    for target in TARGETS:
+    for target in targets_of(grid):
         for (batch, categories), asked in zip(SHAPES, target.asked, strict=True):
             place = (batch, categories, target.mode, target.contestant)
             base = (batch, categories, "eager", target.against)
