@@ -16,16 +16,16 @@ from ils.metric import euclidean, fisher
 __all__ = ["FACTORS", "RULES", "WAYS", "by_factor", "differences"]
 
 RULES: dict[str, dict[str, Any]] = {
-    "limit of small steps (default)": {},
-    "relative step, Fisher": {"step_size": 0.3},
-    "relative step, Euclidean": {"step_size": 0.3, "metric": euclidean},
-    "relative step, projection": {
+    "ReinMax (default)": {},
+    "ILS, relative step": {"step_size": 0.3},
+    "ILS, relative step, Euclidean": {"step_size": 0.3, "metric": euclidean},
+    "ILS, relative step, projected": {
         "step_size": 0.3,
         "metric": euclidean,
         "normalizer": ils.project_simplex,
     },
-    "absolute step, Fisher": {"step_size": 0.3, "metric": fisher, "relative": False},
-    "absolute step (the note)": {
+    "ILS, Fisher, mass free": {"step_size": 0.3, "metric": fisher, "relative": False},
+    "ILS (the note)": {
         "step_size": 0.3,
         "metric": euclidean,
         "centred": False,
