@@ -16,12 +16,12 @@ from lab.run import machine, records
 from lab.speed import bench, calls, cost, footprint, targets
 from lab.speed.contestants import (
     CONTESTANTS,
+    FORMS,
     GUMBEL,
-    ILS,
     LOSS,
     TEN_LINES,
-    Contestant,
     TenLines,
+    Timed,
     contestant,
 )
 
@@ -36,7 +36,7 @@ each = pytest.mark.parametrize("one", CONTESTANTS, ids=lambda one: one.name)
 
 @each
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_contestants_give_draws_and_gradients(one: Contestant, dtype: torch.dtype) -> None:
+def test_contestants_give_draws_and_gradients(one: Timed, dtype: torch.dtype) -> None:
     """Draws are one-hot up to the rounding of ``z + p - p``; gradients have the logits' shape."""
     if not one.fits(dtype, "eager"):
         pytest.skip("does not take part")
@@ -86,7 +86,7 @@ def test_the_ten_lines_have_the_gradient_of_the_default() -> None:
 def test_names_and_modes() -> None:
     """Names are unique; every form of the operator takes part with the kernel, Gumbel never."""
     assert max(Counter(one.name for one in CONTESTANTS).values()) == 1
-    assert all(contestant(name).fits(torch.float32, "kernel") for name in ILS)
+    assert all(contestant(name).fits(torch.float32, "kernel") for name in FORMS)
     assert not contestant(GUMBEL).fits(torch.float32, "kernel")
     assert contestant(GUMBEL).fits(torch.bfloat16, "compiled")
     assert not contestant("sparsemax").fits(torch.bfloat16, "eager")
@@ -204,7 +204,7 @@ def test_saved_of_a_known_operation() -> None:
 
 def made_up(default: float = 1.0, total: float = 2.0, projected: float = 5.0) -> pd.DataFrame:
     """A grid on which Gumbel takes 10 s a call on every shape, the loss 0.5, a copy 0.25."""
-    names = {GUMBEL: 10.0, "ILS": default, "ILS, sum-normalised": total}
+    names = {GUMBEL: 10.0, "ReinMax (default)": default, "ILS (the note)": total}
     names |= {"ILS, projected": projected, LOSS: 0.5, cost.COPY: 0.25}
     rows = {
         ("float32", 2, *shape, "eager", name): (value, value * 0.8, value * 1.25)
@@ -222,7 +222,11 @@ def made_up_memory() -> pd.DataFrame:
     rows = {
         ("float32", *shape, "eager", name): 4 * shape[0] * shape[1] * units + extra
         for shape in cost.SHAPES
-        for name, units, extra in ((GUMBEL, 5, 0), ("ILS", 3, 4), ("ILS, sum-normalised", 4, 0))
+        for name, units, extra in (
+            (GUMBEL, 5, 0),
+            ("ReinMax (default)", 3, 4),
+            ("ILS (the note)", 4, 0),
+        )
     }
     levels = ["dtype", "batch", "categories", "mode", "contestant"]
     index = pd.MultiIndex.from_tuples(rows, names=levels)
@@ -233,10 +237,12 @@ def test_ratios() -> None:
     """The median of the one over the median of the other, in the same cell."""
     rows = cost.cell(made_up(default=4.0))
     ratios = cost.against(rows)
-    assert ratios.loc[64, 10, "eager", "ILS"] == 2.5
+    assert ratios.loc[64, 10, "eager", "ReinMax (default)"] == 2.5
     assert ratios.loc[1, 1_000_000, "eager", GUMBEL] == 1
     assert cost.span(ratios, "eager", "ILS, projected") == (2, 2)
-    curve = cost.ratio_curves(rows, {"d": ("eager", "ILS"), "absent": ("kernel", "ILS")})
+    curve = cost.ratio_curves(
+        rows, {"d": ("eager", "ReinMax (default)"), "absent": ("kernel", "ReinMax (default)")}
+    )
     assert list(dict.fromkeys(curve.index.get_level_values("name"))) == ["d"]
     assert curve.loc[("d", "64 × 10")].round(9).tolist() == [2.5, 2.0, 3.125]
 
@@ -246,14 +252,14 @@ def test_limits() -> None:
     grid = made_up(default=640.5)
     assert cost.bandwidth(grid) == 16
     assert cost.traffic(64, 10) == 16 * 640
-    over = cost.over_limit(grid).loc[64, 10, "eager", "ILS"]
+    over = cost.over_limit(grid).loc[64, 10, "eager", "ReinMax (default)"]
     assert over["memory"] == pytest.approx(1)
     assert over["copy"] == pytest.approx(640 / 0.25)
 
 
 def test_multiples_of_the_logits() -> None:
     units = cost.multiples(made_up_memory())
-    assert units.loc["float32", 1, 1_000_000, "eager", "ILS, sum-normalised"] == 4
+    assert units.loc["float32", 1, 1_000_000, "eager", "ILS (the note)"] == 4
 
 
 def test_targets_are_complete() -> None:
@@ -314,11 +320,13 @@ def test_what_is_asked_of_the_limit() -> None:
     """A time that just meets a target of speed lies as far over the limit as the table asks."""
     shape = (1, 1_000_000)
     grid = made_up(total=10 / 13)
-    softmax = grid.xs("ILS", level="contestant", drop_level=False).rename({"ILS": "softmax"})
+    softmax = grid.xs("ReinMax (default)", level="contestant", drop_level=False).rename(
+        {"ReinMax (default)": "softmax"}
+    )
     grid = pd.concat([grid, softmax])
     asked = targets.asked_of_the_limit(grid)
     assert list(asked.columns) == [cost.shape_text(*s) for s in cost.SHAPES if s[1] >= 1000]
-    met = cost.over_limit(grid)["memory"].loc[(*shape, "eager", "ILS, sum-normalised")]
+    met = cost.over_limit(grid)["memory"].loc[(*shape, "eager", "ILS (the note)")]
     text = cost.shape_text(*shape)
     assert asked.loc["asked of eager, sum-normalised", text] == pytest.approx(met)
     assert asked.loc["softmax alone, measured", text] == pytest.approx(0.5 / 1_000_000)
@@ -329,21 +337,23 @@ def test_tables_for_the_page() -> None:
     grid = made_up(default=4.0)
     shown = cost.times(cost.cell(grid))
     assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
-    assert shown.loc[("ILS", "eager"), "64 × 10"] == "4,000,000 [3,200,000, 5,000,000]"
-    ratios = cost.modes(grid, ("ILS",))
-    assert ratios.loc[("ILS", "eager", "float32", 2), "64 × 10"] == "2.5"
+    assert (
+        shown.loc[("ReinMax (default)", "eager"), "64 × 10"] == "4,000,000 [3,200,000, 5,000,000]"
+    )
+    ratios = cost.modes(grid, ("ReinMax (default)",))
+    assert ratios.loc[("ReinMax (default)", "eager", "float32", 2), "64 × 10"] == "2.5"
 
 
 def test_growth_curves() -> None:
     rows = {
-        ("categories", 10, 4, "eager", "ILS"): 3.0,
-        ("batch", 2, 10, "eager", "ILS"): 5.0,
-        ("batch", 2, 100, "eager", "ILS"): 7.0,
+        ("categories", 10, 4, "eager", "ReinMax (default)"): 3.0,
+        ("batch", 2, 10, "eager", "ReinMax (default)"): 5.0,
+        ("batch", 2, 100, "eager", "ReinMax (default)"): 7.0,
     }
     levels = ["sweep", "batch", "categories", "mode", "contestant"]
     index = pd.MultiIndex.from_tuples(rows, names=levels)
     growth = pd.DataFrame({"median": list(rows.values())}, index=index)
-    curves = cost.growth_curves(growth, {"d": ("eager", "ILS")}, bandwidth=16.0)
+    curves = cost.growth_curves(growth, {"d": ("eager", "ReinMax (default)")}, bandwidth=16.0)
     assert curves.loc[("a million entries", "d", 4), "seconds"] == 3
     assert curves.loc[("100 categories", "d", 2), "seconds"] == 7
     assert curves.loc[("10 categories", "traffic of the memory", 2), "seconds"] == 20

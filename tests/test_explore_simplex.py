@@ -316,7 +316,7 @@ def rule(page: Page, name: str) -> None:
 
 def test_first_thing_to_try(page: Page) -> None:
     """The default has no bias anywhere, straight-through none for the linear loss only."""
-    rule(page, "Default of ils.sample")
+    rule(page, "ReinMax (default)")
     for dx, dy in ((20, -40), (-50, 20), (60, 30), (-10, -60)):
         by_mouse(page, PI, dx, dy)
         for loss in ("quadratic", "linear"):
@@ -328,7 +328,7 @@ def test_first_thing_to_try(page: Page) -> None:
 
 def test_second_thing_to_try(page: Page) -> None:
     """Of the note's rule a shorter step takes away no bias; the noise grows unless centred."""
-    rule(page, "Algorithm 1 of the note")
+    rule(page, "ILS (the note)")
     biases, noises = [], []
     for step in ("-10", "-20"):
         set_slider(page, "Step size", step)
@@ -345,7 +345,7 @@ def test_second_thing_to_try(page: Page) -> None:
 
 def test_third_thing_to_try(page: Page) -> None:
     """Unclamped, only the worst category's target stays in the triangle, whatever the step."""
-    rule(page, "Algorithm 1 of the note")
+    rule(page, "ILS (the note)")
     page.get_by_label("Loss", exact=True).select_option("linear")
     for normalizer, outside in (
         ("sum_normalize_unclamped", 2),

@@ -144,7 +144,13 @@ def press(page: Page, name: str, times: int = 1) -> None:
         page.get_by_role("button", name=name, exact=True).click()
 
 
-SETTINGS = ("The note's ILS", "Mass kept, c = 1", "Gumbel-Softmax", "ReinMax", "Straight-through")
+SETTINGS = (
+    "ILS (the note's code)",
+    "ILS (the note), mass kept, c = 1",
+    "Gumbel-Softmax",
+    "ReinMax (default)",
+    "straight-through",
+)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -171,7 +177,7 @@ def test_steps_and_limit_are_those_of_the_laboratory(page: Page, setting: str) -
 @in_both_browsers
 def test_every_control_counts(page: Page) -> None:
     """Rate, step, way back, gradient, seed and number of problems change the run as they should."""
-    press(page, "The note's ILS")
+    press(page, "ILS (the note's code)")
     enter(page, "Problems at once", "3")
     enter(page, "Seed", "77")
     page.get_by_label("Way back").select_option("keep")
@@ -227,7 +233,7 @@ def to_the_end(page: Page) -> list[float]:
 
 def test_first_thing_to_try(page: Page) -> None:
     """The note's three steps have one limit, and the run settles near it and not at zero."""
-    press(page, "The note's ILS")
+    press(page, "ILS (the note's code)")
     limits = []
     for step in ("-10", "-20", "-30"):
         page.get_by_label("Step size α").fill(step)

@@ -79,7 +79,7 @@ def test_order_two_of_counts_is_the_method() -> None:
     """Of counts in their natural parameter, He and Wu's second order is what the package has."""
     for title in ("binomial(10, .3)", "Poisson(4)", "geometric(.3)", "neg. binomial(3, .5), r"):
         where = methods.place(BY_TITLE[title])
-        own = methods.velocities(where)["ILS"]
+        own = methods.velocities(where)["ils.distributions"]
         assert close(methods._finite_order(where, 2), own, 1e-7 * float(own.abs().max()))
 
 
@@ -124,7 +124,7 @@ def test_quality_table() -> None:
     table = small_table()
     assert list(table.index.names) == ["setting", "kind", "method", "instance"]
     assert bool((table.groupby(level=["setting", "kind", "method"]).size() == 6).all())
-    quadratic = table.xs(("quadratic", "ILS"), level=("kind", "method"))
+    quadratic = table.xs(("quadratic", "ils.distributions"), level=("kind", "method"))
     assert bool((quadratic["bias"] < 1e-18 * (1 + quadratic["gradient"])).all())
     assert float(table.xs("straight-through", level="method")["bias"].max()) > 1e-3
     pd.testing.assert_frame_equal(table, small_table())
@@ -134,14 +134,14 @@ def test_summary_and_error() -> None:
     """Roots of ratios of means, with an interval around them; the error adds bias and noise."""
     table = small_table()
     summary = quality.summarise(table)
-    place = ("Bernoulli(.2)", "wave", "ILS")
+    place = ("Bernoulli(.2)", "wave", "ils.distributions")
     part = table.xs(place, level=["setting", "kind", "method"])
     row = summary.loc[place]
     gradient = part["gradient"].mean()
     assert row["bias"] == pytest.approx((part["bias"].mean() / gradient) ** 0.5)
     assert row["noise"] == pytest.approx((part["variance"].mean() / gradient) ** 0.5)
     assert row["noise_low"] < row["noise"] < row["noise_high"]
-    found = quality.error(table, 4)[("Bernoulli(.2)", "wave", "ILS")]
+    found = quality.error(table, 4)[("Bernoulli(.2)", "wave", "ils.distributions")]
     assert found == pytest.approx((row["bias"] ** 2 + row["noise"] ** 2 / 4) ** 0.5)
     pooled = quality.summarise(table, ["setting", "method"])
     assert list(pooled.index.names) == ["setting", "method"]
@@ -151,15 +151,15 @@ def test_summary_and_error() -> None:
 def test_winners() -> None:
     """The least error among those that the evaluations suffice for; ties go to the first."""
     index = pd.MultiIndex.from_tuples(
-        [("s", "k", name, 0) for name in ("ILS", "pathwise", "leave-one-out, 8")],
+        [("s", "k", name, 0) for name in ("ils.distributions", "pathwise", "leave-one-out, 8")],
         names=["setting", "kind", "method", "instance"],
     )
     table = pd.DataFrame(
         {"gradient": 1.0, "bias": [0.0, 0.0, 0.0], "variance": [1.0, 0.9999, 0.5]}, index=index
     )
-    names = ["ILS", "pathwise", "leave-one-out, 8"]
+    names = ["ils.distributions", "pathwise", "leave-one-out, 8"]
     found = quality.winners(table, [7, 8], names)
-    assert found.loc[("s", "k")].tolist() == ["ILS", "leave-one-out, 8"]
+    assert found.loc[("s", "k")].tolist() == ["ils.distributions", "leave-one-out, 8"]
     table["variance"] = [1.0, 0.9, 5.0]
     assert quality.winners(table, [7], names).loc[("s", "k"), 7] == "pathwise"
 
@@ -172,7 +172,9 @@ def test_small_steps_are_the_method(title: str) -> None:
     losses = make_losses("network", where.centre, where.spread)
     values, gradients = losses.values(where.z), losses.gradients(where.z)
     wanted = exact(where, values)
-    limit = methods.measure_field(where, methods.velocities(where)["ILS"], gradients).mean
+    limit = methods.measure_field(
+        where, methods.velocities(where)["ils.distributions"], gradients
+    ).mean
     bias = float(((limit - wanted) ** 2).mean().sqrt() / (wanted**2).mean().sqrt())
     chosen = "stop at the bounds" if where.discrete else "unconstrained"
     if title == "Poisson(.5)":
@@ -197,9 +199,9 @@ def test_curves() -> None:
     """For counts the method is the trapezium rule of the exact flow; elsewhere it is near."""
     table = curves(["Poisson(4)", "gamma(3, 1), shape"])
     counts = table[table["setting"] == "Poisson(4)"]
-    assert (counts["exact"] - counts["ILS"]).abs().max() < 1e-9
+    assert (counts["exact"] - counts["ils.distributions"]).abs().max() < 1e-9
     gamma = table[table["setting"] != "Poisson(4)"]
-    assert 0.01 < (gamma["exact"] - gamma["ILS"]).abs().median() < 0.2
+    assert 0.01 < (gamma["exact"] - gamma["ils.distributions"]).abs().median() < 0.2
     assert table["law"].between(0, 1).all()
 
 

@@ -116,7 +116,10 @@ def test_the_objective_of_ils_is_the_distribution_of_the_package() -> None:
 def test_moments_are_those_of_the_surrogates(loss) -> None:
     exact, found = moments_of(loss, RATE)
     assert torch.allclose(exact, exact_gradient(loss), atol=1e-9)
-    for name, velocity in (("ILS", rates.ils), ("straight-through", rates.straight_through)):
+    for name, velocity in (
+        ("ils.distributions", rates.ils),
+        ("straight-through", rates.straight_through),
+    ):
         mean = summed(partial(rates.pathwise, loss, velocity=velocity))
         assert torch.allclose(found[name][0], mean, atol=1e-9)
     assert torch.allclose(found["differences"][0], exact, atol=1e-9)
@@ -407,10 +410,10 @@ def test_both_modes_need_a_fifth_of_the_mass_of_each() -> None:
 
 
 def test_a_listing_pairs_by_seed() -> None:
-    values = pd.DataFrame([[2.0, 3.0], [1.0, 2.0]], ["other", "ILS"], [1, 2])
-    found = report.listing(values, (("ILS", 0.0, 0.1), ("other", 0.5, 0.2)))
-    assert list(found.index) == ["ILS", "other"]
-    assert found.loc["other", "against ILS"] == "1.00 [1.00, 1.00]"
+    values = pd.DataFrame([[2.0, 3.0], [1.0, 2.0]], ["other", "ils.distributions"], [1, 2])
+    found = report.listing(values, (("ils.distributions", 0.0, 0.1), ("other", 0.5, 0.2)))
+    assert list(found.index) == ["ils.distributions", "other"]
+    assert found.loc["other", "against ils.distributions"] == "1.00 [1.00, 1.00]"
     assert found.loc["other", ["temperature", "learning rate"]].tolist() == [0.5, 0.2]
 
 

@@ -96,7 +96,7 @@ def test_data_that_pass(old: str, new: str) -> None:
         ("nan", ""),
         ("250.0000", "inf"),
         ("1e-18", "1e-06"),
-        ("ILS", "ILS, default"),
+        ("ILS", "ILS, centred"),
         ("value", "values"),
         ("DARN,250.0000,3.0\n", ""),
         (",noise\n", ",noise,more\n"),

@@ -34,11 +34,10 @@ from lab.bias_variance import plane
 from lab.methods.catalogue import FAMILIES, METHODS
 from lab.problems.enumerable import KINDS, SCALES, SHAPES
 from lab.run import records
+from lab.show.looks import FAMILY_LOOKS
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 ALL = "all"
-MARKERS = ("circle", "diamond", "square", "inverted_triangle", "triangle")
-COLOURS = ("mean", "bias", "one", "two", "three")
 DIGITS = 3
 
 
@@ -63,8 +62,8 @@ def plane_data() -> dict[str, Any]:
     cells["noise"] = cells["deviation"] * cells["evaluations"] ** 0.5
     return {
         "families": [
-            {"name": name, "marker": marker, "colour": colour}
-            for name, marker, colour in zip(FAMILIES, MARKERS, COLOURS, strict=True)
+            {"name": name, "marker": look.bokeh, "colour": look.variable}
+            for name, look in FAMILY_LOOKS.items()
         ],
         "methods": [
             {

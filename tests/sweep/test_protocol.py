@@ -213,7 +213,7 @@ def test_edges() -> None:
 
 def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A problem from the command line: two records, with what was run and what failed."""
-    kept = ("ILS, default", "REINFORCE", "straight-through")
+    kept = ("ReinMax (default)", "REINFORCE", "straight-through")
 
     def execute(runs: list[Training], **options: Any) -> Outcome:
         some = [run for run in runs if run.method in kept]
@@ -237,7 +237,7 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(tuning.table) == 3 * TRIALS
     chosen = choose(tuning.table)
     listing = report.listing(final.table, chosen, "bits")
-    assert listing.loc["ILS, default", "beats"] == 0.5
+    assert listing.loc["ReinMax (default)", "beats"] == 0.5
     assert list(listing["failed"]) == [0, 0]
     # Five settings of three methods were tuned, and two winners run, on two workers.
     assert final.provenance["seconds"] == 3.0 * 7 / 2

@@ -64,7 +64,7 @@ def test_unbiased_methods_solve_one_bit_and_the_note_does_not() -> None:
     unbiased = [one.name for one in CONTESTANTS if not one.make(one.settings[0]).biased]
     assert len(unbiased) == 11
     assert (wrong[unbiased] < 0.05).all()
-    assert wrong["ILS, as in the note"] > 0.4
+    assert wrong["ILS (the note)"] > 0.4
 
 
 def test_beginnings_belong_to_the_final_runs() -> None:

@@ -14,16 +14,16 @@
   const MARKS = ["circle", "square", "triangle"];
 
   const PRESETS = {
-    "Default of ils.sample": math.DEFAULT,
-    "Algorithm 1 of the note": {
+    "ReinMax (default)": math.DEFAULT,
+    "ILS (the note)": {
       stepSize: 0.5, metric: "euclidean", normalizer: "sum_normalize", centred: false,
       relative: false, keepMass: false,
     },
-    "Projected": {
+    "ILS, projected": {
       stepSize: 0.5, metric: "euclidean", normalizer: "project_simplex", centred: true,
       relative: false, keepMass: false,
     },
-    "Fisher, mass kept": {
+    "ILS, Fisher": {
       stepSize: 0.5, metric: "fisher", normalizer: "sum_normalize", centred: true,
       relative: false, keepMass: true,
     },
@@ -193,7 +193,7 @@
   function build(root) {
     const state = {
       probs: [0.3, 0.5, 0.2], angle: 100, size: 1, curved: true, curvature: 1.5, temperature: 1,
-      rule: { ...PRESETS["Algorithm 1 of the note"] },
+      rule: { ...PRESETS["ILS (the note)"] },
     };
 
     // --- the picture
@@ -289,7 +289,7 @@
     // --- the numbers
 
     const methods = {
-      ils: "ILS as set", through: "straight-through", gumbel: "Gumbel-Softmax", reinmax: "ReinMax, the default of ils.sample",
+      ils: "ILS as set", through: "straight-through", gumbel: "Gumbel-Softmax", reinmax: "ReinMax (default)",
     };
     const titles = ["for θ₁", "for θ₂", "for θ₃", "bias", "noise", "cosine"];
     const cells = {};

@@ -13,11 +13,11 @@
   const NOISE = 512; // of the set on which the limit of Gumbel-Softmax is computed
 
   const SETTINGS = {
-    "The note's ILS": { name: "ILS", form: "sum", gradient: "probs", step: 0.01, rate: 0.01 },
-    "Mass kept, c = 1": { name: "ILS", form: "keep", gradient: "logits", step: 2.5e-7, rate: 1 },
+    "ILS (the note's code)": { name: "ILS", form: "sum", gradient: "probs", step: 0.01, rate: 0.01 },
+    "ILS (the note), mass kept, c = 1": { name: "ILS", form: "keep", gradient: "logits", step: 2.5e-7, rate: 1 },
     "Gumbel-Softmax": { name: "Gumbel-Softmax", temperature: 1, rate: 1 },
-    "ReinMax": { name: "ReinMax", rate: 0.01 },
-    "Straight-through": { name: "straight-through", rate: 0.01 },
+    "ReinMax (default)": { name: "ReinMax", rate: 0.01 },
+    "straight-through": { name: "straight-through", rate: 0.01 },
   };
 
   // --- a run --------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@
     const again = () => { pause(); reset(); };
     const turned = () => { follow(); draw(); };
     const name = ui.choice("Method", {
-      ILS: "ILS", "Gumbel-Softmax": "Gumbel-Softmax", ReinMax: "ReinMax, the default of ils.sample",
+      ILS: "ILS as set", "Gumbel-Softmax": "Gumbel-Softmax", ReinMax: "ReinMax (default)",
       "straight-through": "straight-through",
     }, "ILS", turned);
     const form = ui.choice("Way back", { sum: "divide by the sum", keep: "keep the mass" }, "sum", turned);

@@ -11,18 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.show.intervals import band
+from lab.show.looks import looks
 
 __all__ = ["chances", "grid", "images", "learning", "profile", "quality"]
 
-_DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
-_DASHES += [(10, 2, 2, 2), (2, 4)]
 
-
-def _styles(names: Sequence[str]) -> Mapping[str, dict]:
-    colors = sns.color_palette("colorblind", 10)
+def _styles(names: Sequence[str], apart: int) -> Mapping[str, dict]:
+    """Lines with a mark every so many points, later lines at later points."""
     return {
-        name: {"color": colors[place % 10], "dashes": _DASHES[place % len(_DASHES)]}
-        for place, name in enumerate(names)
+        name: look.line | {"markevery": (place % apart, apart), "markersize": 4}
+        for place, (name, look) in enumerate(looks(names).items())
     }
 
 
@@ -40,7 +38,7 @@ def learning(
         axes: one a problem.
         optima: the least value of the measure, by title, where it is known.
     """
-    styles = _styles(names)
+    styles = _styles(names, 5)
     for ax, (title, table) in zip(axes, curves.items(), strict=True):
         kept = table[table.index.get_level_values("method").isin(names)]
         found = band(kept.dropna(), by="method")
@@ -85,7 +83,7 @@ def profile(table: pd.DataFrame, ax: Axes) -> Axes:
         table: from :func:`lab.benchmarks.report.profiles`.
         ax: the axes.
     """
-    for name, style in _styles(list(table.index)).items():
+    for name, style in _styles(list(table.index), 8).items():
         ax.plot(table.columns, table.loc[name], label=name, **style)
     ax.set_xlabel("progress: 0 at the start, 1 where the best method ends")
     ax.set_ylabel("share of runs above")
@@ -146,7 +144,7 @@ def quality(table: pd.DataFrame, names: Sequence[str], axes: Sequence[Axes]) -> 
         names: methods to draw.
         axes: three.
     """
-    styles = _styles(names)
+    styles = _styles(names, 2)
     titles = {"bias": "bias", "deviation": "standard deviation", "cosine": "cosine"}
     for ax, (measure, title) in zip(axes, titles.items(), strict=True):
         wide = table[measure].unstack("method")

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder with the four files")
     parser.add_argument("--categories", type=int, default=8)
     parser.add_argument("--variables", type=int, default=4)
-    parser.add_argument("--method", default="ILS, default")
+    parser.add_argument("--method", default="ReinMax (default)")
     parser.add_argument("--setting", type=float, default=0.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -52,7 +52,7 @@ def ends(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.DataF
 
 
 def listing(
-    final: pd.DataFrame, chosen: pd.DataFrame, task: str, against: str = "ILS, default"
+    final: pd.DataFrame, chosen: pd.DataFrame, task: str, against: str = "ReinMax (default)"
 ) -> pd.DataFrame:
     """The table of a problem, the best method first.
 

@@ -40,7 +40,7 @@ SOURCES = "lab.benchmarks.studies"
 
 _STUDIED = "vae-8x4"
 _PICTURED = "vae-8x16"
-_PAINTERS = ("ILS, default", "ILS, as in the note", "straight-through", "Gumbel-Softmax")
+_PAINTERS = ("ReinMax (default)", "ILS (the note)", "straight-through", "Gumbel-Softmax")
 
 Execute = Callable[[Sequence[Run]], dict[Run, pd.DataFrame]]
 
@@ -84,14 +84,14 @@ def _studies(chosen: pd.DataFrame) -> list[Run]:
         for name, row in studied.iterrows()
         if name != "exact gradient"
     )
-    begin = studied.loc["ILS, default"]
+    begin = studied.loc["ReinMax (default)"]
     trained = tuple(
         (name, float(pictured.loc[name, "setting"]), float(pictured.loc[name, "learning_rate"]))
         for name in _PAINTERS
     )
     rate = float(begin["learning_rate"])
     return [
-        Trajectory(_STUDIED, "ILS, default", 0.0, rate, measured),
+        Trajectory(_STUDIED, "ReinMax (default)", 0.0, rate, measured),
         Pictures(_PICTURED, trained),
     ]
 

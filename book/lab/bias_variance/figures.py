@@ -12,12 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from lab.bias_variance.plane import defaults, front
-from lab.methods.catalogue import FAMILIES
+from lab.show.looks import FAMILY_LOOKS, looks
 
 __all__ = ["budgets", "by_scale", "plane"]
 
-_MARKERS = dict(zip(FAMILIES, ("o", "D", "s", "v", "^"), strict=True))
-_COLORS = dict(zip(FAMILIES, sns.color_palette("colorblind", len(FAMILIES)), strict=True))
+_COLORS = {family: look.colour for family, look in FAMILY_LOOKS.items()}
 
 
 def plane(found: pd.DataFrame, ax: Axes) -> Axes:
@@ -35,7 +34,7 @@ def plane(found: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot(edge["bias"], edge["noise"], color="0.75", linewidth=5, zorder=0)
     shown = defaults(found)
     for family, part in shown.groupby("family", sort=False):
-        color, marker = _COLORS[family], _MARKERS[family]
+        color, marker = _COLORS[family], FAMILY_LOOKS[family].mark
         every = found[found["family"] == family]
         ax.scatter(every["bias"], every["noise"], s=5, color=color, alpha=0.5, linewidths=0)
         ax.scatter(part["bias"], part["noise"], s=30, color=color, marker=marker, label=family)
@@ -117,10 +116,9 @@ def budgets(errors: pd.DataFrame, names: Sequence[str], ax: Axes) -> Axes:
         names: the methods to draw.
         ax: the axes.
     """
-    colors = sns.color_palette("colorblind", len(names))
-    dashes = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
-    for name, color, dash in zip(names, colors, dashes, strict=False):
-        ax.plot(errors.columns, errors.loc[name], color=color, dashes=dash, label=name)
+    for place, (name, look) in enumerate(looks(names).items()):
+        marks = {"markevery": (place % 2, 2), "markersize": 4}
+        ax.plot(errors.columns, errors.loc[name], label=name, **look.line, **marks)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("evaluations of the loss that are averaged")

@@ -110,10 +110,14 @@ def scale(factors: list[float], seed: int = 0) -> pd.DataFrame:
     """
     loss, logits = quadratic(seed)
     forms: dict[str, Estimator] = {
-        f"ILS, {form}": intermediate_loss_sampling(
+        name: intermediate_loss_sampling(
             step_size=1.0, gradient=target.centred_gradient, **FORMS[form]
         )
-        for form in ("sum-normalised, clamped", "mass-keeping", "Euclidean projection")
+        for name, form in (
+            ("ILS, centred", "sum-normalised, clamped"),
+            ("ILS, mass kept", "mass-keeping"),
+            ("ILS, projected", "Euclidean projection"),
+        )
     }
     forms["straight-through"] = straight_through()
     rows = []

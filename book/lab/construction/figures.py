@@ -9,6 +9,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from lab.show.looks import looks
+
 __all__ = ["noise", "overview", "scale", "targets", "temperature"]
 
 # Corners of the triangle: category 1 at the left, 2 at the right, 3 on top.
@@ -151,15 +153,9 @@ def scale(table: pd.DataFrame, ax: Axes) -> Axes:
         table: from :func:`lab.construction.experiment.scale`.
         ax: the axes.
     """
-    for position, (name, part) in enumerate(table.groupby("estimator", sort=False)):
-        ax.plot(
-            part["factor"],
-            part["length"],
-            linestyle=_LOOKS[position],
-            marker=_MARKS[position],
-            markersize=4,
-            label=name,
-        )
+    for name, look in looks(table["estimator"]).items():
+        part = table[table["estimator"] == name]
+        ax.plot(part["factor"], part["length"], markersize=4, label=name, **look.line)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("factor on the loss")

@@ -110,14 +110,14 @@ def forms() -> dict[str, Estimator]:
 
 
 FLOWS: dict[str, Estimator] = {
-    "ILS, the note's": _ils(0.01),
+    "ILS, centred": _ils(0.01),
     "ILS, mass kept, small step": _ils(EPS * SIZE, keep_mass=True),
     "ILS, projected": _ils(0.01, normalizer=simplex.project_simplex),
     "ILS, Fisher, small step": _ils(EPS * SIZE, keep_mass=True, metric=fisher),
     "Gumbel-Softmax, 1": estimators.gumbel_softmax(temperature=1.0),
     "straight-through": estimators.straight_through(),
     "DARN": estimators.darn(),
-    "ReinMax": estimators.reinmax(),
+    "ReinMax (default)": estimators.reinmax(),
     "leave-one-out": estimators.leave_one_out(samples=2),
 }
 """What is simulated: one of each kind of limit."""
@@ -169,7 +169,7 @@ def all_limits(*, count: int = PROBLEMS, progress: str | None = None) -> pd.Data
     peers = {
         "straight-through": estimators.straight_through(),
         "DARN": estimators.darn(),
-        "ReinMax": estimators.reinmax(),
+        "ReinMax (default)": estimators.reinmax(),
         "exact gradient": estimators.score_function(),
     }
     return limits(p[:count], start[:count], {**forms(), **peers})
@@ -210,11 +210,11 @@ def simulate_flows(*, stop: int | None = None, progress: str | None = None) -> p
 # --- the ladder ---------------------------------------------------------------------------
 
 LADDER: dict[str, Callable[[], Estimator]] = {
-    "ILS, the note's form": lambda: _ils(0.01, gradient=target.logits_gradient),
+    "ILS (the note)": lambda: _ils(0.01, gradient=target.logits_gradient),
     "ILS, projected": lambda: _ils(1e-3, normalizer=simplex.project_simplex),
     "ILS, Fisher": lambda: _ils(1e-6, keep_mass=True, metric=fisher),
     "straight-through": estimators.straight_through,
-    "ReinMax": estimators.reinmax,
+    "ReinMax (default)": estimators.reinmax,
     "Gumbel-Softmax, 0.5": lambda: estimators.gumbel_softmax(temperature=0.5),
     "Gumbel-Softmax, 1": lambda: estimators.gumbel_softmax(temperature=1.0),
     "straight-through Gumbel, 1": lambda: estimators.straight_through_gumbel(temperature=1.0),

@@ -8,10 +8,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-__all__ = ["flows", "ladder"]
+from lab.show.looks import looks
 
-_DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
-_DASHES.append((10, 2, 2, 2))
+__all__ = ["flows", "ladder"]
 
 
 def flows(curves: pd.DataFrame, rests: Mapping[str, float], ax: Axes) -> Axes:
@@ -23,12 +22,13 @@ def flows(curves: pd.DataFrame, rests: Mapping[str, float], ax: Axes) -> Axes:
         ax: the axes.
     """
     names = list(dict.fromkeys(curves.index.get_level_values(0)))
-    colors = sns.color_palette("colorblind", len(names))
-    for name, color, dash in zip(names, colors, _DASHES, strict=True):
-        curve = curves.loc[name]
-        ax.plot(curve.index, curve["mean"], color=color, dashes=dash, label=name)
-        ax.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.2, lw=0)
-        ax.plot(1.5 * curve.index[-1], rests[name], "<", color=color, markersize=6)
+    for place, (name, look) in enumerate(looks(names).items()):
+        curve, marks = curves.loc[name], {"markevery": (place % 5, 5), "markersize": 4}
+        ax.plot(curve.index, curve["mean"], label=name, **look.line, **marks)
+        ax.fill_between(
+            curve.index, curve["low"], curve["high"], color=look.colour, alpha=0.2, lw=0
+        )
+        ax.plot(1.5 * curve.index[-1], rests[name], linestyle="none", markersize=6, **look.points)
     ax.set_xscale("symlog", linthresh=10)
     ax.set_yscale("log")
     ax.set_xlabel("step")

@@ -16,12 +16,12 @@ from ils.rules import Note, ReinMax, Rule, Step
 __all__ = ["FACTORS", "RULES", "WAYS", "by_factor", "differences"]
 
 RULES: dict[str, Rule] = {
-    "limit of small steps (default)": ReinMax(),
-    "relative step, Fisher": Step(0.3),
-    "relative step, Euclidean": Step(0.3, metric=euclidean),
-    "relative step, projection": Step(0.3, metric=euclidean, normalizer=ils.project_simplex),
-    "absolute step, Fisher": Note(0.3, metric=fisher, centred=True),
-    "absolute step (the note)": Note(0.3),
+    "ReinMax (default)": ReinMax(),
+    "ILS, relative step": Step(0.3),
+    "ILS, relative step, Euclidean": Step(0.3, metric=euclidean),
+    "ILS, relative step, projected": Step(0.3, metric=euclidean, normalizer=ils.project_simplex),
+    "ILS, Fisher, mass free": Note(0.3, metric=fisher, centred=True),
+    "ILS (the note)": Note(0.3),
 }
 """Rules of :func:`ils.sample`."""
 

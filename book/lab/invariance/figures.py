@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-__all__ = ["length_by_factor"]
+from lab.show.looks import looks
 
-_LOOK = ["-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1))]
-_MARKERS = ["o", "s", "^", "v", "D", "X"]
+__all__ = ["length_by_factor"]
 
 
 def length_by_factor(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -19,17 +17,9 @@ def length_by_factor(table: pd.DataFrame, ax: Axes) -> Axes:
         table: from :func:`lab.invariance.experiment.by_factor`.
         ax: the axes.
     """
-    colors = sns.color_palette("colorblind")
-    for place, name in enumerate(table):
-        ax.plot(
-            table.index,
-            table[name],
-            linestyle=_LOOK[place],
-            marker=_MARKERS[place],
-            markevery=(place % 4, 4),
-            color=colors[place],
-            label=name,
-        )
+    for place, (name, look) in enumerate(looks(table).items()):
+        marks = {"markevery": (place % 4, 4)}
+        ax.plot(table.index, table[name], label=name, **look.line, **marks)
     ax.set_xscale("log")
     ax.set_xlabel("factor of the loss")
     ax.set_yscale("log")

@@ -36,7 +36,7 @@ __all__ = ["FULL", "PARTS", "QUICK", "SOURCES", "Plan", "grid", "growth", "main"
 SOURCES = "lab.speed.bench"
 """The module whose sources, with all that it imports, decide what is timed."""
 
-GROWING = (GUMBEL, "softmax", "ILS", "ILS, sum-normalised")
+GROWING = (GUMBEL, "softmax", "ReinMax (default)", "ILS (the note)")
 COUNTS = (1, 4, 10, 32, 100, 316, 1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 LARGE = (1, 1 << 24)
 

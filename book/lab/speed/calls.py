@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ils import kernel
-from lab.speed.contestants import Contestant
+from lab.speed.contestants import Timed
 
 __all__ = ["SHAPES", "TYPES", "Call", "block", "call", "copy", "inputs", "modes"]
 
@@ -28,7 +28,7 @@ def inputs(shape: tuple[int, int], dtype: torch.dtype, seed: int) -> tuple[Tenso
     return x.clone().requires_grad_(), w.clone()
 
 
-def call(one: Contestant, x: Tensor, w: Tensor, compiled: bool = False) -> Call:
+def call(one: Timed, x: Tensor, w: Tensor, compiled: bool = False) -> Call:
     """Forward, loss and backward of one contestant: returns the gradient for the logits."""
     operator = one.prepare(x)
 

@@ -17,35 +17,39 @@ from ils.rules import Note
 
 __all__ = [
     "CONTESTANTS",
+    "FORMS",
     "GUMBEL",
-    "ILS",
     "LOSS",
     "TEN_LINES",
-    "Contestant",
     "TenLines",
+    "Timed",
     "contestant",
 ]
 
 GUMBEL = "Gumbel-Softmax, hard"
 TEN_LINES = "ten lines by hand"
 LOSS = "the loss alone"
+_HARD = "straight-through Gumbel"
 _STEP = 0.1
 
 Operator = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Timed:
     """One way to draw, and where it takes part.
 
     Attributes:
-        name: as in the tables.
+        name: as in the tables: that of its method in :mod:`lab.methods.catalogue`, unless
+            ``method`` tells that it is an implementation under another.
         group: ``gumbel``, ``straight-through``, ``by hand``, ``projection``, ``floor`` or ``ils``.
         prepare: from logits, whatever is not to be timed; returns the operator on logits.
         draws: whether its result is one-hot.
         compiled: whether it is timed compiled as well.
         kernel: whether ``ils.kernel`` can serve it.
         types: the types of number that it takes part in.
+        method: of the catalogue, which PyTorch or its authors offer under this name; empty where
+            the name is the method's, or where it is none.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Contestant:
     compiled: bool = False
     kernel: bool = False
     types: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+    method: str = ""
 
     def fits(self, dtype: torch.dtype, mode: str) -> bool:
         """Whether it takes part with this type and in this mode."""
@@ -158,10 +163,10 @@ def _plain(operator: Operator) -> Callable[[Tensor], Operator]:
     return lambda like: operator
 
 
-ILS = {
-    "ILS": partial(ils.sample),
-    "ILS, sum-normalised": partial(ils.sample, rule=Note(_STEP)),
-    "ILS, sum-normalised, centred": partial(ils.sample, rule=Note(_STEP, centred=True)),
+FORMS = {
+    "ReinMax (default)": partial(ils.sample),
+    "ILS (the note)": partial(ils.sample, rule=Note(_STEP)),
+    "ILS, centred": partial(ils.sample, rule=Note(_STEP, centred=True)),
     "ILS, projected": partial(
         ils.sample, rule=Note(_STEP, centred=True, normalizer=ils.project_simplex)
     ),
@@ -169,25 +174,43 @@ ILS = {
 """The forms of :func:`ils.sample` that are timed: its default, the note's, and two more."""
 
 CONTESTANTS = (
-    Contestant(GUMBEL, "gumbel", _plain(partial(_gumbel, hard=True)), compiled=True),
-    Contestant("Gumbel-Softmax, soft", "gumbel", _plain(partial(_gumbel, hard=False)), draws=False),
-    Contestant("Gumbel-Softmax, noise given", "gumbel", _gumbel_with_noise),
-    Contestant("OneHotCategoricalStraightThrough", "straight-through", _plain(_torch_distribution)),
-    Contestant("straight-through", "straight-through", _plain(_straight_through)),
-    Contestant("ReinMax, as published", "straight-through", _plain(_reinmax)),
-    Contestant(TEN_LINES, "by hand", _plain(_ten_lines), types=(torch.float32,)),
+    Timed(GUMBEL, "gumbel", _plain(partial(_gumbel, hard=True)), compiled=True, method=_HARD),
+    Timed(
+        "Gumbel-Softmax, soft",
+        "gumbel",
+        _plain(partial(_gumbel, hard=False)),
+        draws=False,
+        method="Gumbel-Softmax",
+    ),
+    Timed("Gumbel-Softmax, noise given", "gumbel", _gumbel_with_noise, method=_HARD),
+    Timed(
+        "OneHotCategoricalStraightThrough",
+        "straight-through",
+        _plain(_torch_distribution),
+        method="straight-through",
+    ),
+    Timed("straight-through", "straight-through", _plain(_straight_through)),
+    Timed(
+        "ReinMax, as published",
+        "straight-through",
+        _plain(_reinmax),
+        method="ReinMax (default)",
+    ),
+    Timed(
+        TEN_LINES, "by hand", _plain(_ten_lines), types=(torch.float32,), method="ReinMax (default)"
+    ),
     # In bfloat16 its cumulative sums are too coarse to find the threshold.
-    Contestant("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
-    Contestant("softmax", "floor", _plain(_softmax), draws=False),
-    Contestant(LOSS, "floor", _plain(_itself), draws=False),
+    Timed("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
+    Timed("softmax", "floor", _plain(_softmax), draws=False),
+    Timed(LOSS, "floor", _plain(_itself), draws=False),
     *(
-        Contestant(name, "ils", _plain(f), compiled="centred" not in name, kernel=True)
-        for name, f in ILS.items()
+        Timed(name, "ils", _plain(f), compiled="centred" not in name, kernel=True)
+        for name, f in FORMS.items()
     ),
 )
 
 
-def contestant(name: str) -> Contestant:
+def contestant(name: str) -> Timed:
     """The contestant of this name."""
     (found,) = [c for c in CONTESTANTS if c.name == name]
     return found

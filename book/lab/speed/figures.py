@@ -8,10 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from lab.show.looks import looks
+
 __all__ = ["growth", "memory", "ratios"]
 
-_LOOKS = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKS = ("o", "s", "^")
 
 
 def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
@@ -22,7 +23,7 @@ def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
         ax: the axes.
     """
     names = list(dict.fromkeys(curves.index.get_level_values("name")))
-    for position, name in enumerate(names):
+    for name, look in looks(names).items():
         part = curves.loc[name]
         errors = [part["ratio"] - part["low"], part["high"] - part["ratio"]]
         ax.errorbar(
@@ -30,11 +31,9 @@ def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
             part["ratio"],
             yerr=errors,
             label=name,
-            color=_color(position, len(names)),
-            linestyle=_LOOKS[position],
-            marker=_MARKS[position],
             markersize=4,
             elinewidth=1,
+            **look.line,
         )
         ax.set_xticks(range(len(part)), part.index, rotation=20)
     ax.axhline(1, color="0.5", linewidth=1)
@@ -56,18 +55,12 @@ def growth(curves: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     for ax, panel in zip(axes, panels, strict=True):
         part = curves.loc[panel]
         names = list(dict.fromkeys(part.index.get_level_values("name")))
-        for position, name in enumerate(names):
+        *methods, limit = names
+        for name, look in looks(methods).items():
             curve = part.loc[name, "seconds"]
-            limit = position == len(names) - 1
-            ax.plot(
-                curve.index,
-                curve * 1e3,
-                label=name,
-                color="0.5" if limit else _color(position, len(names)),
-                linestyle=_LOOKS[position],
-                marker=None if limit else _MARKS[position],
-                markersize=3.5,
-            )
+            ax.plot(curve.index, curve * 1e3, label=name, markersize=3.5, **look.line)
+        curve = part.loc[limit, "seconds"]
+        ax.plot(curve.index, curve * 1e3, label=limit, color="0.5", linestyle="dotted")
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(panel)

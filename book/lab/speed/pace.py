@@ -80,7 +80,7 @@ def steps(task_name: str, runs: int = 10) -> pd.DataFrame:
 
 
 def batching(
-    names: Sequence[str], counts: Sequence[int] = (1, 10, 24), method: str = "ILS, default"
+    names: Sequence[str], counts: Sequence[int] = (1, 10, 24), method: str = "ReinMax (default)"
 ) -> pd.DataFrame:
     """Milliseconds of a step of one run and of several, and how much faster a run becomes."""
     calls = {(name, count): step_of(name, method, 0.0, count) for name in names for count in counts}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lab.speed.contestants import GUMBEL, ILS, LOSS, TEN_LINES
+from lab.speed.contestants import FORMS, GUMBEL, LOSS, TEN_LINES
 from lab.speed.cost import SHAPES, bandwidth, cell, over_limit, shape_text, traffic
 
 __all__ = [
@@ -51,7 +51,7 @@ class Target:
         return self.quantity == "speed"
 
 
-_DEFAULT, _SUM, _, _PROJECTED = ILS
+_DEFAULT, _SUM, _, _PROJECTED = FORMS
 _KERNEL = (2.5, 4, 10, 18, 18, 22, 20)
 _LIMIT = tuple(3.0 if k >= 1000 else _NOWHERE for _, k in SHAPES)
 

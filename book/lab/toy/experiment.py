@@ -63,8 +63,11 @@ GROUPS = 200
 # The problems of a part have its seed, its noise the two seeds that follow: none overlap.
 SEEDS = {"note": 14, "controlled": 10, "tuning": 2019, "fair": 2030}
 
-NOTE_SETTINGS = tuple(f"ILS, step {a:g}" for a in STEP_SIZES) + tuple(
-    f"Gumbel, T = {t:g}" for t in TEMPERATURES
+# Names of the catalogue.
+_CODE, _NOTE, _KEPT = "ILS (the note's code)", "ILS (the note)", "ILS (the note), mass kept"
+
+NOTE_SETTINGS = tuple(f"{_CODE}, step {a:g}" for a in STEP_SIZES) + tuple(
+    f"Gumbel-Softmax, T = {t:g}" for t in TEMPERATURES
 )
 
 COLLAPSE_STEPS = 200_000
@@ -138,16 +141,16 @@ def corrected(*, stop: int | None = None, progress: str | None = None) -> pd.Dat
     """(b) The corrected gradient and its variants on the groups and draws of :func:`controlled`."""
     toy = controlled_toy()
     threshold = keep_mass_threshold(toy.eps, toy.size)
-    names = [f"ILS corrected, step {a:g}" for a in STEP_SIZES]
+    names = [f"{_NOTE}, step {a:g}" for a in STEP_SIZES]
     blocks = [
         Block(names, Intermediate(STEP_SIZES), [LEARNING_RATE] * 3),
         Block(
-            ["ILS corrected and centred, step 0.01"],
+            ["ILS, centred, step 0.01"],
             Intermediate([0.01], gradient=centred_gradient),
             [LEARNING_RATE],
         ),
         Block(
-            ["ILS mass-keeping, step 0.1 eps N K", "ILS mass-keeping, step eps N K"],
+            [f"{_KEPT}, step 0.1 eps N K", f"{_KEPT}, step eps N K"],
             Intermediate([0.1 * threshold, threshold], keep_mass=True),
             [LEARNING_RATE] * 2,
         ),
@@ -181,14 +184,14 @@ _ONE = keep_mass_threshold(1e-8, 25)  # the step size at which c = alpha / (eps 
 
 # Methods of the fair comparison: each makes a rule for a number of settings.
 ILS_METHODS: Methods = {
-    "ILS (note)": _intermediate(0.01, gradient=probs_gradient),
-    "ILS (note, c = 1)": _intermediate(_ONE, gradient=probs_gradient),
-    "ILS (note, c = 0.1)": _intermediate(0.1 * _ONE, gradient=probs_gradient),
-    "ILS (corrected)": _intermediate(0.01),
-    "ILS (mass-keeping, c = 0.1)": _intermediate(0.1 * _ONE, keep_mass=True),
-    "ILS (mass-keeping, c = 1)": _intermediate(_ONE, keep_mass=True),
+    _CODE: _intermediate(0.01, gradient=probs_gradient),
+    f"{_CODE}, c = 1": _intermediate(_ONE, gradient=probs_gradient),
+    f"{_CODE}, c = 0.1": _intermediate(0.1 * _ONE, gradient=probs_gradient),
+    _NOTE: _intermediate(0.01),
+    f"{_KEPT}, c = 0.1": _intermediate(0.1 * _ONE, keep_mass=True),
+    f"{_KEPT}, c = 1": _intermediate(_ONE, keep_mass=True),
 }
-GUMBEL_METHODS: Methods = {f"Gumbel, T = {t:g}": _gumbel(t) for t in SWEEP_TEMPERATURES}
+GUMBEL_METHODS: Methods = {f"Gumbel-Softmax, T = {t:g}": _gumbel(t) for t in SWEEP_TEMPERATURES}
 
 
 def _sweep(methods: Methods, rates: Mapping[tuple[str, str], Sequence[float]]) -> list[Block]:
@@ -275,14 +278,14 @@ def ils_limits() -> pd.DataFrame:
     """
     toy = controlled_toy()
     models = {
-        f"ILS, step {a:g}": ils_limit(toy, step_size=a, normalizer=sum_normalize_unclamped)
+        f"{_CODE}, step {a:g}": ils_limit(toy, step_size=a, normalizer=sum_normalize_unclamped)
         for a in STEP_SIZES
     }
-    models |= {f"ILS corrected, step {a:g}": ils_limit(toy, step_size=a) for a in STEP_SIZES}
+    models |= {f"{_NOTE}, step {a:g}": ils_limit(toy, step_size=a) for a in STEP_SIZES}
     # Centring changes no expectation, so no fixed point.
-    models["ILS corrected and centred, step 0.01"] = models["ILS corrected, step 0.01"]
+    models["ILS, centred, step 0.01"] = models[f"{_NOTE}, step 0.01"]
     models |= {
-        f"ILS mass-keeping, step {label}": ils_limit(toy, step_size=a, keep_mass=True)
+        f"{_KEPT}, step {label}": ils_limit(toy, step_size=a, keep_mass=True)
         for label, a in {"0.1 eps N K": 0.1 * _ONE, "eps N K": _ONE}.items()
     }
     return _divergences(toy, models)
@@ -310,7 +313,7 @@ def gumbel_limits(
     models = {}
     for t in tqdm(temperatures, desc=progress, disable=True if progress is None else None):
         model, _ = gumbel_limit(flat, t, eps=toy.eps, noise=noise, iterations=60)
-        models[f"Gumbel, T = {t:g}"] = model.reshape(toy.p.shape)
+        models[f"Gumbel-Softmax, T = {t:g}"] = model.reshape(toy.p.shape)
     return _divergences(toy, models)
 
 

@@ -6,25 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
+
+from lab.show.looks import looks
 
 __all__ = ["controlled", "fair", "levels", "panels", "swapped", "sweep"]
 
-_LOOKS = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 
 
 # Divergences below this are drawn at it: some methods reach rounding error.
 _FLOOR = 1e-5
-
-
-def _colors(names: Sequence[str]) -> list[tuple[float, float, float]]:
-    """Colours for Intermediate Loss Sampling, greys for Gumbel-Softmax."""
-    gumbel = sum(name.startswith("Gumbel") for name in names)
-    greys = iter(sns.color_palette("Greys", gumbel + 3)[3:])
-    hues = iter(sns.color_palette("colorblind", len(names) - gumbel))
-    return [next(greys if name.startswith("Gumbel") else hues) for name in names]
 
 
 def panels(curves: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
@@ -35,8 +27,8 @@ def panels(curves: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         axes: two rows of three.
     """
     for ax, (name, curve) in zip(axes.flat, curves.iterrows(), strict=True):
-        ax.plot(curve.index, curve, color="C0" if "ILS" in str(name) else "C1", linewidth=1)
-        ax.set_title(str(name))
+        ax.plot(curve.index, curve, color=looks([str(name)])[str(name)].colour, linewidth=1)
+        ax.set_title(str(name).replace(", ", "\n", 1))
         ax.set_ylim(bottom=0)
         ax.set_xticks([0, 25_000, 50_000], ["0", "25,000", "50,000"])
     for ax in axes[-1]:
@@ -89,18 +81,12 @@ def controlled(bands: pd.DataFrame, limits: Mapping[str, float], ax: Axes) -> Ax
         ax: the axes.
     """
     names = list(dict.fromkeys(bands.index.get_level_values(0)))
-    for position, name in enumerate(names):
-        curve, color = bands.loc[name], f"C{position}"
-        ax.plot(
-            curve.index,
-            curve["mean"],
-            color=color,
-            linestyle=_LOOKS[position % len(_LOOKS)],
-            label=name,
-        )
-        ax.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.2)
+    for position, (name, look) in enumerate(looks(names).items()):
+        curve, marks = bands.loc[name], {"markevery": (3 * position % 7, 8), "markersize": 4}
+        ax.plot(curve.index, curve["mean"], label=name, **look.line, **marks)
+        ax.fill_between(curve.index, curve["low"], curve["high"], color=look.colour, alpha=0.2)
         if name in limits:
-            ax.axhline(limits[name], color=color, linewidth=0.8, alpha=0.8)
+            ax.axhline(limits[name], color=look.colour, linewidth=0.8, alpha=0.8)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("log")
     ax.set_xlabel("step")
@@ -116,17 +102,15 @@ def sweep(ends: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ends: columns ``method``, ``schedule``, ``rate``, ``end``.
         axes: two.
     """
-    colors = _colors(list(ends["method"].unique()))
+    styles = looks(ends["method"].unique())
     for ax, (schedule, part) in zip(axes, ends.groupby("schedule", sort=False), strict=True):
-        for position, (method, curve) in enumerate(part.groupby("method", sort=False)):
+        for method, curve in part.groupby("method", sort=False):
             ax.plot(
                 curve["rate"],
                 curve["end"].clip(lower=_FLOOR),
-                color=colors[position],
-                marker=_MARKS[position],
                 markersize=4,
-                linestyle=_LOOKS[position % len(_LOOKS)],
                 label=method,
+                **styles[str(method)].line,
             )
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -144,18 +128,15 @@ def fair(bands: pd.DataFrame, ax: Axes) -> Axes:
         ax: the axes.
     """
     names = list(dict.fromkeys(bands.index.get_level_values(0)))
-    colors = _colors(names)
-    for position, name in enumerate(names):
+    for position, (name, look) in enumerate(looks(names).items()):
         curve = bands.loc[name]
         ax.plot(
             curve.index,
             curve["mean"].clip(lower=_FLOOR),
-            color=colors[position],
-            linestyle=_LOOKS[position % len(_LOOKS)],
-            marker=_MARKS[position],
             markersize=4,
             markevery=(3 * position % 7, 8),
             label=name,
+            **look.line,
         )
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("log")

@@ -26,8 +26,9 @@ import pandas as pd
 import torch
 
 from ils.estimators import Estimator
+from lab.methods.catalogue import Method
 from lab.run import records as recorded
-from lab.training.contestants import CONTESTANTS, MAIN, TRIALS, Contestant
+from lab.training.contestants import CONTESTANTS, MAIN, TRIALS, serves
 from lab.training.task import Own, Task
 from lab.training.tasks import PUBLISHED, TASKS, TUNED
 from lab.training.train import Objective, train
@@ -66,28 +67,28 @@ PARTS = ("first steps", "end")
 """What is compared of a run that is computed again, see :func:`agreement`."""
 
 _PART = 0.05
-_PICKED = ("ILS, default", "straight-through", "leave-one-out", "ILS, as in the note", "ReinMax")
+_PICKED = ("ReinMax (default)", "straight-through", "leave-one-out", "ILS (the note)", "ReinMax")
 
 AGAIN = {name: _PICKED[place % len(_PICKED)] for place, name in enumerate(TUNED)}
 """The method whose runs are computed again, of each problem."""
 
 
-def methods(task: Task) -> dict[str, Contestant | Own]:
+def methods(task: Task) -> dict[str, Method | Own]:
     """Every method that takes part in a problem, by name."""
     invited = [one for one in CONTESTANTS if one.name in MAIN or not task.main_only]
-    serving = {one.name: one for one in invited if one.serves(task)}
+    serving = {one.name: one for one in invited if serves(one, task)}
     return {**serving, **task.own}
 
 
 def method_of(task: Task, name: str, setting: float) -> Estimator | Objective:
     """A method at a setting, as :func:`lab.training.train.train` takes it."""
     method = methods(task)[name]
-    if isinstance(method, Contestant):
+    if isinstance(method, Method):
         return method.make(setting * task.step_unit if method.option == "step size" else setting)
     return lambda parameters, batch: method.objective(parameters, batch, setting)
 
 
-def rates_of(task: Task, method: Contestant | Own) -> tuple[float, ...]:
+def rates_of(task: Task, method: Method | Own) -> tuple[float, ...]:
     """The learning rates of each setting: evenly spaced logarithms over the task's range."""
     count = TRIALS // len(method.settings)
     least, most = (torch.tensor(rate, dtype=torch.float64).log10().item() for rate in task.rates)
@@ -222,7 +223,7 @@ def final_runs(chosen: pd.DataFrame, device: str = "cpu") -> list[Training]:
 
 def published_runs(device: str = "cpu") -> list[Training]:
     """The polynomial problem at the settings of Liu et al. (2023), where nothing is tuned."""
-    picked = ("ReinMax", "straight-through", "straight-through Gumbel", "ILS, as in the note")
+    picked = ("ReinMax", "straight-through", "straight-through Gumbel", "ILS (the note)")
     return [
         Training(task, method, 1.0, (1e-3,), FINAL_SEEDS, TASKS[task].steps, "test", device=device)
         for task in PUBLISHED

@@ -39,7 +39,7 @@ def _top(law: torch.Tensor, discrete: bool) -> torch.Tensor:
 
 
 def curves(titles: Sequence[str] = TITLES) -> pd.DataFrame:
-    """Columns ``setting``, ``z``, ``law``, ``exact``, ``ILS``, ``straight-through``.
+    """Columns ``setting``, ``z``, ``law``, ``exact``, ``ils.distributions``, ``straight-through``.
 
     Args:
         titles: of settings of a single number.
@@ -58,7 +58,7 @@ def curves(titles: Sequence[str] = TITLES) -> pd.DataFrame:
             # A density may have no bound: it is cut where the rest of the picture ends.
             "law": (law / _top(law[likely], where.discrete)).clamp(max=1),
             "exact": _exact(where),
-            "ILS": found["ILS"].flatten(),
+            "ils.distributions": found["ils.distributions"].flatten(),
             "straight-through": found["straight-through"].flatten(),
         }
         frame = pd.DataFrame({name: column[likely].numpy() for name, column in table.items()})
@@ -81,7 +81,7 @@ def own_statistics(title: str = "gamma(.5, 1), shape") -> pd.DataFrame:
     z, score = where.z.squeeze(-1), where.score.squeeze(-1)
     slopes = torch.stack([1 / z, torch.ones_like(z)], -1)
     own = galerkin(where.at, score, z**2, torch.stack([z.log(), z], -1), slopes)
-    fields = {"own": own.reshape(-1, 1, 1), "added": velocities(where)["ILS"]}
+    fields = {"own": own.reshape(-1, 1, 1), "added": velocities(where)["ils.distributions"]}
     sums = {name: torch.zeros(3, dtype=z.dtype) for name in fields}
     for kind in KINDS:
         losses = make_losses(kind, where.centre, where.spread)

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
+from lab.show.looks import looks
+
 __all__ = ["LETTERS", "by_step", "dots", "fields", "winners"]
 
 LETTERS = {
-    "ILS": "I",
+    "ils.distributions": "I",
     "straight-through": "s",
     "any distribution": "a",
     "Gumbel-Softmax, .5": "h",
@@ -28,34 +30,27 @@ LETTERS = {
     "leave-one-out, 8": "L",
 }
 _DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2)]
-_MARKERS = "os^Dv<>Pp*Xh"
 
 
 def fields(curves: pd.DataFrame, titles: Sequence[str], axes: Sequence[Axes]) -> Sequence[Axes]:
     """The law of a draw, and how fast it moves with the parameter.
 
     Args:
-        curves: columns ``setting``, ``z``, ``law`` (scaled to 1), ``exact``, ``ILS``,
-            ``straight-through``.
+        curves: columns ``setting``, ``z``, ``law`` (scaled to 1), ``exact``,
+            ``ils.distributions``, ``straight-through``.
         titles: the settings, one an axes.
         axes: as many.
     """
-    colors = sns.color_palette("colorblind", 3)
+    styles = looks(["ils.distributions", "straight-through"])
     for ax, title in zip(axes, titles, strict=True):
         part = curves[curves["setting"] == title]
-        top = float(part[["exact", "ILS"]].max().max())
-        low = min(0.0, float(part[["exact", "ILS"]].min().min()))
+        top = float(part[["exact", "ils.distributions"]].max().max())
+        low = min(0.0, float(part[["exact", "ils.distributions"]].min().min()))
         law = low + part["law"] * (top - low)
         ax.fill_between(part["z"], low, law, color="0.9", lw=0, label="law of the draw")
-        ax.plot(part["z"], part["exact"], color=colors[0], lw=3, alpha=0.5, label="exact")
-        ax.plot(part["z"], part["ILS"], color=colors[1], dashes=(4, 1.5), label="ILS")
-        ax.plot(
-            part["z"],
-            part["straight-through"],
-            color=colors[2],
-            dashes=(1, 1),
-            label="straight-through",
-        )
+        ax.plot(part["z"], part["exact"], color="0.5", lw=3, alpha=0.5, label="exact")
+        for name, look in styles.items():
+            ax.plot(part["z"], part[name], color=look.colour, dashes=look.dashes, label=name)
         ax.set_title(title, fontsize="medium")
         ax.set_xlabel("draw")
     axes[0].set_ylabel("velocity")
@@ -80,15 +75,15 @@ def dots(table: pd.DataFrame, methods: Sequence[str], axes: Sequence[Axes]) -> S
         axes: two that share their rows.
     """
     settings = list(dict.fromkeys(table.index.get_level_values("setting")))
-    colors = sns.color_palette("colorblind", len(methods))
+    styles = looks(methods)
     for ax, measure, floor in zip(axes, ("bias", "noise"), (1e-3, 0.3), strict=True):
-        for place, (name, color, marker) in enumerate(zip(methods, colors, _MARKERS, strict=False)):
+        for place, (name, look) in enumerate(styles.items()):
             rows = table.xs(name, level="method").reindex(settings)
             height = np.arange(len(settings)) + 0.7 * (place / max(1, len(methods) - 1) - 0.5)
             # What is zero stands at the left edge.
             ends = [rows[f"{measure}{end}"].clip(lower=floor) for end in ("_low", "_high", "")]
-            ax.hlines(height, ends[0], ends[1], color=color, linewidth=1)
-            ax.scatter(ends[2], height, s=14, color=color, marker=marker, label=name)
+            ax.hlines(height, ends[0], ends[1], color=look.colour, linewidth=1)
+            ax.scatter(ends[2], height, s=14, label=name, **look.points)
         ax.set_xscale("log")
         ax.set_xlabel(f"{measure} / gradient")
         ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -148,13 +143,18 @@ def winners(table: pd.DataFrame, ax: Axes) -> Axes:
     counts = list(table.columns)
     settings = list(dict.fromkeys(table.index.get_level_values("setting")))
     wide = wide.loc[settings, [(count, kind) for kind in kinds for count in counts]]
-    groups = {"ILS": 0, "leave-one-out, 8": 2, "leave-one-out, 2": 2, "differences": 2}
+    groups = {
+        "ils.distributions": 0,
+        "leave-one-out, 8": 2,
+        "leave-one-out, 2": 2,
+        "differences": 2,
+    }
     shade = wide.map(lambda name: groups.get(name, 1)).to_numpy()
     shades = ListedColormap([sns.color_palette("colorblind")[1], "0.93", "0.78"])
     ax.imshow(shade, cmap=shades, vmin=0, vmax=2, aspect="auto")
     for row, column in np.ndindex(shade.shape):
         name = wide.iloc[row, column]
-        weight = "bold" if name == "ILS" else "normal"
+        weight = "bold" if name == "ils.distributions" else "normal"
         ax.text(column, row, LETTERS[name], ha="center", va="center", weight=weight, fontsize=8)
     ax.set_yticks(range(len(settings)), settings)
     labels = [f"{count:,}" for count in counts] * len(kinds)

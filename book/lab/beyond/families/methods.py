@@ -113,7 +113,7 @@ def velocities(where: Place) -> dict[str, Tensor]:
     slope = torch.einsum("s,sp,sd->pd", weights, where.score, z)
     product = where.score.unsqueeze(-1) * z.unsqueeze(-2)
     found = {
-        "ILS": _carried(where),
+        "ils.distributions": _carried(where),
         "straight-through": slope.expand_as(product),
         "any distribution": (slope + product) / 2,
     }

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 METHODS = (
-    "ILS",
+    "ils.distributions",
     "straight-through",
     "any distribution",
     "order 2",
@@ -57,7 +57,13 @@ _RESAMPLES = 1000
 
 def of_one_evaluation() -> list[str]:
     """The methods that evaluate the loss once and know no exact velocity."""
-    families = ("ILS", "straight-through", "any distribution", "order", "Gumbel-Softmax")
+    families = (
+        "ils.distributions",
+        "straight-through",
+        "any distribution",
+        "order",
+        "Gumbel-Softmax",
+    )
     return [name for name in METHODS if name.startswith(families)]
 
 

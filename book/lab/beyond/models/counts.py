@@ -74,7 +74,7 @@ class CountAutoencoder(Task):
             "any distribution": methods.any_distribution,
         }
         return {
-            "ILS": Own(self._ils),
+            "ils.distributions": Own(self._ils),
             **{
                 name: Own(self._from_draws(partial(methods.pathwise, velocity=velocity)))
                 for name, velocity in pathwise.items()

@@ -29,7 +29,7 @@ _ESTIMATES = 2000
 _TAIL = 1e-12
 _RECORDS = 6
 _VELOCITIES = {
-    "ILS": rates.ils,
+    "ils.distributions": rates.ils,
     "straight-through": rates.straight_through,
     "any distribution": rates.any_distribution,
 }
@@ -188,7 +188,9 @@ class CountsQuality:
 
         train(
             task,
-            lambda parameters, batch: task.own["ILS"].objective(parameters, batch, 0.0),
+            lambda parameters, batch: task.own["ils.distributions"].objective(
+                parameters, batch, 0.0
+            ),
             learning_rates=[self.learning_rate],
             seeds=[self.seed],
             steps=self.steps,

@@ -6,23 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
+from lab.show.looks import looks
+
 __all__ = ["dots", "learning", "mixtures", "quality"]
 
-_DASHES = [(1, 0), (5, 2), (2, 1.5), (6, 2, 1, 2), (1, 1), (8, 3), (3, 1, 1, 1, 1, 1), (4, 4)]
-_MARKERS = "osD^vP*X"
 _VISIBLE = 0.02
-
-
-def _styles(names: Sequence[str]) -> Mapping[str, dict]:
-    colors = sns.color_palette("colorblind", len(_MARKERS))
-    return {
-        name: {"color": colors[place], "dashes": _DASHES[place], "marker": _MARKERS[place]}
-        for place, name in enumerate(names)
-    }
 
 
 def learning(bands: pd.DataFrame, names: Sequence[str], ax: Axes) -> Axes:
@@ -33,11 +24,11 @@ def learning(bands: pd.DataFrame, names: Sequence[str], ax: Axes) -> Axes:
         names: methods, in the order of the legend.
         ax: the axes.
     """
-    for name, style in _styles(names).items():
+    for name, look in looks(names).items():
         curve = bands.loc[name]
-        ax.plot(curve.index / 20, curve["mean"], label=name, **style, markevery=4, markersize=4)
+        ax.plot(curve.index / 20, curve["mean"], label=name, **look.line, markevery=4, markersize=4)
         ax.fill_between(
-            curve.index / 20, curve["low"], curve["high"], color=style["color"], alpha=0.2, lw=0
+            curve.index / 20, curve["low"], curve["high"], color=look.colour, alpha=0.2, lw=0
         )
     ax.set_xlabel("part of the run")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -55,8 +46,8 @@ def quality(table: pd.DataFrame, names: Sequence[str], axes: Sequence[Axes]) -> 
     titles = {"bias": "bias", "deviation": "standard deviation", "error": "error at best scale"}
     for ax, (measure, title) in zip(axes, titles.items(), strict=True):
         wide = table[measure].unstack("method")
-        for name, style in _styles(names).items():
-            ax.plot(wide.index, wide[name], label=name, **style, linewidth=1.3, markersize=4)
+        for name, look in looks(names).items():
+            ax.plot(wide.index, wide[name], label=name, **look.line, linewidth=1.3, markersize=4)
         ax.set_title(title, fontsize=9)
         ax.tick_params(labelsize=7.5)
         if measure != "bias":  # which, estimated, may be a little below zero

@@ -23,7 +23,9 @@ def after(experiment: str, chosen: Chosen) -> list[Run]:
 def counts_quality_of(chosen: Chosen) -> CountsQuality:
     """A run at the learning rate of ILS, the relaxations at their temperatures."""
     rows = {method: (setting, rate) for method, setting, rate in chosen}
-    return CountsQuality(rows["ILS"][1], (rows["Gumbel-Softmax"][0], rows["arrival times"][0]))
+    return CountsQuality(
+        rows["ils.distributions"][1], (rows["Gumbel-Softmax"][0], rows["arrival times"][0])
+    )
 
 
 def _tuning(experiment: str) -> Callable[[Path], list[Run]]:

@@ -127,7 +127,7 @@ class MixturePosterior(Task):
         temperatures = ("temperature", (0.25, 0.5, 1.0))
         soft, hard = methods.soft, methods.straight_through
         return {
-            "ILS": Own(partial(_from_package, draws)),
+            "ils.distributions": Own(partial(_from_package, draws)),
             "leave-one-out": Own(partial(_from_noise, methods.leave_one_out, draws)),
             "Gumbel-Softmax": Own(partial(_from_noise, soft, draws), *temperatures),
             "straight-through Gumbel": Own(partial(_from_noise, hard, draws), *temperatures),

@@ -1,0 +1,318 @@
+"""One catalogue: a method has one name and one look in every record, table, figure and sentence."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from ils import estimators
+from lab.beyond.families import figures as families
+from lab.beyond.families import quality
+from lab.beyond.models.protocol import EXPERIMENTS
+from lab.fixed_points import experiment as fixed_points
+from lab.invariance.experiment import RULES
+from lab.methods.catalogue import BESIDE, CATALOGUE, FAMILIES, METHODS, NAMES, Method, method
+from lab.relatives.experiment import RELATIVES
+from lab.show.legible import told_by_colour_alone
+from lab.show.looks import FAMILY_LOOKS, LOOKS, looks, method_in
+from lab.speed import contestants as speed
+from lab.speed.cost import COPY, LARGE_COPY
+from lab.toy import experiment as toy
+from lab.training import contestants as training
+from lab.training.protocol import AGAIN, methods
+from lab.training.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+EVERY = (*CATALOGUE, *BESIDE)
+
+# What is timed without being a method, or under the name that PyTorch or its authors give it.
+TIMED = {one.name for one in speed.CONTESTANTS} | {COPY, LARGE_COPY}
+# Where the forms of ILS are told by what they are made of, not by name; and what has no method.
+FORMS = set(fixed_points.forms()) | {"original", "exact gradient of the bound"}
+
+OLD = (
+    "ILS, default",
+    "ILS, as in the note",
+    "ILS, the note",
+    "ILS, sum-normalised",
+    "ILS, step",
+    "ILS (note",
+    "ILS (corrected",
+    "ILS (mass-keeping",
+    "ILS corrected",
+    "ILS mass-keeping",
+    "ILS, fused",
+    "ILS, relative step, Fisher",
+    "note's ILS",
+    "decoupled Gumbel",
+    "Gumbel, T =",
+    "Gumbel, noise",
+    "absolute step (the note)",
+    "limit of small steps (default)",
+    "ReinMax, the default",
+    "ReinMax at its default",
+    "ILS Fisher",
+    "ILS centred",
+    "Default of ils.sample",
+)
+
+
+def names_method(label: str) -> bool:
+    """Whether a label is the name of a method, with or without a setting after a comma."""
+    found = method_in(label)
+    return found is not None and (label == found or label.startswith(f"{found}, "))
+
+
+def at_a_setting(label: str) -> bool:
+    """The same of a method with a setting that has no comma before it: ``order 2``."""
+    return names_method(label) or re.fullmatch(r"order \d", label) is not None
+
+
+# --- the catalogue ---------------------------------------------------------------------------
+
+
+def test_names_are_unique() -> None:
+    """Of methods, and of what is timed."""
+    assert len(set(NAMES)) == len(NAMES) == len(EVERY)
+    assert all(method(one.name) is one for one in EVERY)
+    with pytest.raises(KeyError):
+        method("ILS")
+
+
+@pytest.mark.parametrize("one", CATALOGUE, ids=lambda one: one.name)
+def test_method(one: Method) -> None:
+    """Its factory exists, its family too, and it can be made where it is measured or trained."""
+    assert one.family in FAMILIES
+    assert hasattr(estimators, one.factory) or one.factory == ""
+    assert one.factory or not one.settings  # the suite takes from ils.estimators alone
+    settings = one.settings or one.trained or (0.1,)
+    assert one.make(settings[0]).evaluations >= 1
+    assert one.default in one.settings or not one.settings
+    assert not (one.train and not one.trained)
+
+
+def test_sources_are_in_the_bibliography() -> None:
+    """Of every method."""
+    keys = set(re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text("utf-8"), re.M))
+    assert {source for one in EVERY for source in one.source} <= keys
+    assert all(one.source for one in METHODS)
+
+
+def test_what_one_problem_makes_is_not_made_here() -> None:
+    """The catalogue names it only."""
+    for one in BESIDE:
+        assert one.family not in FAMILIES
+        assert (one.settings, one.trained, one.factory) == ((), (), "")
+        with pytest.raises(LookupError, match="by that problem"):
+            one.make(0.0)
+
+
+def test_training_is_a_view_of_the_catalogue() -> None:
+    """The same methods, with the settings and the maker of the training."""
+    assert {one.name for one in training.CONTESTANTS} == {m.name for m in CATALOGUE if m.trained}
+    for one in training.CONTESTANTS:
+        own = method(one.name)
+        assert (one.settings, one.family, one.source) == (own.trained, own.family, own.source)
+        assert one.make is (own.train or own.make)
+    assert len(training.MAIN) == 13
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def records() -> Iterator[tuple[str, set[str]]]:
+    """For each record the names in it: of its rows, of its columns, of its configuration."""
+    for path in sorted((BOOK / "data").glob("*.csv.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            head, *rows = csv.reader(io.StringIO(file.read()))
+        found: set[str] = set()
+        for level in ("method", "contestant", "setting"):
+            if level in head:
+                found |= {row[head.index(level)].split(" | ")[0] for row in rows}
+        if path.name.startswith("toy-gumbel-limits"):
+            found |= set(head[1:])
+        about = json.loads(path.with_suffix("").with_suffix(".json").read_text("utf-8"))
+        found |= set(_named(about["configuration"]))
+        yield path.name, {name for name in found if not _number(name)}
+
+
+def _named(value: object) -> Iterator[str]:
+    """Methods in a configuration: keys of settings, and what is chosen of each."""
+    if isinstance(value, dict):
+        yield from (str(key) for key in value.get("settings", ()))
+        if "method" in value:
+            yield str(value["method"])
+        for part in value.values():
+            yield from _named(part)
+    elif isinstance(value, list):
+        if value and isinstance(value[0], str) and len(value) == 3:
+            yield value[0]
+        if value and isinstance(value[0], str) and len(value) == 4 and value[0] in TASKS:
+            yield str(value[1])
+        for part in value:
+            if isinstance(part, (list, dict)):
+                yield from _named(part)
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("record", "names"), list(records()), ids=lambda part: str(part)[:30])
+def test_records(record: str, names: set[str]) -> None:
+    """Every method in a record is in the catalogue."""
+    if record.startswith("families"):  # its settings are distributions
+        names = {name for name in names if "(" not in name}
+    allowed = FORMS | (TIMED if record.startswith("bench") else set())
+    unknown = {name for name in names - allowed if not at_a_setting(name)}
+    assert not unknown
+
+
+def test_laboratory() -> None:
+    """What the chapters run and draw has the names of the catalogue."""
+    named: list[Iterable[str]] = [
+        AGAIN.values(),
+        fixed_points.FLOWS,
+        fixed_points.LADDER,
+        RULES,
+        toy.ILS_METHODS,
+        toy.GUMBEL_METHODS,
+        toy.NOTE_SETTINGS,
+        quality.METHODS,
+        families.LETTERS,
+        speed.FORMS,
+        *(methods(task) for task in TASKS.values()),
+        *(task.own for task in EXPERIMENTS.values()),
+        (one.name for one in RELATIVES if one.ours),
+        (one.method for one in speed.CONTESTANTS if one.method),
+    ]
+    for names in named:
+        assert [name for name in names if not at_a_setting(name)] == []
+    for one in speed.CONTESTANTS:
+        assert one.method or one.group == "floor" or one.name in LOOKS
+        assert method_in(one.name) or one.method
+
+
+def test_relatives_that_the_package_has() -> None:
+    """On the map they have the same names."""
+    ours = {name for one in RELATIVES for name in one.name.split(", ") if name in NAMES}
+    assert {"SPIGOT", "SPIGOT-CE", "SPIGOT-EG", "straight-through", "I-MLE", "ReinMax"} <= ours
+
+
+def pages() -> list[Path]:
+    """All that a reader sees, and the programs of the laboratory."""
+    endings = ("*.md", "*.ipynb", "*.py", "*.js", "*.json", "*.csv")
+    found = [path for ending in endings for path in BOOK.rglob(ending)]
+    kept = [path for path in found if "_build" not in path.parts and "vendor" not in path.parts]
+    return [*kept, ROOT / "README.md", *ROOT.joinpath("tools").glob("*.py")]
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_method_is_named_otherwise(path: Path) -> None:
+    """No name of the time before the catalogue is left, but in the account of the renaming."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        text = json.dumps({k: v for k, v in json.loads(text).items() if k != "renamed"})
+    text = text.replace('\\"', '"').replace("\\u2019", "'")
+    found = [old for old in OLD if old in text]
+    assert found == []
+    # "ILS" in quotation marks, or at the head of a row, would be a method without a surname.
+    assert not re.search(r"""["']ILS["'](?!\])""", text) or path.name in ("toy.js", "toy-math.js")
+
+
+def test_renamed_records_say_so() -> None:
+    """Old and new names, and no name that is both; the new ones are in the catalogue."""
+    found = 0
+    for path in (BOOK / "data").glob("*.json"):
+        renamed = json.loads(path.read_text("utf-8")).get("renamed", {})
+        found += bool(renamed)
+        assert all(at_a_setting(new) for new in renamed.values()), path.name
+        assert not set(renamed) & set(renamed.values()), path.name
+    assert found > 20
+
+
+# --- looks -----------------------------------------------------------------------------------
+
+
+def test_every_method_has_a_look() -> None:
+    """And no two have the same dashes with the same mark."""
+    assert set(NAMES) <= set(LOOKS)
+    assert set(LOOKS) - set(NAMES) == {"sparsemax", "softmax", "the loss alone"}
+    for first, second in combinations(LOOKS, 2):
+        one, other = LOOKS[first], LOOKS[second]
+        assert (one.dashes, one.mark) != (other.dashes, other.mark), (first, second)
+    assert all(one.look is LOOKS[one.name] for one in EVERY)
+
+
+def test_families_have_looks() -> None:
+    """The same in the book and in the explorer, each its own."""
+    assert list(FAMILY_LOOKS) == list(FAMILIES)
+    for attribute in ("colour", "mark", "bokeh", "variable"):
+        found = [getattr(look, attribute) for look in FAMILY_LOOKS.values()]
+        assert len(set(found)) == len(found)
+
+
+SHOWN = (
+    training.MAIN,
+    tuple(fixed_points.FLOWS),
+    tuple(toy.ILS_METHODS) + tuple(toy.GUMBEL_METHODS),
+    toy.NOTE_SETTINGS,
+    quality.METHODS,
+    tuple(RULES),
+    tuple(EXPERIMENTS["counts"].own),
+    tuple(EXPERIMENTS["mixture"].own),
+    NAMES,
+)
+
+
+@pytest.mark.parametrize("names", SHOWN, ids=lambda names: names[0])
+def test_what_is_shown_together_is_told_apart(names: tuple[str, ...]) -> None:
+    """As lines, without colour; settings of one method have its colour, the later the paler."""
+    figure, ax = plt.subplots()
+    for name, look in looks(names).items():
+        ax.plot([0, 1], [0, 1], label=name, **look.line)
+    ax.legend()
+    assert told_by_colour_alone(figure) == []
+    plt.close(figure)
+
+
+def test_main_methods_have_colours_of_their_own() -> None:
+    """Those that most figures draw."""
+    drawn = ("ReinMax (default)", "ILS (the note)", "ILS, centred", "ILS, relative step")
+    drawn += ("straight-through", "Gumbel-Softmax", "straight-through Gumbel", "leave-one-out")
+    drawn += ("exact gradient",)
+    assert len({LOOKS[name].colour for name in drawn}) == len(drawn)
+
+
+def test_settings_share_a_colour() -> None:
+    """The first has the look of the method, the others are lighter."""
+    names = ["Gumbel-Softmax, T = 0.1", "ILS (the note)", "Gumbel-Softmax, T = 1"]
+    found = looks(names)
+    assert found[names[0]] == LOOKS["Gumbel-Softmax"]
+    assert found[names[1]] == LOOKS["ILS (the note)"]
+    assert min(found[names[2]].colour) > max(LOOKS["Gumbel-Softmax"].colour)
+    assert found[names[2]] not in LOOKS.values()
+
+
+def test_longest_name_wins() -> None:
+    """A form is not a setting of what its name begins with."""
+    assert method_in("ILS (the note), mass kept, c = 1") == "ILS (the note), mass kept"
+    assert method_in("ILS (the note), step 0.1") == "ILS (the note)"
+    assert method_in("order 2") == "order"
+    assert method_in("ILS") is None
+    with pytest.raises(ValueError, match="expected names of methods"):
+        looks(["ILS", "ReinMax"])
