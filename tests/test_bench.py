@@ -303,7 +303,8 @@ def test_ratios_to_the_ten_lines_are_checked() -> None:
     """Where they were timed, the default is held against them and against Gumbel."""
     grid = made_up(default=2.5)
     assert targets.targets_of(grid) is targets.TARGETS
-    ten = grid.xs("ILS", level="contestant", drop_level=False).rename({"ILS": TEN_LINES}) * 0.8
+    ten = grid.xs("ReinMax (default)", level="contestant", drop_level=False)
+    ten = ten.rename({"ReinMax (default)": TEN_LINES}) * 0.8
     grid = pd.concat([grid, ten])
     assert targets.targets_of(grid) is targets.RATIOS
     checked = targets.check(grid, made_up_memory())

@@ -91,20 +91,20 @@ def test_fair_runs_the_chosen_rates() -> None:
     """Each chosen rate of each method and schedule is run once, on groups of its own."""
     chosen = pd.DataFrame(
         [
-            ("Gumbel, T = 1", "constant", "end", 0.1),
-            ("Gumbel, T = 1", "constant", "speed", 1.0),
-            ("Gumbel, T = 0.5", "decay", "end", 0.1),
-            ("Gumbel, T = 0.5", "constant", "end", 0.1),
-            ("Gumbel, T = 0.5", "constant", "speed", 0.1),
+            ("Gumbel-Softmax, T = 1", "constant", "end", 0.1),
+            ("Gumbel-Softmax, T = 1", "constant", "speed", 1.0),
+            ("Gumbel-Softmax, T = 0.5", "decay", "end", 0.1),
+            ("Gumbel-Softmax, T = 0.5", "constant", "end", 0.1),
+            ("Gumbel-Softmax, T = 0.5", "constant", "speed", 0.1),
         ],
         columns=["method", "schedule", "purpose", "rate"],
     )
     curves = experiment1.fair(experiment1.GUMBEL_METHODS, chosen, stop=1)
     assert set(curves.index.get_level_values("setting")) == {
-        "Gumbel, T = 1 | constant | 0.1",
-        "Gumbel, T = 1 | constant | 1",
-        "Gumbel, T = 0.5 | decay | 0.1",
-        "Gumbel, T = 0.5 | constant | 0.1",
+        "Gumbel-Softmax, T = 1 | constant | 0.1",
+        "Gumbel-Softmax, T = 1 | constant | 1",
+        "Gumbel-Softmax, T = 0.5 | decay | 0.1",
+        "Gumbel-Softmax, T = 0.5 | constant | 0.1",
     }
     assert len(curves) == 4 * experiment1.GROUPS
     tuned_on = experiment1.tuning(experiment1.GUMBEL_METHODS, stop=0)[0].iloc[0]

@@ -50,8 +50,8 @@ from lab.speed.contestants import GUMBEL, LOSS, TEN_LINES, contestant  # noqa: E
 
 SEED = 20
 SHARES = {"checks": 0.3, "training": 0.15}  # of the time; the grid has the rest
-EAGER = ("ILS", "ReinMax, as published", TEN_LINES, GUMBEL, "softmax", LOSS)
-COMPILED = ("ILS", GUMBEL)
+EAGER = ("ReinMax (default)", "ReinMax, as published", TEN_LINES, GUMBEL, "softmax", LOSS)
+COMPILED = ("ReinMax (default)", GUMBEL)
 REPEATS = 11
 TURN = 0.01  # seconds
 

@@ -48,12 +48,13 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "operator": (
-        ["rule", "draw", "autograd", "operator", "lookup", "sampler"],
+        ["rules", "fast", "relaxation", "draw", "autograd", "operator", "lookup", "sampler"],
         [
             "tests/test_operator_details.py",
             "tests/test_draw.py",
             "tests/test_exactness.py",
             "tests/test_rules.py",
+            "tests/test_other_rules.py",
             "tests/test_refusals.py",
             "tests/test_operator.py",
             "tests/test_lookup.py",
