@@ -46,7 +46,7 @@ TOY, QUALITY, FAMILIES, SWEEP = (
     ("file", "old", "new", "touched"),
     [
         ("ils/simplex.py", "positive = x.clamp(min=0)", "positive = x.abs()", "all"),
-        ("ils/estimators/arm.py", "return", "return 0 *", {QUALITY, SWEEP}),
+        ("ils/estimators/antithetic.py", "return", "return 0 *", {QUALITY, SWEEP}),
         ("ils/velocity.py", "return", "return 0 *", {FAMILIES}),
         ("lab/problems/toy.py", "eps=1e-8", "eps=1e-7", {TOY}),
         ("lab/training/train.py", "value=1 - slow", "value=1", {SWEEP}),

@@ -5,36 +5,27 @@ what the method approximates, with what, what it requires, whether it is biased,
 estimate evaluates the loss, and where it was published.
 """
 
-from ils.estimators.aimle import adaptive_implicit_mle
-from ils.estimators.arm import arm
-from ils.estimators.blackbox import blackbox
-from ils.estimators.darn import darn
-from ils.estimators.decoupled import decoupled_straight_through_gumbel
-from ils.estimators.disarm import disarm
-from ils.estimators.disarm_categorical import disarm_categorical
+from ils.estimators.antithetic import arm, disarm, disarm_categorical
+from ils.estimators.control_variates import double_control_variate, muprop, rebar, relax
 from ils.estimators.estimator import Estimator
 from ils.estimators.from_rule import from_rule
-from ils.estimators.gapped import gapped_straight_through
-from ils.estimators.gumbel import gumbel_softmax, straight_through_gumbel
-from ils.estimators.gumbel_rao import gumbel_rao
-from ils.estimators.identity import identity
-from ils.estimators.imle import implicit_mle
-from ils.estimators.intermediate import intermediate_loss_sampling
-from ils.estimators.leave_one_out import leave_one_out
-from ils.estimators.muprop import muprop
-from ils.estimators.rebar import rebar
-from ils.estimators.reinmax import reinmax
-from ils.estimators.relax import relax
-from ils.estimators.running_baseline import score_function_running
-from ils.estimators.score_function import score_function
-from ils.estimators.spigot import spigot
-from ils.estimators.spigot_ce import spigot_ce
-from ils.estimators.spigot_eg import spigot_eg
-from ils.estimators.straight_through import straight_through
-from ils.estimators.sum_and_sample import sum_and_sample
-from ils.estimators.taylor import double_control_variate
-from ils.estimators.unordered_set import unordered_set
-from ils.estimators.zgr import zgr
+from ils.estimators.gumbel import (
+    decoupled_straight_through_gumbel,
+    gumbel_rao,
+    gumbel_softmax,
+    straight_through_gumbel,
+)
+from ils.estimators.intermediate import intermediate_loss_sampling, spigot, spigot_ce, spigot_eg
+from ils.estimators.perturbation import adaptive_implicit_mle, blackbox, identity, implicit_mle
+from ils.estimators.score_function import leave_one_out, score_function, score_function_running
+from ils.estimators.straight_through import (
+    darn,
+    gapped_straight_through,
+    reinmax,
+    straight_through,
+    zgr,
+)
+from ils.estimators.without_replacement import sum_and_sample, unordered_set
 
 __all__ = [
     "Estimator",

@@ -65,7 +65,8 @@ class Formula:
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={option!r}" for name, option in self.options.items())
-        return f"Formula({self.function.__module__}{options})"
+        where = self.function
+        return f"Formula({where.__module__}.{where.__qualname__}{options})"
 
 
 def _check_held(name: str, option: Any, dtype: torch.dtype) -> None:

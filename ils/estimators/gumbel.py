@@ -1,16 +1,22 @@
-"""Gumbel-Softmax, soft and hard."""
+"""Draws by Gumbel noise: relaxed, straight through, with two temperatures, and averaged."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ils.checks import check_positive
+from ils.checks import check_count, check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Gumbel
-from ils.relaxation import hardened, relaxed_sample, relaxed_sample_vjp
+from ils.estimators.randomness import Exponential, Gumbel, Noise
+from ils.relaxation import hardened, relaxed_sample, relaxed_sample_vjp, tempered
+from ils.rules import Decoupled, GumbelRao
 
-__all__ = ["gumbel_softmax", "straight_through_gumbel"]
+__all__ = [
+    "decoupled_straight_through_gumbel",
+    "gumbel_rao",
+    "gumbel_softmax",
+    "straight_through_gumbel",
+]
 
 
 def _soft(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> Tensor:
@@ -99,6 +105,127 @@ def straight_through_gumbel(*, temperature: float) -> Estimator:
         name="straight-through Gumbel-Softmax",
         formula=Formula(_hard, temperature=temperature),
         randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def _decoupled(
+    logits: Tensor,
+    noise: Tensor,
+    loss: Loss,
+    *,
+    forward_temperature: float,
+    backward_temperature: float,
+) -> Tensor:
+    z = hardened(tempered(logits, forward_temperature) + noise)
+    _, grad = value_and_gradient(loss, z, logits)
+    return Decoupled(backward_temperature).given(grad, logits, noise)
+
+
+def decoupled_straight_through_gumbel(
+    *, forward_temperature: float = 1.0, backward_temperature: float = 1.0
+) -> Estimator:
+    r"""Decoupled straight-through Gumbel: ``y * (g(z) - <y, g(z)>) / tau_b``, ``z`` at ``tau_f``.
+
+    Forward, the hard sample ``z = onehot(argmax(theta / tau_f + G))``, a draw from
+    ``softmax(theta / tau_f)``; backward, ``y = softmax(theta / tau_b + G)`` with the same noise:
+    both temperatures divide the logits alone.  At ``tau_f = tau_b = 1`` this is straight-through
+    Gumbel-Softmax at temperature 1.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at a draw that is sharper or
+    flatter than the model; *requires* the derivative of the loss; **biased**.  One evaluation an
+    estimate.
+
+    Args:
+        forward_temperature: ``tau_f > 0``.
+        backward_temperature: ``tau_b > 0``.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: a temperature is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.decoupled_straight_through_gumbel()
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
+    Source: Shah et al. (2024), from their description of the two passes: with a hard forward pass
+    a temperature acts only if it divides the logits and not the noise.  Their second version
+    leaves the noise out of the backward pass.
+    """
+    check_positive("forward_temperature", forward_temperature)
+    check_positive("backward_temperature", backward_temperature)
+
+    return Estimator(
+        name="decoupled straight-through Gumbel",
+        formula=Formula(
+            _decoupled,
+            forward_temperature=forward_temperature,
+            backward_temperature=backward_temperature,
+        ),
+        randomness=Gumbel(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def _gumbel_rao(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float) -> Tensor:
+    z, numbers = noise
+    _, grad = value_and_gradient(loss, z, logits)
+    rule = GumbelRao(temperature, samples=numbers.shape[1])
+    return rule.gradient(grad, z, logits, numbers.movedim(1, 0))
+
+
+def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
+    r"""Gumbel-Rao: the mean of ``y_s * (g(z) - <y_s, g(z)>) / tau`` over ``y_s`` given the draw.
+
+    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s`` drawn given that their largest entry
+    is the drawn one, :func:`ils.relaxation.conditional_gumbel`.  The mean is that of
+    straight-through Gumbel-Softmax; the variance is smaller, at the same number of evaluations.
+
+    *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the mean
+    derivative of the relaxed sample; *requires* the derivative of the loss; **biased**.  For
+    ``tau -> 0`` its mean given the draw tends to :func:`ils.estimators.zgr`, at the rate ``tau``;
+    the variance that remains grows like ``1 / (tau * samples)``.  One evaluation an estimate.
+
+    Args:
+        temperature: ``tau > 0``.
+        samples: how many conditional samples are averaged.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` less
+            than 1; at a call, as :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> estimator = ils.estimators.gumbel_rao(temperature=0.5)
+        >>> estimator(torch.zeros(3), loss, draws=5, generator=generator).shape
+        torch.Size([5, 3])
+
+    Source: Paulus, Maddison and Krause (2021), equations 9 and 10.  The noise is held when the
+    derivative is taken, as their equation 7 has it; through the noise it would have another mean.
+    """
+    check_positive("temperature", temperature)
+    check_count("samples", samples)
+
+    return Estimator(
+        name="Gumbel-Rao",
+        formula=Formula(_gumbel_rao, temperature=temperature),
+        randomness=Exponential(int(samples)),
         evaluations=1,
         biased=True,
         differentiates=True,

@@ -1,4 +1,4 @@
-"""Intermediate Loss Sampling as an estimator."""
+"""A step towards a better target: Intermediate Loss Sampling and the SPIGOT family."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from torch import Tensor
 from ils.checks import check_positive
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, value_and_gradient
-from ils.estimators.randomness import Draw
+from ils.estimators.randomness import Deterministic, Draw
 from ils.metric import euclidean
-from ils.simplex import sum_normalize
+from ils.relaxation import hardened
+from ils.simplex import project_simplex, sum_normalize
 from ils.target import intermediate_target, logits_gradient
 
-__all__ = ["intermediate_loss_sampling"]
+__all__ = ["at_argmax", "at_mean", "intermediate_loss_sampling", "spigot", "spigot_ce", "spigot_eg"]
 
 
-def _formula(
+def _intermediate(
     logits: Tensor,
     z: Tensor,
     loss: Loss,
@@ -93,7 +94,7 @@ def intermediate_loss_sampling(
     return Estimator(
         name="ILS",
         formula=Formula(
-            _formula,
+            _intermediate,
             step_size=step_size,
             normalizer=normalizer,
             metric=metric,
@@ -102,6 +103,174 @@ def intermediate_loss_sampling(
             per_step=per_step,
         ),
         randomness=Draw(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def at_argmax(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The likeliest category, one-hot, for each entry of the noise, and ``dL/dz`` there."""
+    top = hardened(logits).expand(len(noise), *logits.shape)
+    return top, value_and_gradient(loss, top, logits)[1]
+
+
+def _spigot(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    top, grad = at_argmax(logits, noise, loss)
+    stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = top - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
+
+
+def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
+    r"""SPIGOT: ``e - mu``, ``mu = project(e - gamma g(e))``, ``e`` the likeliest category.
+
+    The projection is the Euclidean one onto the simplex.  The centred, projected ILS estimate
+    with the likeliest category in place of a draw.
+
+    *Approximates* the gradient of ``L`` at the most likely category, not of ``E[L]``, *with* a
+    target one projected step away; *requires* the derivative of the loss; **biased**.  Nothing is
+    random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``gamma > 0``, in units of one over the gradient of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.tensor([0.0, 0.5, 1.0])).bias
+        tensor([ 0.5873,  1.6954, -2.2826])
+
+    Source: Peng, Thomson and Smith (2018); Mihaylova, Niculae and Martins (2020), and their
+    published code.
+    """
+    check_positive("step_size", step_size)
+
+    return Estimator(
+        name="SPIGOT",
+        formula=Formula(_spigot, step_size=step_size, per_step=per_step),
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The mean ``pi`` for each entry of the noise, and the derivative of the loss there."""
+    probs = logits.softmax(-1).expand(len(noise), *logits.shape)
+    return probs, value_and_gradient(loss, probs, logits)[1]
+
+
+def _spigot_ce(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    probs, grad = at_mean(logits, noise, loss)
+    stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = probs - project_simplex(stepped)
+    return estimate / step_size if per_step else estimate
+
+
+def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
+    r"""SPIGOT-CE: ``pi - mu``, ``mu = project(pi - gamma g(pi))``.
+
+    The gradient for the logits of the cross-entropy between the target ``mu`` and ``pi``.
+
+    *Approximates* the gradient of ``E[L]`` *with* a target one projected step away from the mean;
+    *requires* the derivative of the loss at ``pi``, inside the simplex; **biased**.  Nothing is
+    random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``gamma > 0``, in units of one over the gradient of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot_ce(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 1.3333,  1.3333, -2.6667])
+
+    Source: Mihaylova, Niculae and Martins (2020), and their published code, which takes the
+    derivative at ``pi``.
+    """
+    check_positive("step_size", step_size)
+
+    return Estimator(
+        name="SPIGOT-CE",
+        formula=Formula(_spigot_ce, step_size=step_size, per_step=per_step),
+        randomness=Deterministic(),
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def _spigot_eg(
+    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+) -> Tensor:
+    probs, grad = at_mean(logits, noise, loss)
+    estimate = probs - (logits - step_size * grad).softmax(-1)
+    return estimate / step_size if per_step else estimate
+
+
+def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
+    r"""SPIGOT-EG: ``pi - mu``, ``mu = softmax(log pi - gamma g(pi))``.
+
+    An exponentiated-gradient step in place of SPIGOT-CE's projected one.  Divided by ``gamma`` it
+    tends to ``J g(pi)`` for ``gamma -> 0``: straight-through with the derivative at the mean.
+
+    *Approximates* the gradient of ``E[L]`` *with* a target one multiplicative step away from the
+    mean; *requires* the derivative of the loss at ``pi``, inside the simplex; **biased**.  Nothing
+    is random.  One evaluation an estimate.
+
+    Args:
+        step_size: ``gamma > 0``, in units of one over the gradient of the loss.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
+            is held to the rounding of 1, which is divided too: a step must not be as short.
+
+    Returns:
+        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+
+    Raises:
+        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
+            :class:`Estimator`.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
+        >>> estimator = ils.estimators.spigot_eg(step_size=0.5)
+        >>> ils.exact.moments(estimator, loss, torch.zeros(3)).bias
+        tensor([ 1.4225,  1.2450, -2.6675])
+
+    Source: Mihaylova, Niculae and Martins (2020), and their published code.
+    """
+    check_positive("step_size", step_size)
+
+    return Estimator(
+        name="SPIGOT-EG",
+        formula=Formula(_spigot_eg, step_size=step_size, per_step=per_step),
+        randomness=Deterministic(),
         evaluations=1,
         biased=True,
         differentiates=True,

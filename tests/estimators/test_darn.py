@@ -7,7 +7,7 @@ import torch
 from cases import close, cubic_loss, draws, normal
 
 from ils import exact
-from ils.estimators.darn import darn
+from ils.estimators.straight_through import darn
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 2)], ids=str)

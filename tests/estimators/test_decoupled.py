@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from ils import exact
-from ils.estimators.decoupled import decoupled_straight_through_gumbel
+from ils.estimators.gumbel import decoupled_straight_through_gumbel
 
 each_forward = pytest.mark.parametrize("forward", [0.25, 0.5, 1.0, 3.0])
 

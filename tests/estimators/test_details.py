@@ -15,10 +15,10 @@ from torch import Tensor
 import ils
 from ils import exact
 from ils.estimators import randomness as kinds
-from ils.estimators.aimle import AdaptiveStep
-from ils.estimators.distinct import DistinctDraws, _given_maximum
+from ils.estimators.antithetic import Uniform, antithetic_pair, stick_logits
 from ils.estimators.evaluation import batch_dims
-from ils.estimators.uniform import Uniform, antithetic_pair, stick_logits
+from ils.estimators.perturbation import AdaptiveStep
+from ils.estimators.without_replacement import DistinctDraws, _given_maximum
 
 INF = float("inf")
 WEIGHTS = normal(3, 2, seed=5)

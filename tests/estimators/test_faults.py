@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 import ils
 from ils import exact
 from ils.estimators import Estimator
-from ils.estimators.aimle import AdaptiveStep
 from ils.estimators.evaluation import widened
-from ils.estimators.running_baseline import RunningBaseline
+from ils.estimators.perturbation import AdaptiveStep
+from ils.estimators.score_function import RunningBaseline
 from ils.exact import Loss
 from ils.relaxation import hardened, levelled, tempered
 
@@ -332,7 +332,9 @@ def test_levelled_and_tempered() -> None:
 def test_formula_as_text_and_at_the_ends() -> None:
     """It prints its options; the smallest and the largest number of a type are held."""
     formula = ils.estimators.reinmax(temperature=0.5).formula
-    assert repr(formula) == "Formula(ils.estimators.from_rule, rule=ReinMax(temperature=0.5))"
+    assert repr(formula) == (
+        "Formula(ils.estimators.from_rule._formula, rule=ReinMax(temperature=0.5))"
+    )
     loss = loss_for(normal(2, 4, seed=2))
     kind = torch.finfo(torch.float32)
     for number in (kind.tiny, kind.max):

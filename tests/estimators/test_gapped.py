@@ -8,8 +8,7 @@ from cases import close, cubic_loss, draws, eye, generator, logistic_nodes, norm
 from torch import Tensor
 
 from ils import exact
-from ils.estimators.gapped import gapped_straight_through
-from ils.estimators.straight_through import straight_through
+from ils.estimators.straight_through import gapped_straight_through, straight_through
 from ils.relaxation import conditional_gumbel
 
 each_gap = pytest.mark.parametrize("gap", [0.2, 1.0, 3.0, None], ids=str)

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from ils import exact
 from ils.estimators import Estimator
-from ils.estimators.gumbel import straight_through_gumbel
-from ils.estimators.gumbel_rao import gumbel_rao
-from ils.estimators.straight_through import straight_through
-from ils.estimators.zgr import zgr
+from ils.estimators.gumbel import gumbel_rao, straight_through_gumbel
+from ils.estimators.straight_through import straight_through, zgr
 from ils.relaxation import conditional_gumbel
 
 each_count = pytest.mark.parametrize("categories", [2, 3])

@@ -14,12 +14,9 @@ from torch import Tensor
 import ils
 from ils import exact
 from ils.estimators import Estimator
-from ils.estimators.darn import darn
-from ils.estimators.gumbel import straight_through_gumbel
-from ils.estimators.gumbel_rao import gumbel_rao
+from ils.estimators.gumbel import gumbel_rao, straight_through_gumbel
 from ils.estimators.intermediate import intermediate_loss_sampling
-from ils.estimators.reinmax import reinmax
-from ils.estimators.straight_through import straight_through
+from ils.estimators.straight_through import darn, reinmax, straight_through
 from ils.target import centred_gradient
 
 each_shape = pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 2)], ids=str)

@@ -8,7 +8,7 @@ from cases import close, cubic_loss, normal
 from torch import Tensor
 
 from ils import exact
-from ils.estimators.reinmax import reinmax
+from ils.estimators.straight_through import reinmax
 
 
 def jacobian(probs: Tensor) -> Tensor:

@@ -24,9 +24,8 @@ from ils.estimators import (
     sum_and_sample,
     unordered_set,
 )
-from ils.estimators.distinct import DistinctDraws
-from ils.estimators.uniform import antithetic_pair, stick_logits
-from ils.estimators.unordered_set import leave_out_ratios
+from ils.estimators.antithetic import antithetic_pair, stick_logits
+from ils.estimators.without_replacement import DistinctDraws, leave_out_ratios
 
 SHAPES = [(4,), (2, 3), (3, 2)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ils import exact
 from ils.estimators import score_function, score_function_running
-from ils.estimators.running_baseline import RunningBaseline
+from ils.estimators.score_function import RunningBaseline
 
 SHAPES = [(5,), (3, 4), (1, 2)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

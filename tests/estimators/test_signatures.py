@@ -16,10 +16,10 @@ from torch import Tensor
 import ils
 from ils.estimators import Estimator
 from ils.estimators import randomness as kinds
-from ils.estimators.aimle import AdaptiveStep
-from ils.estimators.distinct import DistinctDraws
-from ils.estimators.running_baseline import RunningBaseline
-from ils.estimators.uniform import Uniform
+from ils.estimators.antithetic import Uniform
+from ils.estimators.perturbation import AdaptiveStep
+from ils.estimators.score_function import RunningBaseline
+from ils.estimators.without_replacement import DistinctDraws
 from ils.exact import Loss
 
 
