@@ -474,9 +474,13 @@ def test_stale_build_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Another source, PyTorch or processor is another name; a broken file is passed over."""
     here = kernel.library()
     other = tmp_path / "kernel.cpp"
-    other.write_bytes(kernel.SOURCE.read_bytes() + b"\n")
+    for part in (kernel.SOURCE, *kernel.SOURCE.parent.glob("*.h")):
+        (tmp_path / part.name).write_bytes(part.read_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(kernel, "SOURCE", other)
+        assert kernel.library() == here
+        with (tmp_path / "draw.h").open("a") as header:
+            header.write("\n")
         assert kernel.library() != here
         assert not kernel.library().is_file()
         assert kernel._load() is None

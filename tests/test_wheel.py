@@ -119,7 +119,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_is_complete(wheel: Path) -> None:
     """Every source file of the package is in the wheel, the mark of the types among them."""
     inside = set(zipfile.ZipFile(wheel).namelist())
-    kinds = ("*.py", "py.typed", "*.cpp")
+    kinds = ("*.py", "py.typed", "*.cpp", "*.h")
     there = {path for kind in kinds for path in (ROOT / "ils").rglob(kind)}
     missing = {str(path.relative_to(ROOT)) for path in there} - inside
     assert "ils/py.typed" in inside

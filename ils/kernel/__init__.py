@@ -62,7 +62,9 @@ def library() -> Path:
         raise RuntimeError(
             "ils.kernel: expected a home folder, or another one in TORCH_EXTENSIONS_DIR, got none"
         )
-    told = hashlib.sha256(SOURCE.read_bytes())
+    told = hashlib.sha256()
+    for part in sorted(SOURCE.parent.glob("*.h")) + [SOURCE]:
+        told.update(part.read_bytes())
     torch_build = (torch.__version__, torch.version.git_version, torch.compiled_with_cxx11_abi())
     told.update(repr((FLAGS, FLAGS_IF_KNOWN, torch_build, _processor())).encode())
     return cache / f"ils_kernel_{told.hexdigest()[:16]}" / "ils_kernel.so"
