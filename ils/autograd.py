@@ -9,14 +9,9 @@ import torch
 from torch import Tensor
 
 from ils import kernel
-from ils.checks import (
-    check_logits_values,
-    check_same_shape,
-    eager,
-    holds_values,
-    refuse_forward_mode,
-)
+from ils.checks import check_logits_values, check_same_shape, refuse_forward_mode
 from ils.draw import draw_indices, probabilities, uniforms
+from ils.execution import compiling, eager, may_look, plain_on_cpu
 from ils.fast import LIMIT, at_least_float32, estimate, fisher_limit, form_of
 from ils.relaxation import LEVEL, levelled
 from ils.rules import Rule
@@ -145,11 +140,6 @@ def _put_ones(z: Tensor, at: Tensor, logits: Tensor) -> Tensor:
         raise
 
 
-def may_look(logits: Tensor) -> bool:
-    """Whether looking at values is allowed and makes nothing wait."""
-    return logits.is_cpu and holds_values(logits)
-
-
 class _Draw(torch.autograd.Function):
     """The draw and its gradient in one: the short way, for eager code."""
 
@@ -188,8 +178,7 @@ class _Draw(torch.autograd.Function):
 def _ordinary(logits: Tensor) -> bool:
     """In eager code: whether nothing but numbers of two usual types lies there, in order."""
     return (
-        logits.is_cpu
-        and type(logits) in (Tensor, torch.nn.Parameter)
+        plain_on_cpu(logits)
         and logits.dtype in (torch.float32, torch.float64)
         and logits.is_contiguous()
     )
@@ -249,7 +238,7 @@ class _Attach(torch.autograd.Function):
         with torch.no_grad():
             kept, mask = _what_to_keep(ctx.rule, logits, probs)
             update = _back(ctx.rule, grads[0], at, kept, mask, noise, logits.shape, False)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and not compiling():
             update = refuse_derivative(update, grads[0], logits)
         return update, None, None, None, None, None
 
@@ -287,7 +276,7 @@ class _Embed(torch.autograd.Function):
                 for_logits = _back(
                     ctx.rule, upstream, at, kept, mask, noise, logits.shape, may_look(logits)
                 ).to(logits.dtype)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and not compiling():
             if for_weight is not None:
                 for_weight = refuse_derivative(for_weight, grad, weight, logits)
             if for_logits is not None:

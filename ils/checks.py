@@ -9,44 +9,25 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 from torch.autograd.forward_ad import unpack_dual
 
-
-def eager() -> bool:
-    """Whether no compiler, no trace and no transform of ``torch.func`` is at work."""
-    # A trace would keep for good what holds of its own values.
-    return not (torch.compiler.is_compiling() or _transforms_active() or _tracing())
-
-
-def holds_values(tensor: Tensor) -> bool:
-    """Whether a tensor has values that can be looked at, and not a shape alone."""
-    return eager() and not tensor.is_meta and not isinstance(tensor, FakeTensor)
+from ils.execution import holds_values
 
 
 def refuse_forward_mode(*tensors: Tensor) -> None:
-    """Refuse derivatives in forward mode, which a draw would drop; ask :func:`eager` first."""
+    """Refuse derivatives in forward mode, which a draw would drop; of eager code alone."""
     for tensor in tensors:
         if unpack_dual(tensor).tangent is not None:
             raise NotImplementedError(
                 "ils: expected backward mode; the gradient of a draw is an estimate that forward "
                 "mode does not have (take detach() of the tensors for a draw alone)"
             )
-
-
-_tracing: Callable[[], bool] = torch.jit.is_tracing  # pyright: ignore[reportPrivateImportUsage]
-# PyTorch has no public name for the question; without an answer, take the careful way.
-_transforms_active: Callable[[], bool] = getattr(
-    torch._C,  # pyright: ignore[reportPrivateUsage]
-    "_are_functorch_transforms_active",
-    lambda: True,
-)
 
 
 def check_logits(logits: Tensor, dim: int = -1) -> None:

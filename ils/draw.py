@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ils.checks import eager
+from ils.execution import SHORT_ROW, eager
 
 __all__ = [
     "draw_index",
@@ -21,16 +21,13 @@ __all__ = [
 # Up to this many categories one scan of the row finds the draw; above, blocks come first.
 _ONE_SCAN = 64
 
-# Rows of fewer entries do not fill a vector of the processor.
-_SHORT = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
-
 
 def probabilities(logits: Tensor) -> Tensor:
     """Softmax of the last axis, in float32 for the half types: the law of the draw."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.softmax(-1, dtype=torch.float32)
     # A compiler must not see the number of rows asked: it would make a program for each answer.
-    if logits.shape[-1] < _SHORT and eager() and logits.is_cpu and logits.numel() > 2048:
+    if logits.shape[-1] < SHORT_ROW and eager() and logits.is_cpu and logits.numel() > 2048:
         # PyTorch's softmax works row by row, which does not pay for many rows that fill no vector.
         weights = (logits - logits.amax(-1, keepdim=True)).exp_()
         return weights.div_(weights.sum(-1, keepdim=True))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ils import kernel
-from ils.checks import eager, holds_values
+from ils.execution import eager, holds_values
 from ils.metric import euclidean, fisher
 from ils.rules import Limit, Note, ReinMax, Rule, Step
 from ils.simplex import project_simplex, sum_normalize

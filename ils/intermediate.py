@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints
 
-from ils.checks import check_floating, check_positive, check_same_shape, holds_values
+from ils.checks import check_floating, check_positive, check_same_shape
+from ils.execution import holds_values
 
 __all__ = ["at_each_draw", "clamp", "intermediate_gradient", "round_at_random", "unconstrained"]
 

@@ -41,7 +41,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_positive, check_same_shape, holds_values
+from ils.checks import check_count, check_positive, check_same_shape
+from ils.execution import holds_values
 from ils.metric import euclidean, fisher
 from ils.relaxation import (
     conditional_gumbel,

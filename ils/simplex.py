@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ils.checks import check_same_shape, holds_values
+from ils.checks import check_same_shape
+from ils.execution import holds_values
 
 __all__ = [
     "Normalizer",

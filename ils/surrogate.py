@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ils.autograd import refuse_derivative
-from ils.checks import check_logits_shape, eager, refuse_forward_mode
+from ils.checks import check_logits_shape, refuse_forward_mode
 from ils.estimators import Estimator
 from ils.estimators.evaluation import Loss, check_batch_dims, like_draws
+from ils.execution import eager
 
 __all__ = ["surrogate"]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.autograd import refuse_derivative
+from ils.execution import compiling
 
 __all__ = ["tangent"]
 
@@ -23,7 +24,7 @@ def tangent(parameter: Tensor) -> Tensor:
         parameter: floating point, of any shape.
     """
     # The compiler traces no function with a rule of its own for forward mode.
-    return (_Tangent if torch.compiler.is_compiling() else _Both).apply(parameter)
+    return (_Tangent if compiling() else _Both).apply(parameter)
 
 
 class _Tangent(torch.autograd.Function):
@@ -40,7 +41,7 @@ class _Tangent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (parameter,) = ctx.saved_tensors
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and not compiling():
             return refuse_derivative(grads[0], parameter)
         return grads[0]
 

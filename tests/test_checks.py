@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ils import checks
+from ils import checks, execution
 
 NAN, INF = float("nan"), float("inf")
 
@@ -80,11 +80,11 @@ def test_logits() -> None:
 
 def test_values_are_not_looked_at_under_a_transform() -> None:
     """Within vmap there are no values: bad ones pass, and shapes and types are checked still."""
-    assert checks.eager()
+    assert execution.eager()
     bad = torch.tensor([[NAN, 0.0]])
 
     def look(row: torch.Tensor) -> torch.Tensor:
-        assert not checks.eager()
+        assert not execution.eager()
         checks.check_logits(row)
         checks.check_distribution("p", row)
         checks.check_one_hot("z", row, row)

@@ -36,7 +36,7 @@ REASONS = ROOT / "tests" / "mutants.toml"
 # The modules of a group, and the tests that should notice an error in them.
 GROUPS: dict[str, tuple[list[str], list[str]]] = {
     "core": (
-        ["simplex", "target", "metric", "exact", "squeeze", "states", "checks"],
+        ["simplex", "target", "metric", "exact", "squeeze", "states", "checks", "execution"],
         [
             "tests/test_checks.py",
             "tests/test_core_details.py",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ils.checks import check_floating, eager
+from ils.checks import check_floating
+from ils.execution import eager
 from ils.tangent import tangent
 
 __all__ = [

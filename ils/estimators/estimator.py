@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_logits, check_logits_shape, holds_values
+from ils.checks import check_count, check_logits, check_logits_shape
 from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
+from ils.execution import holds_values
 from ils.relaxation import levelled
 from ils.rules import Rule
 

@@ -18,7 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ils.checks import check_count, holds_values
+from ils.checks import check_count
+from ils.execution import holds_values
 
 __all__ = [
     "Loss",

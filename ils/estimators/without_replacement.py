@@ -9,11 +9,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ils.checks import holds_values
 from ils.draw import exponential, one_hot
 from ils.estimators.estimator import Estimator, Formula
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.score_function import check_samples
+from ils.execution import holds_values
 from ils.states import probability, states
 
 __all__ = [

@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ils.execution import plain_on_cpu
+
 __all__ = [
     "FISHER_LIMIT",
     "PROJECTED",
@@ -63,7 +65,7 @@ def library() -> Path:
             "ils.kernel: expected a home folder, or another one in TORCH_EXTENSIONS_DIR, got none"
         )
     told = hashlib.sha256()
-    for part in sorted(SOURCE.parent.glob("*.h")) + [SOURCE]:
+    for part in (*sorted(SOURCE.parent.glob("*.h")), SOURCE):
         told.update(part.read_bytes())
     torch_build = (torch.__version__, torch.version.git_version, torch.compiled_with_cxx11_abi())
     told.update(repr((FLAGS, FLAGS_IF_KNOWN, torch_build, _processor())).encode())
@@ -145,14 +147,9 @@ def disabled() -> Generator[None]:
 def serves(tensor: Tensor) -> bool:
     """Whether the kernel is there and the tensor is a plain one in the memory of the CPU.
 
-    The caller asks :func:`ils.checks.eager` besides.
+    The caller asks :func:`ils.execution.eager` besides.
     """
-    return (
-        tensor.is_cpu
-        and type(tensor) in (Tensor, torch.nn.Parameter)
-        and tensor.layout == torch.strided
-        and available()
-    )
+    return plain_on_cpu(tensor) and available()
 
 
 def _operations() -> SimpleNamespace:
