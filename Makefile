@@ -1,7 +1,7 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything.
 # Both set up .venv on first use. `make` alone lists the rest.
 
-# GNU make 3.81, which macOS ships, knows no .SHELLFLAGS; tests/test_setup.py has the list.
+# GNU make 3.81, which macOS ships, knows no .SHELLFLAGS; tests/tools/test_setup.py has the list.
 SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -157,8 +157,8 @@ BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(
 .PHONY: test
 test: lint book $(if $(BROWSER),pdf) ## run every check: lint, unit tests, notebooks against their outputs, site, PDF
 	# A notebook's cells must stay in one process; the mutations of the guard need not.
-	$(if $(filter jitter,$(CPU)),,$(ON_CPU) tests/test_guard.py $(END))
-	$(ON_CPU) $(BY_NOTEBOOK) --ignore tests/test_guard.py tests $(NOTEBOOKS) $(END)
+	$(if $(filter jitter,$(CPU)),,$(ON_CPU) tests/book/test_guard.py $(END))
+	$(ON_CPU) $(BY_NOTEBOOK) --ignore tests/book/test_guard.py tests $(NOTEBOOKS) $(END)
 
 .PHONY: notebooks
 notebooks: $(VENV)/.installed ## of these, the notebooks alone

@@ -2,8 +2,8 @@
 
 Nothing is downloaded but the lists of files: each says for which Python and platform a wheel is,
 and which Pythons its package admits, to the patch level. What was found is written into
-requirements.checked, with a digest of the locks; tests/test_environment.py reads it, so that a
-lock that changed must be checked anew.
+requirements.checked, with a digest of the locks; tests/tools/test_environment.py reads it, so that
+a lock that changed must be checked anew.
 
 Usage: ``python tools/lock_check.py``, or ``make lock-check``. Exit status 1: a pin has no wheel.
 """

@@ -242,7 +242,7 @@ def report(
         "killed if a test fails or does not end; the score is killed / (killed + survived).",
         "The wording of error messages is not mutated (the tests match it in part); whether an",
         "error is raised is. The laboratory `lab` is held by notebooks and by",
-        "`tests/test_guard.py`, the compiled kernel by comparison with the Python path.",
+        "`tests/book/test_guard.py`, the compiled kernel by comparison with the Python path.",
         "",
         f"**{caught} of {every} killed: {100 * caught / max(every, 1):.1f} %.**",
         *([f"{left} more had not been run when this was written."] if left else []),

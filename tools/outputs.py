@@ -14,7 +14,8 @@ to ``OF_LARGEST`` of the largest in their column.
 to ``PIXELS``.  Identifiers, which are digests of coordinates, need only be used alike.  A drawing
 belongs to its data: it carries their digest.
 
-A wrong formula moves numbers further than that; ``tests/test_guard.py`` shows how little suffices.
+A wrong formula moves numbers further than that; ``tests/book/test_guard.py`` shows how little
+suffices.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 For each figure that a notebook publishes: its number, a thumbnail, its caption, its exports, the
 cell that drew it, and a BibTeX entry.  Everything comes from the notebooks, so nothing can be
-forgotten; ``tests/test_figures_page.py`` holds it to that.
+forgotten; ``tests/book/test_figures_page.py`` holds it to that.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
   something of the package, such as ``ils.sample``, a link to the reference.
 - An entry of the reference ends with the statements whose tests call it.
 
-Everything comes from the sources, so nothing can be forgotten; ``tests/test_reading.py`` holds
+Everything comes from the sources, so nothing can be forgotten; ``tests/book/test_reading.py`` holds
 the pages to that.
 """
 

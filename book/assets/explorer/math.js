@@ -1,6 +1,6 @@
 // The package's formulas for one variable, as pure functions of arrays: no page, no randomness.
 //
-// Each has the name and the meaning of its namesake in `ils`; tests/test_explorer.py holds them
+// Each has the name and the meaning of its namesake in `ils`; tests/book/test_explorer.py holds them
 // to it. `at` is the index of the drawn category, which is cheaper to hand about than a one-hot z.
 
 (function (explorer) {

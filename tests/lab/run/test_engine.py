@@ -24,6 +24,7 @@ from lab.run import engine, pools
 from lab.run.engine import execute
 
 TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parents[2]
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_a_sweep_that_was_killed_continues(tmp_path: Path, quick: None) -> None:
     """Finished records are there, nothing else is, and no worker is left behind."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent, TESTS.parent / "book"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS, ROOT, ROOT / "book"))),
     }
     # A signal from the keyboard goes to all processes of the terminal.
     kinds = {"killed": (os.kill, signal.SIGKILL), "interrupted": (os.killpg, signal.SIGINT)}

@@ -18,7 +18,7 @@ import pytest
 
 from tools import environment
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # `python -m venv FOLDER` makes an environment whose Python notes what pip is called for. It fails
 # if there is a file "offline", and says that it is another Python if there is a file "other".

@@ -24,7 +24,7 @@ from lab.training.protocol import (
 )
 from lab.training.tasks import TASKS, TUNED
 
-DATA = Path(__file__).resolve().parents[2] / "book" / "data"
+DATA = Path(__file__).resolve().parents[3] / "book" / "data"
 FINAL = records.read("sweep-final", DATA)
 TUNING = records.read("sweep-tuning", DATA)
 BEGINNINGS = records.read("sweep-beginnings", DATA)

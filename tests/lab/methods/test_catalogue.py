@@ -31,7 +31,7 @@ from lab.training import contestants as training
 from lab.training.protocol import AGAIN, methods
 from lab.training.tasks import TASKS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
 EVERY = (*CATALOGUE, *BESIDE)
 

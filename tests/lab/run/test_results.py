@@ -20,7 +20,7 @@ from lab.run import pools, records
 from lab.run.engine import Run, configuration_of, find
 from lab.toy import experiment as experiment1
 
-DATA = Path(__file__).resolve().parent.parent / "book" / "data"
+DATA = Path(__file__).resolve().parents[3] / "book" / "data"
 
 
 def as_written(run: Run) -> Any:

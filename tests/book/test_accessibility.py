@@ -1,4 +1,4 @@
-"""What axe-core notices, and the repairs of the theme; tests/test_site.py shows it every page."""
+"""What axe-core notices, and the repairs of the theme; test_site.py shows it each page."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 RECORD = (TESTS / "mutants.md").read_text(encoding="utf-8")
 ROWS = [
     (name, int(mutants), int(killed))

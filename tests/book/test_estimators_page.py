@@ -9,7 +9,7 @@ import pytest
 
 from lab.methods.catalogue import METHODS, Method
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "estimators.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "book" / "reference-estimators.md").read_text(encoding="utf-8")
 ROW = re.compile(

@@ -12,7 +12,7 @@ import pytest
 from lab import __main__ as command
 from lab.run import checkout
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 ROOTS = {"ils": ROOT / "ils", "lab": ROOT / "book" / "lab"}
 
 

@@ -138,7 +138,7 @@ def test_older_records(tmp_path: Path) -> None:
     change(tmp_path, sha256=None, schema=None, commit=None, sources=None)
     table = records.read("run", tmp_path).table
     assert table["a"].dtype == np.int64
-    folder = Path(__file__).resolve().parent.parent / "book" / "data"
+    folder = Path(__file__).resolve().parents[3] / "book" / "data"
     found = [records.read(path.stem, folder) for path in folder.glob("*.json")]
     assert len(found) >= 17
 

@@ -120,7 +120,7 @@ def test_nothing_but_torch_is_needed() -> None:
     code += "'matplotlib', 'pytest', 'sklearn'} & set(sys.modules)))"
     ran = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
         check=True,

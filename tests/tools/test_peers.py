@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools import peers
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 SUITE = """
 import unittest

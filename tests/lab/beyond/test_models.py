@@ -29,7 +29,7 @@ from lab.run.engine import configuration_of
 from lab.training.task import Stream
 from lab.training.train import train
 
-DATA = Path(__file__).resolve().parent.parent / "book" / "data"
+DATA = Path(__file__).resolve().parents[3] / "book" / "data"
 RATE = torch.tensor([0.3, 1.7], dtype=torch.float64)
 
 

@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("ils", "pyproject.toml", "README.md", "LICENSE", "LICENSE-CC-BY-4.0")
 
 # What the experiments and the book need, and the package must not.
