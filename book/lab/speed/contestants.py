@@ -22,6 +22,7 @@ __all__ = [
     "LOSS",
     "TEN_LINES",
     "TenLines",
+    "TenLinesInDouble",
     "Timed",
     "contestant",
 ]
@@ -141,8 +142,25 @@ class TenLines(torch.autograd.Function):
         return update.scatter_(-1, at, -update.sum(-1, keepdim=True))
 
 
+class TenLinesInDouble(TenLines):
+    """The same with the scan and the uniform number in float64, as an exact draw needs them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        probs = logits.softmax(-1)
+        scan = probs.cumsum(-1, dtype=torch.float64)
+        uniform = torch.rand((*scan.shape[:-1], 1), dtype=torch.float64, device=scan.device)
+        at = torch.searchsorted(scan, uniform * scan[..., -1:], right=True)
+        ctx.save_for_backward(probs, at)
+        return torch.zeros_like(logits).scatter_(-1, at, 1)
+
+
 def _ten_lines(x: Tensor) -> Tensor:
     return TenLines.apply(x)
+
+
+def _ten_lines_in_double(x: Tensor) -> Tensor:
+    return TenLinesInDouble.apply(x)
 
 
 def _sparsemax(like: Tensor) -> Operator:

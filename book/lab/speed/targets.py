@@ -1,4 +1,4 @@
-"""The targets of speed and memory, set before the measurement, and whether they are met."""
+"""What is asked of speed and memory, as ratios within one process, and whether it is met."""
 
 from __future__ import annotations
 
@@ -6,36 +6,25 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lab.speed.contestants import FORMS, GUMBEL, LOSS, TEN_LINES
-from lab.speed.cost import SHAPES, bandwidth, cell, over_limit, shape_text, traffic
+from lab.speed.contestants import FORMS, GUMBEL, TEN_LINES
+from lab.speed.cost import SHAPES, cell, shape_text
 
-__all__ = [
-    "RATIOS",
-    "TARGETS",
-    "Target",
-    "asked_of_the_limit",
-    "check",
-    "count",
-    "misses",
-    "summary",
-    "targets_of",
-]
+__all__ = ["TARGETS", "Target", "check", "count", "misses", "summary"]
 
 _NOWHERE = float("nan")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What was asked for before anything was measured, in float32 on two threads.
+    """What is asked in float32, with two threads: a ratio of at most ``asked`` at every shape.
 
     Attributes:
         name: as in the tables.
-        quantity: ``speed``, times as fast as ``against``; ``slowdown``, its inverse;
-            ``memory``, of the peak of ``against``; ``limit``, time over the traffic limit.
+        quantity: ``time`` of a call, or ``memory`` at its peak.
         mode: of the contestant; ``against`` is always eager and in PyTorch.
         contestant: of :mod:`lab.speed.contestants`.
-        against: likewise; unused by ``limit``.
-        asked: one number a shape of the grid; NaN where nothing was asked.
+        against: likewise.
+        asked: the largest ratio that is allowed.
     """
 
     name: str
@@ -43,57 +32,23 @@ class Target:
     mode: str
     contestant: str
     against: str
-    asked: tuple[float, ...]
-
-    @property
-    def at_least(self) -> bool:
-        """Whether more is better."""
-        return self.quantity == "speed"
+    asked: float
 
 
-_DEFAULT, _SUM, _, _PROJECTED = FORMS
-_KERNEL = (2.5, 4, 10, 18, 18, 22, 20)
-_LIMIT = tuple(3.0 if k >= 1000 else _NOWHERE for _, k in SHAPES)
+_DEFAULT = next(iter(FORMS))
 
 TARGETS = (
-    Target("eager, sum-normalised", "speed", "eager", _SUM, GUMBEL, (1.0, 2.2, 6, 10, 15, 16, 13)),
-    Target("eager, projected", "speed", "eager", _PROJECTED, GUMBEL, (0.8, 1.3, 3.3, 6, 8, 10, 8)),
-    Target("eager, default over sum-normalised", "slowdown", "eager", _DEFAULT, _SUM, (1.1,) * 7),
     *(
-        Target(f"memory, {short}", "memory", "eager", name, GUMBEL, (0.6,) * 7)
-        for short, name in (
-            ("default", _DEFAULT),
-            ("sum-normalised", _SUM),
-            ("projected", _PROJECTED),
-        )
-    ),
-    Target("kernel, sum-normalised", "speed", "kernel", _SUM, GUMBEL, _KERNEL),
-    Target("kernel, default", "speed", "kernel", _DEFAULT, GUMBEL, _KERNEL),
-    Target("kernel, sum-normalised, over the limit", "limit", "kernel", _SUM, "", _LIMIT),
-    Target("kernel, default, over the limit", "limit", "kernel", _DEFAULT, "", _LIMIT),
-)
-
-
-RATIOS = (
-    *(
-        target
+        Target(f"{mode}, over {title}", "time", mode, _DEFAULT, against, 1.0)
         for mode in ("eager", "kernel")
-        for target in (
-            Target(
-                f"{mode}, time of the ten lines", "slowdown", mode, _DEFAULT, TEN_LINES, (1.0,) * 7
-            ),
-            Target(f"{mode}, speed of hard Gumbel", "speed", mode, _DEFAULT, GUMBEL, (1.0,) * 7),
-        )
+        for title, against in (("the ten lines", TEN_LINES), ("hard Gumbel", GUMBEL))
     ),
-    *(target for target in TARGETS if target.quantity == "memory"),
+    *(
+        Target(f"memory, {name}", "memory", "eager", name, GUMBEL, 0.6)
+        for name in FORMS
+        if name != "ILS, centred"
+    ),
 )
-"""What is asked where the ten lines were timed too: ratios within one process."""
-
-
-def targets_of(grid: pd.DataFrame) -> tuple[Target, ...]:
-    """What a record is held against: the ratios, or, if it lacks the ten lines, what was before."""
-    timed = TEN_LINES in grid.index.get_level_values("contestant")
-    return RATIOS if timed else TARGETS
 
 
 def check(grid: pd.DataFrame, memory: pd.DataFrame) -> pd.DataFrame:
@@ -103,28 +58,19 @@ def check(grid: pd.DataFrame, memory: pd.DataFrame) -> pd.DataFrame:
         grid, memory: the tables of the records.
 
     Returns:
-        index: target, batch, categories; shapes of which nothing was asked are left out.
+        index: target, batch, categories.
     """
-    time, peaks = cell(grid), memory.xs("float32", level="dtype")
-    limits = over_limit(grid)["memory"]
+    tables = {"time": cell(grid)["median"], "memory": memory.xs("float32", level="dtype")["peak"]}
     rows = []
-    for target in targets_of(grid):
-        for (batch, categories), asked in zip(SHAPES, target.asked, strict=True):
-            place = (batch, categories, target.mode, target.contestant)
-            base = (batch, categories, "eager", target.against)
-            if asked != asked:
-                continue
-            if target.quantity == "limit":
-                measured = _value(limits, place)
-            else:
-                table = peaks["peak"] if target.quantity == "memory" else time["median"]
-                measured = _value(table, place) / _value(table, base)
-                measured = 1 / measured if target.at_least else measured
+    for target in TARGETS:
+        table = tables[target.quantity]
+        for shape in SHAPES:
+            measured = _value(table, (*shape, target.mode, target.contestant))
+            measured = measured / _value(table, (*shape, "eager", target.against))
             if target.quantity == "memory":
                 measured = round(measured, 2)  # the few bytes of a scalar shall not decide
-            met = measured >= asked if target.at_least else 0 < measured <= asked
-            rows.append((target.name, batch, categories, asked, measured, met, target.at_least))
-    columns = ["target", "batch", "categories", "asked", "measured", "met", "at_least"]
+            rows.append((target.name, *shape, target.asked, measured, measured <= target.asked))
+    columns = ["target", "batch", "categories", "asked", "measured", "met"]
     return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
 
@@ -133,59 +79,28 @@ def _value(column: pd.Series, place: tuple[int, int, str, str]) -> float:
 
 
 def summary(checked: pd.DataFrame) -> pd.DataFrame:
-    """One row a target and one column a shape: measured, what was asked, and a mark if missed."""
+    """One row a target and one column a shape: the ratio, and a mark where it is missed."""
     texts = {}
     for (target, batch, categories), row in checked.iterrows():
-        sign = "≥" if row["at_least"] else "≤"
+        name = f"{target} (≤ {row['asked']:g})"
+        mark = "" if row["met"] else "\N{NO-BREAK SPACE}✗"
         missing = row["measured"] != row["measured"]
-        mark = "" if row["met"] or missing else "\N{NO-BREAK SPACE}✗"
-        value = "–" if missing else f"{row['measured']:.2g}"
-        if row["measured"] >= 10:
-            value = f"{row['measured']:.0f}"
-        text = f"{value}{mark} ({sign}{row['asked']:g})"
-        texts[target, shape_text(batch, categories)] = text
+        texts[name, shape_text(batch, categories)] = (
+            "–" if missing else f"{row['measured']:.2f}{mark}"
+        )
     table = pd.Series(texts).unstack()
     order = [shape_text(*shape) for shape in SHAPES]
-    names = dict.fromkeys(checked.index.get_level_values("target"))
-    return table.reindex(index=list(names), columns=[c for c in order if c in table]).fillna("")
-
-
-def asked_of_the_limit(grid: pd.DataFrame) -> pd.DataFrame:
-    """What the targets of speed ask for where rows are long, in units of the traffic limit.
-
-    Returns:
-        One row a target, and one for a softmax alone as measured; one column a shape.
-    """
-    time, measured = cell(grid)["median"], over_limit(grid)["memory"]
-    found: dict[str, dict[str, float]] = {}
-    for batch, categories in (shape for shape in SHAPES if shape[1] >= 1000):
-        place = (batch, categories)
-        gumbel, loss = (float(time.loc[(*place, "eager", name)]) for name in (GUMBEL, LOSS))
-        limit = traffic(batch, categories) / bandwidth(grid)
-        for target in TARGETS:
-            if target.quantity == "speed":
-                asked = target.asked[SHAPES.index(place)]
-                row = found.setdefault(f"asked of {target.name}", {})
-                row[shape_text(*place)] = (gumbel / asked - loss) / limit
-        softmax = float(measured.loc[(*place, "eager", "softmax")])
-        found.setdefault("softmax alone, measured", {})[shape_text(*place)] = softmax
-    return pd.DataFrame(found).T
+    return table.reindex(index=list(dict.fromkeys(name for name, _ in texts)), columns=order)
 
 
 def misses(checked: pd.DataFrame) -> list[str]:
     """One line for each target that was measured and missed, with how much is lacking."""
-    lines = []
-    for (target, batch, categories), row in checked.iterrows():
-        if row["met"] or row["measured"] != row["measured"]:
-            continue
-        ratio = row["measured"] / row["asked"]
-        lacking = 1 - ratio if row["at_least"] else ratio - 1
-        side, excess = ("at least", "short") if row["at_least"] else ("at most", "over")
-        lines.append(
-            f"{target}, {shape_text(batch, categories)}: {row['measured']:.2f}, "
-            f"asked {side} {row['asked']:g}, {lacking:.0%} {excess}"
-        )
-    return lines
+    return [
+        f"{target}, {shape_text(batch, categories)}: {row['measured']:.2f}, "
+        f"asked at most {row['asked']:g}, {row['measured'] / row['asked'] - 1:.0%} over"
+        for (target, batch, categories), row in checked.iterrows()
+        if row["measured"] > row["asked"]
+    ]
 
 
 def count(checked: pd.DataFrame, prefix: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from lab.speed.contestants import (
     LOSS,
     TEN_LINES,
     TenLines,
+    TenLinesInDouble,
     Timed,
     contestant,
 )
@@ -74,10 +75,11 @@ def test_gumbel_with_its_noise_given_is_gumbel() -> None:
     torch.testing.assert_close(torch.autograd.grad((given(x) * w).sum(), x)[0], expected)
 
 
-def test_the_ten_lines_have_the_gradient_of_the_default() -> None:
+@pytest.mark.parametrize("ten", [TenLines, TenLinesInDouble])
+def test_the_ten_lines_have_the_gradient_of_the_default(ten: type[TenLines]) -> None:
     """After the same draw; they carry on where the package refuses."""
     x, w = calls.inputs(SHAPE, torch.float32, seed=3)
-    z = TenLines.apply(x)
+    z = ten.apply(x)
     (found,) = torch.autograd.grad((z * w).sum(), x)
     (wanted,) = torch.autograd.grad((ils.differentiable_draw(x, z.detach()) * w).sum(), x)
     torch.testing.assert_close(found, wanted)
@@ -262,75 +264,42 @@ def test_multiples_of_the_logits() -> None:
     assert units.loc["float32", 1, 1_000_000, "eager", "ILS (the note)"] == 4
 
 
-def test_targets_are_complete() -> None:
-    """One number a shape, in the order of the grid, of contestants that take part."""
+def test_targets_are_of_what_is_timed() -> None:
+    """Their contestants take part in their modes, and no two have one name."""
     for target in targets.TARGETS:
-        assert len(target.asked) == len(cost.SHAPES) == 7
         assert contestant(target.contestant).fits(torch.float32, target.mode)
-        assert target.quantity in ("speed", "slowdown", "memory", "limit")
-        asked = [shape for shape, a in zip(cost.SHAPES, target.asked, strict=True) if a == a]
-        wide = [shape for shape in cost.SHAPES if shape[1] >= 1000]
-        assert asked == (wide if target.quantity == "limit" else list(cost.SHAPES))
+        assert contestant(target.against).fits(torch.float32, "eager")
+        assert target.quantity in ("time", "memory")
     names = [target.name for target in targets.TARGETS]
     assert len(names) == len(set(names))
 
 
 def test_targets_are_checked() -> None:
     """Met, missed and not measured are told apart, and what is missed is named."""
-    checked = targets.check(made_up(default=2.5), made_up_memory())
-    total = checked.xs("eager, sum-normalised")
-    assert total["measured"].tolist() == [5.0] * 7
-    assert total["met"].tolist() == [True, True, False, False, False, False, False]
-    slower = checked.xs("eager, default over sum-normalised")
-    assert slower["measured"].tolist() == [1.25] * 7
-    assert not slower["met"].any()
-    assert checked.xs("memory, default")["met"].all()  # four bytes over 0.6 do not decide
-    assert not checked.xs("memory, sum-normalised")["met"].any()
-    assert checked.xs("kernel, default")["measured"].isna().all()
-    assert targets.count(checked, "eager, sum") == (2, 7)
-    assert targets.count(checked, "kernel") == (0, 0)
-    lines = targets.misses(checked)
-    assert "eager, sum-normalised, 256 × 1,000: 5.00, asked at least 10, 50% short" in lines
-    assert len(lines) == 5 + 5 + 7 + 7
-    shown = targets.summary(checked)
-    assert shown.loc["eager, sum-normalised", "64 × 10"] == "5 (≥1)"
-    assert shown.loc["eager, sum-normalised", "64 × 10,000"] == "5\N{NO-BREAK SPACE}✗ (≥15)"
-    assert shown.loc["kernel, default", "64 × 10"] == "– (≥2.5)"
-    assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
-
-
-def test_ratios_to_the_ten_lines_are_checked() -> None:
-    """Where they were timed, the default is held against them and against Gumbel."""
     grid = made_up(default=2.5)
-    assert targets.targets_of(grid) is targets.TARGETS
     ten = grid.xs("ReinMax (default)", level="contestant", drop_level=False)
     ten = ten.rename({"ReinMax (default)": TEN_LINES}) * 0.8
-    grid = pd.concat([grid, ten])
-    assert targets.targets_of(grid) is targets.RATIOS
-    checked = targets.check(grid, made_up_memory())
-    own = checked.xs("eager, time of the ten lines")
+    checked = targets.check(pd.concat([grid, ten]), made_up_memory())
+    own = checked.xs("eager, over the ten lines")
     assert own["measured"].tolist() == [1.25] * 7
     assert not own["met"].any()
-    assert checked.xs("eager, speed of hard Gumbel")["measured"].tolist() == [4.0] * 7
-    assert checked.xs("kernel, time of the ten lines")["measured"].isna().all()
+    gumbel = checked.xs("eager, over hard Gumbel")
+    assert gumbel["measured"].tolist() == [0.25] * 7
+    assert gumbel["met"].all()
+    assert checked.xs("memory, ReinMax (default)")["met"].all()  # four bytes over 0.6: no matter
+    assert not checked.xs("memory, ILS (the note)")["met"].any()
+    assert checked.xs("kernel, over the ten lines")["measured"].isna().all()
     assert targets.count(checked, "eager") == (7, 14)
-    assert targets.summary(checked).shape == (len(targets.RATIOS), len(cost.SHAPES))
-
-
-def test_what_is_asked_of_the_limit() -> None:
-    """A time that just meets a target of speed lies as far over the limit as the table asks."""
-    shape = (1, 1_000_000)
-    grid = made_up(total=10 / 13)
-    softmax = grid.xs("ReinMax (default)", level="contestant", drop_level=False).rename(
-        {"ReinMax (default)": "softmax"}
-    )
-    grid = pd.concat([grid, softmax])
-    asked = targets.asked_of_the_limit(grid)
-    assert list(asked.columns) == [cost.shape_text(*s) for s in cost.SHAPES if s[1] >= 1000]
-    met = cost.over_limit(grid)["memory"].loc[(*shape, "eager", "ILS (the note)")]
-    text = cost.shape_text(*shape)
-    assert asked.loc["asked of eager, sum-normalised", text] == pytest.approx(met)
-    assert asked.loc["softmax alone, measured", text] == pytest.approx(0.5 / 1_000_000)
+    assert targets.count(checked, "kernel") == (0, 0)
+    lines = targets.misses(checked)
+    assert "eager, over the ten lines, 256 × 1,000: 1.25, asked at most 1, 25% over" in lines
+    assert len(lines) == 7 + 7
+    shown = targets.summary(checked)
+    assert shown.shape == (len(targets.TARGETS), len(cost.SHAPES))
+    assert shown.loc["eager, over hard Gumbel (≤ 1)", "64 × 10"] == "0.25"
+    assert shown.loc["eager, over the ten lines (≤ 1)", "64 × 10"] == "1.25\N{NO-BREAK SPACE}✗"
+    assert shown.loc["kernel, over hard Gumbel (≤ 1)", "64 × 10"] == "–"
+    assert list(shown.columns) == [cost.shape_text(*shape) for shape in cost.SHAPES]
 
 
 def test_tables_for_the_page() -> None:
