@@ -143,3 +143,13 @@ def test_commit(package: Path) -> None:
 def test_no_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert checkout.commit(package) is None
+
+
+# The benchmarks are run anew with their next protocol.
+WAITING = {"sweep-tuning", "sweep-final", "vae-quality", "vae-pictures"}
+
+
+def test_records_are_current() -> None:
+    """Of all others ``make results``, ``make bench`` and their like have nothing to make anew."""
+    states = command.states(ROOT / "book" / "data")
+    assert {name for name, state in states.items() if state != "current"} == WAITING
