@@ -2,7 +2,7 @@ r"""Intermediate Loss Sampling: differentiate through a categorical draw.
 
 A draw from ``Categorical(softmax(logits))`` has no derivative.  Intermediate Loss Sampling
 (Shliselberg 2019) draws an exact one-hot sample forward; backward it moves the sample one
-gradient step, brings it back to the simplex as a target ``pi_D``, and hands on the gradient of
+gradient step, maps it back to the simplex as a target ``pi_D``, and returns the gradient of
 ``KL(pi_D || pi)``::
 
     z = ils.sample(logits)      # in place of F.gumbel_softmax(logits, hard=True)
@@ -12,7 +12,7 @@ The tour:
 
 - :func:`ils.sample` draws and carries the gradient; :class:`ils.Sampler` is its module,
   :class:`ils.distributions.OneHotCategorical` its distribution; :func:`ils.differentiable_draw`
-  attaches the gradient to a draw that is already there.
+  attaches the gradient to a given draw.
 - :func:`ils.sample_index` draws integers, and :func:`ils.embedding` looks rows up by them with
   the same gradient; :func:`ils.sample_embedding` does both.
 - :mod:`ils.rules` holds the rules by which the gradient at a draw becomes one for the logits:
@@ -20,7 +20,7 @@ The tour:
 - :mod:`ils.distributions` holds other distributions with such draws (Poisson, binomial, mixtures),
   :mod:`ils.velocity` their formulas, and :mod:`ils.intermediate` the rule for any distribution.
 - :data:`ils.sum_normalize`, :data:`ils.sum_normalize_unclamped` and :data:`ils.project_simplex`
-  bring the stepped sample back to the simplex (:mod:`ils.simplex`).
+  map the stepped sample back to the simplex (:mod:`ils.simplex`).
 - :mod:`ils.metric` holds the metrics of the step, :mod:`ils.target` the formulas, of a given draw.
 - :mod:`ils.estimators` holds other estimators, :mod:`ils.exact` their exact bias and variance;
   :func:`ils.surrogate` trains a model with any of them, decoder and all, by one ``backward``.

@@ -1,4 +1,4 @@
-"""The operator as PyTorch sees it: functions with a draw forward and a rule's estimate backward."""
+"""Autograd functions of the operator: a draw forward and a rule's estimate backward."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def sample_with_rule(
 def noise_of(
     rule: Rule, shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
 ) -> Tensor | None:
-    """The random numbers of a rule for draws of a shape; None for most rules."""
+    """The noise of a rule for draws of this shape; None for a rule without noise."""
     if type(rule).noise is Rule.noise:
         return None
     return rule.noise(shape, at_least_float32(logits.detach()), generator)
 
 
 def attach(logits: Tensor, z: Tensor, rule: Rule, generator: torch.Generator | None) -> Tensor:
-    """The gradient of a rule attached to draws ``(*draws, ..., K)`` that are already there."""
+    """Given draws ``(*draws, ..., K)``, with the gradient of a rule attached."""
     if eager():
         refuse_forward_mode(logits, z)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def embed(
 def draw_index_of(
     logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
 ) -> Tensor:
-    """Indices of draws ``(*draws, ...)``, of the last category for a bad row that is not seen."""
+    """Drawn indices ``(*draws, ...)``; K - 1 for a bad row where values cannot be checked."""
     if may_look(logits) and kernel.serves(logits):
         numbers = uniforms(logits, generator, math.prod(draws))
         try:
@@ -104,7 +104,7 @@ def draw_index_of(
 def draw_at(
     logits: Tensor, generator: torch.Generator | None, draws: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Indices of draws ``(*draws, ..., 1)``, and ``pi``; for a bad row the index is K or more."""
+    """Drawn indices ``(*draws, ..., 1)``, and ``pi``; for a bad row the index is K or more."""
     probs = probabilities(logits)
     at = draw_indices(probs, generator, math.prod(draws))
     if draws:
@@ -120,7 +120,7 @@ def draw(
     if draws or not logits.is_contiguous():
         z = torch.zeros(draws + logits.shape, dtype=logits.dtype, device=logits.device)
     else:
-        z = torch.zeros_like(logits)  # the same, but sooner there
+        z = torch.zeros_like(logits)  # the same, but faster
     # A row with NaN, with +inf or with -inf alone has NaN throughout, and no index.
     if may_look(logits):
         return _put_ones(z, at, logits), at, probs
@@ -130,8 +130,8 @@ def draw(
 
 
 def _put_ones(z: Tensor, at: Tensor, logits: Tensor) -> Tensor:
-    """One-hot rows in place of zeros, or the refusal of logits that have no index."""
-    # PyTorch takes longer to scatter many times one number than as many numbers.
+    """One-hot rows, made of the zeros in place; raises for logits whose index is out of range."""
+    # For many rows a tensor of ones is scattered faster than the number 1.
     ones = 1 if at.numel() < 1000 else z.new_ones(at.shape)
     try:
         return z.scatter_(-1, at, ones)
@@ -141,20 +141,20 @@ def _put_ones(z: Tensor, at: Tensor, logits: Tensor) -> Tensor:
 
 
 class _Draw(torch.autograd.Function):
-    """The draw and its gradient in one: the short way, for eager code."""
+    """The draw and its gradient in one function: the fast path, for eager code."""
 
     @staticmethod
     def forward(
         ctx: Any,
         logits: Tensor,
-        # In one, since each argument of a function of autograd costs time.
+        # One tuple, since each argument of an autograd function costs time.
         options: tuple[Rule, torch.Generator | None, tuple[int, ...]],
     ) -> tuple[Tensor, Tensor]:
         rule, generator, draws = options
         z, at, probs = draw(logits, generator, draws)
         noise = noise_of(rule, z.shape, logits, generator)
         kept, mask = _what_to_keep(rule, logits, probs)
-        # Empty, and of the graph: a second derivative then finds its way to the refusal.
+        # Empty, but part of the graph: a second derivative then reaches the node that raises.
         anchor = logits.new_empty(0)
         ctx.save_for_backward(at, kept, mask, noise, anchor)
         ctx.set_materialize_grads(False)
@@ -164,7 +164,7 @@ class _Draw(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         grad = grads[0]
-        if grad is None:  # what used the draw has no gradient
+        if grad is None:  # the loss does not depend on the draw
             return None, None
         at, kept, mask, noise, anchor = ctx.saved_tensors
         rule, shape, look = ctx.known
@@ -176,7 +176,7 @@ class _Draw(torch.autograd.Function):
 
 
 def _ordinary(logits: Tensor) -> bool:
-    """In eager code: whether nothing but numbers of two usual types lies there, in order."""
+    """In eager code: whether a tensor is plain, on the CPU, contiguous, and float32 or float64."""
     return (
         plain_on_cpu(logits)
         and logits.dtype in (torch.float32, torch.float64)
@@ -185,10 +185,10 @@ def _ordinary(logits: Tensor) -> bool:
 
 
 class _DrawOrdinary(torch.autograd.Function):
-    """:class:`_Draw` for one draw a row with the default rule, where every microsecond counts.
+    """:class:`_Draw` for one draw a row with the default rule, where overhead matters most.
 
-    The same operations with the same result: what is left out are the questions about rule, draws
-    and types, which :func:`sample_with_rule` has answered.
+    The same operations with the same result, without the branches on rule, draws and types, which
+    :func:`sample_with_rule` has decided.
     """
 
     @staticmethod
@@ -217,7 +217,7 @@ class _DrawOrdinary(torch.autograd.Function):
 
 
 class _Attach(torch.autograd.Function):
-    """Identity on a draw, with its gradient: for compilers and transforms, and for given draws."""
+    """Identity on ``z``, with a rule's gradient: for compilers, transforms, and given draws."""
 
     generate_vmap_rule = True
 
@@ -256,7 +256,7 @@ class _Embed(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        # Of the logits' size nothing is kept but the logits: the softmax is made anew.
+        # Of tensors (..., K) only the logits are saved: backward computes the softmax again.
         index, weight, logits, noise, ctx.rule = inputs
         ctx.save_for_backward(index, weight, logits, noise)
 
@@ -285,7 +285,7 @@ class _Embed(torch.autograd.Function):
 
 
 def _what_to_keep(rule: Rule, logits: Tensor, probs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The probabilities and the mask, each None where the rule does without; or else the logits."""
+    """What backward needs: probabilities and mask, if the fast form uses them, or the logits."""
     form, mask = form_of(rule), None
     if form is None:
         return logits, None
@@ -295,7 +295,7 @@ def _what_to_keep(rule: Rule, logits: Tensor, probs: Tensor) -> tuple[Tensor | N
         mask = logits == -torch.inf
     if not form.needs_probs():
         return None, mask
-    # Of the half types float16 is too coarse for probabilities: its smallest is 6e-8.
+    # Not in float16, which is too coarse for probabilities: its smallest number is 6e-8.
     return (probs.bfloat16() if logits.dtype == torch.bfloat16 else probs), mask
 
 
@@ -309,7 +309,7 @@ def _back(
     shape: torch.Size,
     look: bool,
 ) -> Tensor:
-    """The estimate, added up over the draws, in the type of the gradient."""
+    """The estimate, summed over the draws, in the type of the gradient."""
     form = form_of(rule)
     if form is not None:
         update = estimate(form, grad, at, kept, mask, look=look)
@@ -325,8 +325,8 @@ def _back(
 def _plain(
     rule: Rule, grad: Tensor, at: Tensor, logits: Tensor, noise: Tensor | None, look: bool
 ) -> Tensor:
-    """The formula of a rule, which neither sees nor touches the gradient of masked categories."""
-    # In one order of memory: sums of strided rows round otherwise.
+    """The estimate by a rule's own formula; masked categories have gradient and estimate zero."""
+    # Contiguous, because the sum of a strided row is rounded differently.
     grad, logits = grad.contiguous(), logits.to(grad.dtype).contiguous()
     z = torch.zeros_like(grad).scatter(-1, at, 1)
     noise = None if noise is None else noise.to(grad.dtype)
@@ -344,7 +344,7 @@ def _plain(
 
 
 class _Refused(torch.autograd.Function):
-    """The identity, which refuses to be differentiated."""
+    """The identity, whose backward pass raises."""
 
     generate_vmap_rule = True
 
@@ -365,5 +365,5 @@ class _Refused(torch.autograd.Function):
 
 
 def refuse_derivative(update: Tensor, *sources: Tensor) -> Tensor:
-    """Let an update pass, and raise when a derivative for it, or for its sources, is asked for."""
+    """The update, unchanged; raises when it is differentiated, for itself or for its sources."""
     return _Refused.apply(update, *sources)

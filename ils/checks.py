@@ -1,8 +1,8 @@
-"""What the public functions refuse, and how they say so.
+"""Checks of the arguments of public functions, with their error messages.
 
-Each check names the argument, what was expected and what came.  Checks that must look at values
-are left out where there are none to look at: while a program is being compiled, traced or
-transformed (``vmap``, ``grad``), and for tensors that have a shape alone.
+A message names the argument, what was expected and what was given.  Checks of values are skipped
+where there are no values: while a program is being compiled, traced or transformed (``vmap``,
+``grad``), and for meta and fake tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ils.execution import holds_values
 
 
 def refuse_forward_mode(*tensors: Tensor) -> None:
-    """Refuse derivatives in forward mode, which a draw would drop; of eager code alone."""
+    """Refuse forward-mode tangents, which a draw would drop silently; for eager code only."""
     for tensor in tensors:
         if unpack_dual(tensor).tangent is not None:
             raise NotImplementedError(
@@ -99,7 +99,7 @@ def check_draws(draws: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def whole(value: Any) -> int:
-    """An integer of any kind, NumPy's and that of an array without axes too."""
+    """A Python int from any integer, such as NumPy's or that of a zero-dimensional array."""
     if type(value) is int:
         return value
     if isinstance(value, bool):

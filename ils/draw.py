@@ -1,4 +1,4 @@
-"""Draws, exponential and uniform numbers: the one place of the package that is random."""
+"""Categorical draws by inversion, and the uniform and exponential numbers of the package."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def probabilities(logits: Tensor) -> Tensor:
     """Softmax of the last axis, in float32 for the half types: the law of the draw."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.softmax(-1, dtype=torch.float32)
-    # A compiler must not see the number of rows asked: it would make a program for each answer.
+    # eager() before numel(): a compiler would make a program for either answer about the size.
     if logits.shape[-1] < SHORT_ROW and eager() and logits.is_cpu and logits.numel() > 2048:
-        # PyTorch's softmax works row by row, which does not pay for many rows that fill no vector.
+        # PyTorch's softmax works row by row: slow for many rows shorter than a vector register.
         weights = (logits - logits.amax(-1, keepdim=True)).exp_()
         return weights.div_(weights.sum(-1, keepdim=True))
     return logits.softmax(-1)
@@ -51,7 +51,7 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
 
 
 def draw_index(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw a category from each row ``(..., K)`` of distributions: :func:`draw_indices`, once."""
+    """One drawn category for each row ``(..., K)`` of distributions, by :func:`draw_indices`."""
     return draw_indices(probs, generator, 1).squeeze(-1)
 
 
@@ -79,17 +79,17 @@ def draw_indices(probs: Tensor, generator: torch.Generator | None, points: int) 
 
 
 def uniforms(rows: Tensor, generator: torch.Generator | None, points: int) -> Tensor:
-    """The numbers, in float64, for draws from rows ``(..., K)``: ``(..., points[, 2])``."""
+    """Uniform numbers, in float64, for draws from rows ``(..., K)``: ``(..., points[, 2])``."""
     shape = (*rows.shape[:-1], points)
     if not one_scan(rows.shape[-1], points):
         shape = (*shape, 2)
-    if generator is None:  # named, even None would keep sizes from being dynamic under a compiler
+    if generator is None:  # passed on, even None would make a compiler fix the sizes
         return torch.rand(shape, dtype=torch.float64, device=rows.device)
     return torch.rand(shape, dtype=torch.float64, device=rows.device, generator=generator)
 
 
 def one_scan(categories: int, points: int) -> bool:
-    """Whether a draw takes one uniform number and a scan of the row, or two and two levels."""
+    """Whether a draw takes one uniform number and a scan of the row, not two and two levels."""
     return categories <= _ONE_SCAN or points * 32 > categories
 
 
@@ -130,7 +130,7 @@ def _draw_in_blocks(probs: Tensor, uniform: Tensor) -> Tensor:
     if short:
         probs = torch.nn.functional.pad(probs, (0, short))
     blocks = probs.unflatten(-1, (-1, width))
-    # For a row that holds NaN it is a block that is not there: any will do, as it holds NaN too.
+    # For a row that holds NaN the index is out of range: use any block, as all of them hold NaN.
     block = _search(blocks.sum(-1), uniform[..., 0]).clamp(max=blocks.shape[-2] - 1)
     inside = blocks.gather(-2, block.unsqueeze(-1).expand(*block.shape, width))
     return block * width + _search(inside, uniform[..., 1:]).squeeze(-1)

@@ -3,10 +3,10 @@ r"""Exact expectations, and the exact quality of a gradient estimator, by enumer
 ``n`` independent categorical variables with ``K`` categories have ``K**n`` joint states; a loss
 is a function of the one-hot states.  Everything here is a finite sum, so nothing is random.
 
-Logits are ``(*batch, *variables, K)``.  The loss says which axes are which: it maps states
+Logits are ``(*batch, *variables, K)``.  The loss decides which axes are which: it maps states
 ``(D, *batch, *variables, K)`` to values ``(D, *batch)``, one for each problem of the batch.  A loss
-that sums or averages over examples makes one problem of them all; ``batch_dims``, the number of
-leading axes that count problems, refuses it.  Half types are worked on in float32; the loss sees
+that sums or averages over examples makes one problem of them all; with ``batch_dims``, the number
+of leading axes that count problems, it raises.  Half types are computed in float32; the loss gets
 states of their own type.
 """
 
@@ -41,7 +41,8 @@ def expectation(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) ->
     Args:
         loss: see the head of this module.
         logits: ``(*batch, *variables, K)``.
-        batch_dims: how many leading axes of the logits count problems; left out, the loss says it.
+        batch_dims: how many leading axes of the logits count problems; None to infer it from the
+            shape of the loss's values.
 
     Returns:
         ``(*batch)``, in the units of the loss.
@@ -66,7 +67,7 @@ def expectation(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) ->
 
 
 def _problems(loss: Loss, logits: Tensor, batch_dims: int | None) -> tuple[int, Loss]:
-    """How many axes count problems, and the loss held to that."""
+    """How many axes count problems, and the loss with a check that its values agree."""
     check_batch_dims(batch_dims, logits)
     if batch_dims is None:
         return found_batch_dims(loss, logits.detach()), loss
@@ -104,7 +105,7 @@ def gradient(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) -> Te
 class Moments:
     """Exact quality of an estimator; all sums run over all entries of a problem's logits.
 
-    Made by :func:`moments`, whose errors and example stand there.
+    Returned by :func:`moments`, which lists the errors and has an example.
 
     Attributes:
         gradient: the exact gradient of the expected loss, of the shape of the logits.

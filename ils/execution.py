@@ -1,7 +1,7 @@
-"""What runs the code at hand, eager PyTorch, a compiler or a transform, and on what device.
+"""Queries of the execution mode (eager, compiled, traced, transformed) and of the device.
 
-The one place that asks.  What differs for one of them asks here: whether values may be looked at,
-and which of two equal ways is the quicker.
+Code that depends on these, because values cannot be read or another path is faster, uses the
+functions here and nothing else.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ SHORT_ROW = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
 
 
 def eager() -> bool:
-    """Whether no compiler, no trace and no transform of ``torch.func`` is at work."""
-    # A trace would keep for good what holds of its own values.
+    """Whether no compiler, no trace and no transform of ``torch.func`` is active."""
+    # A trace would record the branch that the values of its example take.
     return not (torch.compiler.is_compiling() or _transforms_active() or _tracing())
 
 
 def compiling() -> bool:
-    """Whether ``torch.compile`` or ``torch.export`` is at work."""
+    """Whether ``torch.compile`` or ``torch.export`` is active."""
     return torch.compiler.is_compiling()
 
 
 def holds_values(tensor: Tensor) -> bool:
-    """Whether a tensor has values that can be looked at, and not a shape alone."""
+    """Whether a tensor has values that can be read, and not only a shape."""
     return eager() and not tensor.is_meta and not isinstance(tensor, FakeTensor)
 
 
 def may_look(tensor: Tensor) -> bool:
-    """Whether looking at values is allowed and makes nothing wait."""
+    """Whether values can be read without waiting for an accelerator."""
     return tensor.is_cpu and holds_values(tensor)
 
 
 def plain_on_cpu(tensor: Tensor) -> bool:
-    """Whether a tensor is nothing but numbers in the memory of the CPU; ask :func:`eager` too."""
+    """Whether a tensor is dense, on the CPU, and of no subclass; check :func:`eager` as well."""
     return tensor.is_cpu and type(tensor) in _PLAIN and tensor.layout == torch.strided
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _tracing: Callable[[], bool] = torch.jit.is_tracing  # pyright: ignore[reportPrivateImportUsage]
-# PyTorch has no public name for the question; without an answer, take the careful way.
+# PyTorch has no public function for this; without the private one, assume a transform.
 _transforms_active: Callable[[], bool] = getattr(
     torch._C,  # pyright: ignore[reportPrivateUsage]
     "_are_functorch_transforms_active",

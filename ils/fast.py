@@ -1,6 +1,6 @@
-r"""The fast forms of the rules that have one, on which :mod:`ils.rules` is the last word.
+r"""Fast forms of some rules; the reference is the formula of the rule in :mod:`ils.rules`.
 
-A fast form needs the drawn category and ``pi`` alone, keeps no one-hot vector, works in place and
+A fast form needs only the drawn category and ``pi``, stores no one-hot vector, works in place and
 takes few passes over memory; the optional kernel computes the same.  With
 ``Delta = M J_h(z)^T g`` it is one of
 
@@ -10,7 +10,7 @@ takes few passes over memory; the optional kernel computes the same.  With
     \frac{s}{\alpha} \bigl(z - h(z - \tfrac{\alpha}{s} \Delta)\bigr),\; s = \max_k |\Delta_k|,
     \qquad \pi - h(z - \alpha \Delta) \;\text{ or }\; z - h(z - \alpha \Delta).
 
-Nothing here draws.
+No randomness.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Form(NamedTuple):
     centred: bool
 
     def needs_probs(self) -> bool:
-        """Whether the estimate depends on the distribution, or on the draw alone."""
+        """Whether the estimate depends on the distribution, and not on the draw alone."""
         return self.weighted or not self.centred
 
     def needs_mask(self) -> bool:
@@ -60,7 +60,7 @@ LIMIT = Form(kernel.FISHER_LIMIT, 0.0, weighted=True, relative=False, centred=Tr
 
 
 def form_of(rule: Rule) -> Form | None:
-    """The fast form of a rule; None if there is none, as for every rule of one's own."""
+    """The fast form of a rule; None if there is none, as for every user-defined rule."""
     kind = type(rule)  # a subclass may have another formula
     if kind is ReinMax and rule.temperature == 1:  # pyright: ignore[reportAttributeAccessIssue]
         return LIMIT
@@ -98,7 +98,7 @@ def estimate(
         probs: ``pi``, broadcasting to ``(..., K)``; None where :meth:`Form.needs_probs` is false.
         mask: true where a category cannot be drawn, broadcasting to ``(..., K)``; None if there
             is none, or where :meth:`Form.needs_mask` is false.
-        look: whether values may be looked at to spare a pass: in eager code, on a CPU.
+        look: whether values may be read to save a pass: in eager code, on a CPU.
 
     Returns:
         ``(..., K)``, in the units of ``g``, or without unit for the note's form.
@@ -122,7 +122,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
     """``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``."""
-    # Of the half types, a column in float32 takes the rest along; no copy of the whole is made.
+    # For half types, a column in float32 promotes the sum to float32, without a copy of ``grad``.
     half = at_least_float32(grad.gather(-1, at)).mul_(-0.5)
     moved = torch.add(half, grad, alpha=0.5).mul_(probs)
     if not look:
@@ -137,15 +137,15 @@ def fisher_limit(grad: Tensor, at: Tensor, probs: Tensor, look: bool) -> Tensor:
 def _sum_normalized(
     form: Form, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The target is in proportion to ``c = s / alpha`` for the draw, ``(-Delta_k)_+`` elsewhere."""
+    """The target is proportional to ``c = s / alpha`` at the draw, ``(-Delta_k)_+`` elsewhere."""
     step = form.step
-    drawn = at_least_float32(grad.gather(-1, at))  # takes the rest along, as above
+    drawn = at_least_float32(grad.gather(-1, at))  # promotes, as above
     delta = grad - drawn
     if probs is not None and form.weighted:
         delta.mul_(probs)
     if mask is not None:
         delta = _cleared(delta, mask)
-    # Everything below is in place: fresh memory would cost more than the arithmetic.
+    # Everything below is in place: new memory would cost more than the arithmetic.
     if probs is not None and not form.centred:
         # pi - pi_D: the drawn category, whose gain is zero, takes c = 1 / alpha.
         lost = _negative_part(delta)
@@ -174,29 +174,29 @@ def _largest(delta: Tensor) -> Tensor:
     """The largest size of an entry, ``(..., 1)``."""
     if holds_values(delta):
         return torch.linalg.vector_norm(delta, torch.inf, -1, keepdim=True)
-    # The norm refuses empty batches where there are no values.
+    # Without values vector_norm raises for empty batches.
     return delta.abs().amax(-1, keepdim=True)
 
 
 def _negative_part(delta: Tensor) -> Tensor:
-    """``min(delta, 0)``; the transforms of ``torch.func`` loop over what is done in place."""
+    """``min(delta, 0)``; in place only in eager code: ``torch.func`` would loop over the batch."""
     return delta.clamp_(max=0) if eager() else delta.clamp(max=0)
 
 
 def _cleared(update: Tensor, mask: Tensor) -> Tensor:
-    """Zero where a category cannot be drawn, whatever the rest of the row is."""
+    """The update, with zero where a category cannot be drawn, also in a row of NaN."""
     return update.masked_fill_(mask, 0) if eager() else update.masked_fill(mask, 0)
 
 
 def _put(update: Tensor, at: Tensor, value: Tensor) -> Tensor:
-    """The update with a value for the drawn category."""
+    """The update, with ``value`` at the drawn category."""
     return update.scatter_(-1, at, value) if eager() else update.scatter(-1, at, value)
 
 
 def _projected(
     step: float, grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The note's step and the projection, which ignores what is added to all entries."""
+    """The note's step and the projection, which ignores a constant added to all entries."""
     one = torch.ones((), dtype=grad.dtype, device=grad.device).expand(at.shape)
     stepped = grad.mul(-step).scatter_add_(-1, at, one)
     if mask is not None:

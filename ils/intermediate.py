@@ -1,10 +1,10 @@
 r"""The intermediate loss of any distribution: ``-log p(z - alpha M g; theta)``, at a given draw.
 
 For a one-hot draw this is the note's cross-entropy; for another it needs a log-density that can be
-differentiated for the draw and for the parameters.  It is the rule in its raw form, in the units of
-a score and not of a gradient: :mod:`ils.velocity` has it in the units of a gradient.
+differentiated for the draw and for the parameters.  The result has the units of a score and not of
+a gradient: :mod:`ils.velocity` has the same rule in the units of a gradient.
 
-Nothing here draws, but for :func:`round_at_random`.
+Only :func:`round_at_random` is random.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def intermediate_gradient(
         grad: ``g = dL/dz`` at the draws, of the same shape.
         step_size: ``alpha > 0``; None for the limit of small steps.
         metric: ``M``, diagonal: a function of the draws with values that broadcast to them.
-        move: brings the step back to the support: a function of ``z`` and ``alpha M g``, such as
+        move: maps the step back to the support: a function of ``z`` and ``alpha M g``, such as
             :func:`clamp`; None for ``z - alpha M g`` on the real line and the integers between
             their bounds, and for :func:`unconstrained` on other supports.
         centred: whether ``s(z)`` is subtracted.
@@ -62,8 +62,9 @@ def intermediate_gradient(
         ``(*draws, *batch_shape)`` and that of the parameter of one event.
 
     Raises:
-        TypeError: ``distribution`` is none, or its ``log_prob`` has no derivative for the draw, as
-            where it looks a category up; ``z`` not floating point; ``step_size`` not a number.
+        TypeError: ``distribution`` is not one, or its ``log_prob`` has no derivative for the draw,
+            such as one that looks a category up; ``z`` not floating point; ``step_size`` not a
+            number.
         ValueError: shapes differ; ``step_size`` is not positive and finite; ``z`` is not in the
             support; ``centred=False`` without a ``step_size``; ``move`` leaves the bounds.
 
@@ -121,7 +122,7 @@ def intermediate_gradient(
 
 
 def _slope(distribution: Distribution, at: Tensor, support: Any) -> Tensor:
-    """The derivative of ``log p`` for the draw; refuse a probability that is looked up."""
+    """The derivative of ``log p`` for the draw; raises where a probability is looked up."""
     density = distribution.log_prob(at)
     found: Any = None
     if density.requires_grad:
@@ -131,7 +132,7 @@ def _slope(distribution: Distribution, at: Tensor, support: Any) -> Tensor:
             "distribution: expected a log_prob that has a derivative for the draw, got that of "
             f"{type(distribution).__name__}"
         )
-    return torch.zeros_like(at) if found is None else found  # a level density
+    return torch.zeros_like(at) if found is None else found  # a constant density
 
 
 def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:
@@ -144,11 +145,11 @@ def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tenso
 
     Args:
         distribution: of floating-point parameters.
-        z: draws ``(*draws, *batch_shape, *event_shape)``; of these only the shape is looked at.
+        z: draws ``(*draws, *batch_shape, *event_shape)``; only their shape is used.
 
     Returns:
         By its name each parameter that the distribution was made of, ``(*draws, *batch_shape)`` and
-        its shape for one event; numbers of trials, which are whole, are none.
+        its shape for one event, without integer ones such as the number of trials.
 
     Raises:
         TypeError: the distribution cannot be made of its parameters alone.
@@ -165,7 +166,7 @@ def at_each_draw(distribution: Distribution, z: Tensor) -> tuple[dict[str, Tenso
     """
     given: dict[str, Any] = distribution.__dict__
     constraint: dict[str, Any] = distribution.arg_constraints
-    # Of these two the one that was given came first; the other is computed from it.
+    # Of these two the given one was set first; the other is computed from it.
     twins = [name for name in given if name in ("probs", "logits")]
     names = [name for name in constraint if name not in ("probs", "logits")] + twins[:1]
     draws = z.shape[: z.dim() - len(distribution.batch_shape) - len(distribution.event_shape)]
@@ -203,7 +204,9 @@ def _default_move(support: Any) -> Move:
 
 
 def clamp(low: Tensor | float, high: Tensor | float) -> Move:
-    """Step, and stop at the bounds; between whole numbers the log-density is continued.
+    """Step, and stop at the bounds: ``min(max(z - step, low), high)``.
+
+    Between whole numbers the log-density is continued.
 
     Args:
         low, high: bounds, broadcasting to the draws ``(...)``.
@@ -232,7 +235,9 @@ def clamp(low: Tensor | float, high: Tensor | float) -> Move:
 def round_at_random(
     low: Tensor | float, high: Tensor | float, generator: torch.Generator | None = None
 ) -> Move:
-    """Step, stop at the bounds, and go to one of the two whole numbers around, with that mean.
+    """Step, stop at the bounds, and round at random to a neighbouring integer, with that mean.
+
+    ``floor(x) + 1{u < x - floor(x)}`` with ``x = min(max(z - step, low), high)`` and ``u`` uniform.
 
     Args:
         low, high: bounds, whole numbers, broadcasting to the draws ``(...)``.
@@ -262,12 +267,12 @@ def round_at_random(
 
 
 def unconstrained(support: Any) -> Move:
-    """Step in the coordinate without bounds of a support, such as the logarithm or the logit.
+    """Step in the unconstrained coordinate of a support, such as the logarithm or the logit.
 
     To first order the same step: ``y - (dy/dz) step``, which never leaves the support.
 
     Args:
-        support: a constraint of ``torch.distributions`` for single numbers ``(...)``.
+        support: a constraint of ``torch.distributions`` for scalars ``(...)``.
 
     Returns:
         A ``move`` for :func:`intermediate_gradient`.

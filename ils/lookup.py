@@ -1,4 +1,4 @@
-r"""Draws as indices: for look-ups in a table, where the one-hot vector is never built."""
+r"""Draws as indices, and look-ups in a table by them, without ever building the one-hot vector."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def sample_index(
     r"""Draw categories of ``Categorical(softmax(logits))``, as integers.
 
     The same draws as :func:`ils.sample` with the same generator: ``z = one_hot(index)``.  An
-    integer carries no gradient; :func:`embedding` attaches it to what is looked up, and needs the
-    same ``mask`` and ``dim``: an index does not know the law that it was drawn from.
+    integer carries no gradient; :func:`embedding` attaches it to the rows that are looked up, and
+    needs the same ``mask`` and ``dim``: an index does not record the distribution it came from.
 
     Args:
         logits: ``theta``, floating point, any shape; ``-inf`` masks a category.
@@ -47,8 +47,8 @@ def sample_index(
         int64, ``(*draws, ...)``: the shape of ``logits`` without ``dim``.
 
     Raises:
-        TypeError, ValueError: as :func:`ils.sample`.  Where values cannot be looked at
-            (an accelerator, ``torch.compile``, ``torch.func``), a row with NaN, +inf or only -inf
+        TypeError, ValueError: as :func:`ils.sample`.  Where values are not checked (an
+            accelerator, ``torch.compile``, ``torch.func``), a row with NaN, +inf or only -inf
             gives the last category.
 
     Example:
@@ -85,14 +85,14 @@ def embedding(
 
     Forward: ``weight[index]``, as ``torch.nn.functional.embedding``.  Backward: that of
     ``ils.sample(logits) @ weight`` after the same draw, that is ``g = weight @ u`` for the
-    upstream gradient ``u``.  Neither ``z`` nor ``g`` is kept between the passes: beyond the
-    arguments themselves one integer a draw.
+    upstream gradient ``u``.  Neither ``z`` nor ``g`` is saved for the backward pass: beyond the
+    arguments themselves, that is one integer a draw.
 
     Args:
         index: drawn categories, int64, ``(*draws, *batch)``; see :func:`sample_index`.
         weight: the table, floating point, ``(K, D)``.
         logits: ``theta``, floating point, ``(*batch, K)``, which the indices were drawn from.
-        rule: as in :func:`ils.sample`; the gradients of several draws are added.
+        rule: as in :func:`ils.sample`; the gradients of several draws are summed.
         dim: the axis of the categories in ``logits``, and of the row in the result.
         mask: that of the draw: boolean, broadcasting to ``logits``; true where a category cannot
             be drawn.
@@ -160,7 +160,8 @@ def sample_embedding(
 
     Returns:
         The rows ``(*draws, *batch, D)``, with ``D`` along ``dim``, which carry gradients for
-        ``weight`` and ``logits``, and the int64 categories ``(*draws, *batch)``.
+        ``weight`` (unbiased) and ``logits`` (*biased*), and the int64 categories
+        ``(*draws, *batch)``.
 
     Raises:
         TypeError, ValueError: as :func:`sample_index` and :func:`embedding`.

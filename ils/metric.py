@@ -1,4 +1,4 @@
-r"""In which metric the draw is moved: from the derivative to the direction of the step.
+r"""Metrics of the step: from the pulled-back gradient to the direction in which the draw moves.
 
 A *metric* is a function ``metric(delta, probs)`` of the pulled-back gradient and of ``pi``, both
 ``(..., K)``.  Steepest descent in another metric is another direction; on the logits' Fisher
@@ -14,7 +14,7 @@ __all__ = ["euclidean", "fisher"]
 
 
 def euclidean(delta: Tensor, probs: Tensor) -> Tensor:
-    """The direction as it is, ``Delta_k``: the note's step.
+    """The pulled-back gradient unchanged, ``Delta_k``: the note's step.
 
     Args:
         delta: the pulled-back gradient, ``(..., K)``.

@@ -57,8 +57,8 @@ def sample(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Draw one-hot samples of ``Categorical(softmax(logits))`` that carry a gradient.
 
-    Forward: ``z ~ pi = softmax(theta)``, exactly 0 and 1.  Backward, for ``g = dL/dz`` after a
-    draw of category ``i``, what the rule makes of it; by default ReinMax,
+    Forward: ``z ~ pi = softmax(theta)``, exactly 0 and 1.  Backward, for the incoming gradient
+    ``g = dL/dz`` after a draw of category ``i``, the estimate of the rule; by default ReinMax,
 
     .. math::
 
@@ -67,8 +67,8 @@ def sample(
         \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) .
 
     Every estimate is *biased*; the default is exact in expectation for losses that are quadratic
-    in each variable with the others held.  A program of ``torch.export``
-    draws, and carries no gradient: it holds the forward pass alone.
+    in each variable with the others held.  Units: those of ``g``, unless the rule says otherwise.
+    A program of ``torch.export`` is the forward pass alone: it draws, and carries no gradient.
 
     Args:
         logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never
@@ -79,7 +79,7 @@ def sample(
             its logit were ``-inf``.
         generator: source of the draw, and then of the rule's noise if it has any; the default is
             PyTorch's own, which activation checkpointing restores, as it does no other.
-        draws: shape, or number, of independent draws for each row; their gradients are added.
+        draws: shape, or number, of independent draws for each row; their gradients are summed.
         return_index: return the drawn categories too.
 
     Returns:
@@ -91,8 +91,8 @@ def sample(
             not a rule, ``draws`` not integers.
         ValueError: ``logits`` has no category, NaN, +inf or a row of -inf; ``mask`` does not
             broadcast; the normaliser of the rule changes the shape or moves a one-hot vector;
-            ``draws`` has a negative entry.  Values are looked at in eager code on a CPU; elsewhere
-            (an accelerator, ``torch.compile``, ``torch.func``, tensors that have a shape alone) a
+            ``draws`` has a negative entry.  Values are checked in eager code on a CPU only;
+            elsewhere (an accelerator, ``torch.compile``, ``torch.func``, meta and fake tensors) a
             row with NaN, +inf or only -inf gives NaN.
         NotImplementedError: a derivative in forward mode is asked for.
         RuntimeError: the gradient is differentiated again.
@@ -132,15 +132,15 @@ def differentiable_draw(
     rule: Rule = DEFAULT,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Attach the gradient of :func:`sample` to a draw that is already there.
+    r"""Attach the gradient of :func:`sample` to a given draw.
 
-    Forward: ``z``.  Backward: the estimate of :func:`sample`.  Nothing is random here but
-    the noise of a rule that has any.
+    Forward: ``z``.  Backward: the *biased* estimate of :func:`sample`.  Random only if the rule
+    has noise.
 
     Args:
         logits: ``theta``, floating point, ``(..., K)``, categories last.
         z: one-hot draws of the shape ``(*draws, *logits.shape)``; the gradients of several draws
-            are added.
+            are summed.
         rule: as in :func:`sample`.
         generator: source of the rule's noise, if it has any.
 

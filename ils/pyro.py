@@ -1,18 +1,18 @@
-"""The classes of :mod:`ils.distributions` as Pyro wants them: ``import ils.pyro as dist``.
+"""The classes of :mod:`ils.distributions` for Pyro: ``import ils.pyro as dist``.
 
 Needs the package ``pyro-ppl``.  Every name that is not here is that of ``pyro.distributions``.  The
-gamma, beta and Dirichlet draws of Pyro are unbiased and those here are not: where a program has
-some, take the classes that are needed by name.
+gradients of Pyro's gamma, beta and Dirichlet draws are unbiased and those here are not: in a
+program that has such draws, import only the classes that you need.
 
-A count whose likelihood bends sharply near zero, as that of a ``Poisson`` whose rate is the count
-plus 0.01, trains badly here, and the loss may rise: the gradient is ten times too large (see the
-head of ``ils.distributions.counts``).  Take Pyro's own class there, or enumerate.  With a
-likelihood that is quadratic in the count, as a normal one, the gradient is unbiased.
+A count whose log-likelihood has large curvature near zero, as that of a ``Poisson`` whose rate is
+the count plus 0.01, trains badly here, and the loss may rise: the gradient is ten times too large
+(see the head of ``ils.distributions.counts``).  Use Pyro's own class there, or enumerate.  With a
+log-likelihood that is quadratic in the count, as a normal one, the gradient is unbiased.
 
 Each class is a subclass of Pyro's class of its name too, with its arguments and settings.  A draw
 carries the gradient of its ``rsample``, and has no score-function part; a value that carries none
-(of an enumeration, or drawn without a gradient) has the score-function part that Pyro's own class
-gives it.  Pyro's ``AutoDiscreteParallel`` asks for Pyro's very classes and refuses these
+(of an enumeration, or drawn without a gradient) has the score-function part of Pyro's own class.
+Pyro's ``AutoDiscreteParallel`` accepts Pyro's own classes only, and raises for these
 (``NotImplementedError``); it enumerates, so that a model with Pyro's classes loses nothing.
 """
 
@@ -30,7 +30,7 @@ from ils import distributions as _ils
 
 __all__ = list(_ils.__all__)  # pyright: ignore[reportUnsupportedDunderAll]
 
-# Bound here, for whoever puts these in their place.
+# Looked up once: a program may replace Pyro's classes by these.
 _own: dict[str, Any] = {name: getattr(_pyro, name) for name in __all__}
 _Base: Any = object
 
@@ -39,7 +39,7 @@ class _Scored(_Base):
     """A distribution of Pyro that scores a value by whether it carries a gradient."""
 
     def __call__(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """A draw, as Pyro's; one of fixed parameters is marked, for it needs no score either."""
+        """A draw, as Pyro's; one of fixed parameters is marked, as it needs no score either."""
         z: Any = super().__call__(sample_shape)
         if self.has_rsample and not z.requires_grad:
             z._ils_drawn = True
@@ -72,7 +72,7 @@ class _Masked(_Scored, _pyro.MaskedDistribution):
     """A masked distribution of this module."""
 
     def score_parts(self, x: Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
-        """Those of the base; the score is not masked, for what follows takes the value.
+        """Those of the base; the score is not masked, because later sites use the value.
 
         Of a mask of one boolean they are those of the masked density, as Pyro's.
         """
@@ -120,7 +120,7 @@ class _Categorical(_Scored):
         return torch.Size(given[:-1]), torch.Size(event)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All categories, marked for Pyro's short cut, or rows, along a new first axis."""
+        """All categories, marked for Pyro's fast path, or rows, along a new first axis."""
         if self.weight is None:
             return _own["Categorical"].enumerate_support(self, expand)
         return super().enumerate_support(expand)
@@ -136,7 +136,7 @@ class _Categorical(_Scored):
 
 
 def _carries(base: Any, x: Tensor) -> bool:
-    # A base may be of Pyro's.
+    # The base may be one of Pyro's own classes.
     return base.carries_gradient(x) if isinstance(base, _Scored) else x.requires_grad
 
 

@@ -23,7 +23,7 @@ _COLD = 0.1
 
 
 def levelled(logits: Tensor) -> Tensor:
-    """Logits of the same distributions, of which none is so large that a sum with noise loses it.
+    """Logits of the same distributions, shifted where they are so large that added noise is lost.
 
     Rows whose largest entry is of ordinary size stay as they are, to the last bit.
     """
@@ -32,9 +32,9 @@ def levelled(logits: Tensor) -> Tensor:
 
 
 def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
-    """Scores over a temperature, but for a constant for each row where it is low.
+    """Scores over a temperature, up to a constant for each row where the temperature is low.
 
-    A quotient that is large would lose the digits that softmax looks at, or overflow.
+    A large quotient would lose the digits that decide the softmax, or overflow.
     """
     if isinstance(temperature, float) and temperature < _COLD:
         scores = scores - scores.detach().amax(-1, keepdim=True)
@@ -79,8 +79,10 @@ def relaxed_sample_vjp(y: Tensor, grad: Tensor, temperature: float | Tensor) -> 
 
 
 def hardened(scores: Tensor) -> Tensor:
-    """One-hot at the largest entry of each row (the first of several); an exact draw if
-    ``scores`` are logits with Gumbel noise.  A row with NaN has no largest entry, and is NaN."""
+    """One-hot at the largest entry of each row, the first of several; NaN for a row with NaN.
+
+    An exact draw if ``scores`` are logits plus Gumbel noise.
+    """
     index = scores.argmax(-1, keepdim=True)
     unknown = scores.isnan().any(-1, keepdim=True)
     return torch.zeros_like(scores).scatter_(-1, index, 1).masked_fill_(unknown, torch.nan)
@@ -107,7 +109,7 @@ def conditional_gumbel(logits: Tensor, z: Tensor, exponential: Tensor) -> Tensor
     drawn = (z * exponential).sum(-1, keepdim=True)
     # Without a double where, autograd turns the unused infinite branch into NaN.
     possible = ~log_probs.isneginf()
-    # On the logarithmic scale: 1 / pi overflows where a category is as good as impossible.
+    # On the logarithmic scale: 1 / pi overflows for tiny probabilities.
     rest = -torch.logaddexp(exponential.log() - log_probs.where(possible, 0), drawn.log())
     rest = rest.masked_fill(~possible, -torch.inf)
     return torch.where(z > 0, -drawn.log(), rest) + logits.logsumexp(-1, keepdim=True)

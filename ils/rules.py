@@ -1,4 +1,4 @@
-r"""How the gradient at a draw becomes a gradient for the logits: a rule is a value.
+r"""Rules: how the gradient at a draw becomes a gradient for the logits.
 
 Forward, :func:`ils.sample` draws ``z`` exactly from ``pi = softmax(theta)``.  Backward, a
 :class:`Rule` turns ``g = dL/dz`` at the draw into an estimate of the gradient for the logits::
@@ -7,13 +7,14 @@ Forward, :func:`ils.sample` draws ``z`` exactly from ``pi = softmax(theta)``.  B
     ils.sample(logits, rule=ils.rules.StraightThrough(2.0))
     ils.sample(logits, rule=ils.rules.Note(0.1))             # Algorithm 1 of the note
 
-Rules are frozen, and can be compared, hashed, copied and pickled, if what they are given can.  All
-estimates are *biased*; :func:`ils.estimators.from_rule` makes an estimator of a rule, whose bias
-and variance :func:`ils.exact.moments` computes.  The formulas here are the plain ones; fast forms
-of some of them are in ``ils.fast``.
+Rules are frozen values, and can be compared, hashed, copied and pickled, if their options can.  All
+estimates are *biased*, and in the units of ``g`` unless stated otherwise;
+:func:`ils.estimators.from_rule` makes an estimator of a rule, whose bias and variance
+:func:`ils.exact.moments` computes.  The formulas here are the reference; fast forms of some of them
+are in ``ils.fast``.
 
-A rule of one's own is a subclass with its formula.  Here straight-through, with the gradient cut
-off at one::
+A rule of one's own is a subclass with its formula.  Here straight-through, with the incoming
+gradient clipped to ``[-1, 1]``::
 
     >>> from dataclasses import dataclass
     >>> import torch, ils
@@ -83,7 +84,7 @@ class Rule(ABC):
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
-        TypeError: a class without :meth:`gradient` is called.
+        TypeError: a class without :meth:`gradient` is instantiated.
 
     Example:
         >>> import ils
@@ -99,9 +100,8 @@ class Rule(ABC):
     ) -> Tensor:
         """The estimate of the gradient for the logits, for each draw.
 
-        The operator works on half types in float32, hands in zero for the ``grad`` of a masked
-        category, and hands on zero for it, whatever the formula says; it adds the estimates of
-        several draws.
+        The operator calls it with float32 in place of half types and with ``grad`` zero at masked
+        categories.  It sets the estimate to zero there, and sums the estimates of several draws.
 
         Args:
             grad: ``g = dL/dz`` at the draws, ``(*draws, ..., K)``.
@@ -156,8 +156,8 @@ class ReinMax(Rule):
 
     At ``tau = 1``, the default of :func:`ils.sample`, it is half the limit of small steps in the
     Fisher metric: ``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``.  So
-    it is ZGR, half of straight-through plus DARN.  Exact in expectation for a loss that is
-    quadratic in each variable with the others held.
+    it is ZGR, half of straight-through plus DARN.  *Biased*; exact in expectation at ``tau = 1``
+    for a loss that is quadratic in each variable with the others held.
 
     Args:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
@@ -194,7 +194,7 @@ class ReinMax(Rule):
 class StraightThrough(Rule):
     r"""Straight-through: ``p (g - <p, g>) / tau`` with ``p = softmax(theta / tau)``.
 
-    Exact for a linear loss at ``tau = 1``.
+    *Biased*; exact for a linear loss at ``tau = 1``.
 
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
@@ -231,7 +231,7 @@ class StraightThrough(Rule):
 class DARN(Rule):
     """DARN: ``(z - pi) <g, z - pi>``, the score function with a first-order Taylor baseline.
 
-    Exact in expectation for a loss that is linear in each variable with the others held.
+    *Biased*; exact in expectation for a loss that is linear in each variable with the others held.
 
     Shape:
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
@@ -260,7 +260,7 @@ class DARN(Rule):
 class Identity(Rule):
     """Identity: ``g - mean(g)``, the mean over the categories that can be drawn.
 
-    It does not depend on the logits, and is biased for a linear loss too.
+    It does not depend on the logits, and is *biased* for a linear loss too.
 
     Shape:
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
@@ -292,7 +292,7 @@ class Gapped(Rule):
     r"""Gapped straight-through: ``J_tau(theta + m_1 - m_2) g`` with a fixed shift of the logits.
 
     ``m_1`` lifts the drawn category to the largest logit; ``m_2`` lowers every other one until it
-    is at least ``gap`` below.
+    is at least ``gap`` below.  *Biased* for a linear loss too.
 
     Args:
         temperature: ``tau > 0`` of the backward pass.
@@ -328,7 +328,7 @@ class Gapped(Rule):
         room: Any = self.gap
         if room is None:
             kind = torch.finfo(logits.dtype)
-            # Off 0 too: an enumeration meets draws of probability zero, where 0 / 0 is not 0.
+            # Above 0 too: an enumeration includes draws of probability zero, and 0 / 0 is NaN.
             drawn = (logits.softmax(-1) * z).sum(-1, keepdim=True).clamp(kind.tiny, 1 - kind.eps)
             room = -torch.log1p(-drawn) / drawn
         shifted = torch.where(z > 0, torch.zeros_like(distance), distance.clamp(max=-room))
@@ -338,9 +338,9 @@ class Gapped(Rule):
 def _exponential(
     shape: tuple[int, ...], logits: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Standard exponential numbers, never zero; of uniform ones, which transforms can draw."""
+    """Standard exponential numbers, never zero, from uniform ones, which ``vmap`` can sample."""
     kind: dict[str, Any] = {"dtype": torch.float64, "device": logits.device}
-    if generator is not None:  # named, even None would keep sizes from being dynamic
+    if generator is not None:  # passed on, even None would make a compiler fix the sizes
         kind["generator"] = generator
     numbers = -torch.log1p(-torch.rand(shape, **kind))
     return numbers.clamp(min=torch.finfo(logits.dtype).tiny).to(logits.dtype)
@@ -350,8 +350,8 @@ def _exponential(
 class GumbelRao(Rule):
     """Gumbel-Rao: the mean of ``y_s (g - <y_s, g>) / tau`` over relaxed samples given the draw.
 
-    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s`` drawn given that their largest entry
-    is the drawn one.
+    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s``, sampled given that the drawn
+    category has the largest.  *Biased*.
 
     Args:
         temperature: ``tau > 0``.
@@ -399,8 +399,8 @@ class GumbelRao(Rule):
 class StraightThroughGumbel(Rule):
     """Straight-through Gumbel-Softmax: ``y (g - <y, g>) / T``, ``y = softmax((theta + G) / T)``.
 
-    The Gumbel numbers ``G`` are drawn given the draw, which has the same law as drawing both at
-    once, as ``torch.nn.functional.gumbel_softmax`` does with ``hard=True``.
+    The Gumbel noise ``G`` is sampled given ``z``; the joint law is that of sampling ``G`` first, as
+    ``torch.nn.functional.gumbel_softmax`` does with ``hard=True``.  *Biased*.
 
     Args:
         temperature: ``T > 0``.
@@ -444,7 +444,7 @@ class Decoupled(StraightThroughGumbel):
     """Decoupled straight-through Gumbel: ``y (g - <y, g>) / T``, ``y = softmax(theta / T + G)``.
 
     The temperature divides the logits, and not the noise ``G``, which is that of the draw.  The
-    forward temperature of the method is 1 here: a draw is one of ``softmax(theta)``.
+    forward temperature of the method is 1 here: ``z ~ softmax(theta)``.  *Biased*.
 
     Args:
         temperature: ``T > 0`` of the backward pass.
@@ -472,7 +472,7 @@ class Decoupled(StraightThroughGumbel):
         return self.given(grad, logits, (scores - logits).masked_fill(logits.isneginf(), 0))
 
     def given(self, grad: Tensor, logits: Tensor, gumbel: Tensor) -> Tensor:
-        """The formula for the Gumbel numbers ``G`` of the draw, ``(*draws, ..., K)``."""
+        """The estimate for given Gumbel noise ``G``, ``(*draws, ..., K)``."""
         y = relaxed_sample(tempered(logits, self.temperature), gumbel, 1.0)
         return relaxed_sample_vjp(y, grad, self.temperature)
 
@@ -481,8 +481,8 @@ class Decoupled(StraightThroughGumbel):
 class Limit(Rule):
     r"""Half the limit of small steps: ``J_h(z) M J_h(z)^T g / 2``, ``h`` the division by the sum.
 
-    Half, because each pair of categories counts twice, after a draw of the one and of the other.
-    In the Fisher metric it is :class:`ReinMax` at temperature 1.
+    Half, because each pair of categories counts twice: once after a draw of each.  *Biased*.  In
+    the Fisher metric it is :class:`ReinMax` at temperature 1.
 
     Args:
         metric: ``M``, :func:`ils.metric.fisher`, :func:`ils.metric.euclidean` or a function of the
@@ -524,13 +524,13 @@ def _check_function(rule: Rule, name: str) -> None:
 
 
 def _not_drawn(logits: Tensor, z: Tensor) -> Tensor:
-    """True where a category is masked; a draw is where we are, even if it is one that is."""
+    """True where a category is masked, except the drawn one, from which the step starts."""
     return logits.isneginf() & (z == 0)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class _Stepped(Rule):
-    """What the rules share that move the draw by a step and bring it back to the simplex."""
+    """Base of the rules with a finite step: move the draw, and map it back to the simplex."""
 
     normalizer: Map = sum_normalize
     metric: Metric = fisher
@@ -541,10 +541,10 @@ class _Stepped(Rule):
         _check_function(self, "metric")
 
     def check_normalizer(self, categories: int, like: Tensor) -> None:
-        """Refuse a map that moves a corner, or changes the shape."""
+        """Raise for a map that moves a corner of the simplex, or changes the shape."""
         if isinstance(self.normalizer, Normalizer):
             return
-        # The first and the last corner stand for all: a full identity would be K x K.
+        # Two corners only: all of them would be a K x K matrix.
         corners = torch.zeros(2, categories, dtype=like.dtype, device=like.device)
         corners[0, 0] = corners[1, -1] = 1
         mapped = self.normalizer(corners)
@@ -569,7 +569,8 @@ class _Stepped(Rule):
         """The difference ``z - pi_D``."""
         if not isinstance(self.normalizer, Normalizer):
             return z - target
-        # 1 - pi_D would lose the digits of a small step: the draw loses what the others gain.
+        # For the drawn entry 1 - pi_D would cancel after a small step; the sum of the others is
+        # the same, as pi_D sums to 1.
         gained = target.masked_fill(z > 0, 0).sum(-1, keepdim=True)
         return torch.where(z > 0, gained, z - target)
 
@@ -578,12 +579,12 @@ class _Stepped(Rule):
 class Step(_Stepped):
     r"""A step relative to the gradient: ``s (z - h(z - a Delta / s)) / a``, ``s = max |Delta_k|``.
 
-    ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: the update of
-    an example depends neither on the batch it came in nor on a factor of the loss, apart from that
-    factor.
+    ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: a factor on the
+    loss multiplies the update of an example and changes nothing else, and the other examples of
+    the batch have no influence.  *Biased*, in the units of ``g``.
 
     Args:
-        size: ``a > 0``, without unit: by how much the entry moves that moves most.
+        size: ``a > 0``, without unit: the largest change of an entry, before ``h``.
         normalizer: the map ``h``: ``ils.sum_normalize``, ``ils.sum_normalize_unclamped``,
             ``ils.project_simplex``, or a function on the last axis that keeps shapes and one-hot
             vectors, and gives no mass to ``-inf``.
@@ -630,13 +631,13 @@ class Note(_Stepped):
     r"""Algorithm 1 of the note: ``pi - pi_D`` with the target ``pi_D = h(z - alpha Delta)``.
 
     ``Delta = M J_h(z)^T g``.  A factor on the loss, and so the mean over a batch, changes the
-    direction of the update.
+    direction of the update.  *Biased*, and without unit.
 
     Args:
         step_size: ``alpha > 0``, in units of one over the gradient of the loss.
         normalizer, keep_mass: as in :class:`Step`.
         metric: as in :class:`Step`; the note's is the Euclidean.
-        centred: hand on ``z - pi_D``: the same expectation without the noise ``pi - z``.
+        centred: return ``z - pi_D``: the same expectation without the noise ``pi - z``.
 
     Shape:
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
@@ -678,7 +679,8 @@ class Note(_Stepped):
 class NoteCode(_Stepped):
     r"""The note's published code: ``-pi_D / (pi + 1e-7)``, :func:`ils.target.probs_gradient`.
 
-    The derivative for the *probabilities*, handed to the logits.
+    The derivative for the *probabilities*, used as the gradient for the logits.  *Biased*, and
+    without unit.
 
     Args:
         step_size: ``alpha > 0``, in units of one over the gradient of the loss.
@@ -721,7 +723,7 @@ DEFAULT = ReinMax()
 
 
 def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
-    """Refuse what is no rule, and one whose normaliser does not serve so many categories."""
+    """Raise for what is no rule, or for a normaliser that is invalid for so many categories."""
     if isinstance(rule, _Stepped):
         rule.check_normalizer(categories, like)
     elif not isinstance(rule, Rule):
@@ -736,7 +738,7 @@ _R = TypeVar("_R")
 
 
 def refuses_old_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that names the rule to write in place of an option of the time before rules."""
+    """Decorator: an option that rules have replaced raises, and the message names the rule."""
 
     @functools.wraps(function)
     def refusing(*args: _P.args, **kwargs: _P.kwargs) -> _R:

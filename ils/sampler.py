@@ -19,13 +19,13 @@ class Sampler(nn.Module):
 
     It has no parameters and no state, and draws in training and evaluation alike, unless
     ``argmax_in_eval`` is set.  The gradient is *biased*, see :func:`ils.sample`.  A program of
-    ``torch.export`` draws, and carries no gradient.
+    ``torch.export`` is the forward pass alone: it draws, and carries no gradient.
 
     Args:
         rule: as in :func:`ils.sample`; None for the default.
         dim: the axis of the categories.
-        argmax_in_eval: after ``eval()``, return the likeliest category (the first of several) in
-            place of a draw, one-hot, with the rule's gradient at it.
+        argmax_in_eval: after ``eval()``, return the likeliest category (the first of several),
+            one-hot, in place of a draw; the gradient is that of the rule at this point.
 
     Shape:
         ``(..., K)`` to ``(*draws, ..., K)``, categories along ``dim``.

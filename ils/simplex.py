@@ -1,12 +1,12 @@
-r"""Maps onto the simplex that keep its corners, and their transposed Jacobians at a corner.
+r"""Maps onto the simplex that fix its corners, and their transposed Jacobians at a corner.
 
 A *normaliser* is a function ``h`` from real vectors (last axis) to distributions with
 ``h(z) = z`` for every one-hot ``z``.  Algorithm 1 of the note needs two things of it: its value,
 and the product of its transposed Jacobian at ``z`` with a gradient.  A map that is differentiable
 at a corner and never leaves the simplex has the Jacobian zero there (chapter "The construction",
-proposition "no smooth normaliser"), so each normaliser here states the derivative that stands in.
+proposition "no smooth normaliser"), so each normaliser here defines a surrogate derivative.
 
-Any plain function can serve; then the Jacobian is the one that autograd gives.
+Any plain function can serve; its Jacobian is then computed by autograd.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Normalizer:
         vjp: maps a one-hot ``z`` and a gradient, both ``(..., K)``, to ``J_h(z)^T grad``.
 
     Raises:
-        Nothing: what ``h`` and ``vjp`` do with bad input is theirs.
+        Nothing: bad input is left to ``h`` and ``vjp``.
 
     Example:
         >>> import torch, ils
@@ -177,8 +177,8 @@ def _project(x: Tensor) -> Tensor:
     sorting (Held, Wolfe and Crowder 1974; Duchi et al. 2008) or, for long rows in eager code, by
     Newton's method (Michelot 1986).  An entry of ``-inf`` gets no mass.
     Not differentiable at a corner; the transposed Jacobian used there is that of the projection
-    onto the plane ``sum(x) = 1``, ``Delta = g - mean(g)``.  The projection ignores what is added
-    to all entries, so the target is the projection of ``z - step_size * g``.
+    onto the plane ``sum(x) = 1``, ``Delta = g - mean(g)``.  The projection ignores a constant
+    added to all entries, so the target is the projection of ``z - step_size * g``.
 
     Args:
         x: ``(..., K)``, each row with at least one finite entry.
@@ -225,9 +225,9 @@ def _threshold_by_sorting(x: Tensor) -> Tensor:
 def _threshold_by_newton(x: Tensor) -> Tensor:
     """The same for rows whose largest entry is zero.
 
-    The threshold of some entries bounds that of all from below, and Newton's method on the convex
-    ``sum(max(x - tau, 0)) - 1`` climbs from there to the root in finitely many passes (Michelot
-    1986).
+    The threshold of a subset of the entries is a lower bound of that of all, from which Newton's
+    method on the convex ``sum(max(x - tau, 0)) - 1`` increases to the root in finitely many passes
+    (Michelot 1986).
     """
     categories = x.shape[-1]
     rows = x.reshape(-1, categories)
@@ -258,7 +258,7 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
             mass = torch.zeros_like(threshold).index_add_(0, row, mass)
             count = torch.zeros_like(threshold).index_add_(0, row, count)
         higher = mass.sub_(1).div_(count).add_(threshold)
-        # Rounding can turn the last step back: a threshold that only climbs comes to rest.
+        # Rounding can reverse the last step: a threshold that never falls converges.
         climbs = bool((higher > threshold).any())
         threshold = torch.maximum(threshold, higher)  # NaN where a row holds NaN
         if not climbs:
@@ -266,7 +266,7 @@ def _climb(x: Tensor, threshold: Tensor, row: Tensor | None = None) -> Tensor:
 
 
 class _Given(Normalizer, enum.Enum):
-    """The given ones: known by identity, to ``copy`` and ``pickle`` and within a compiler."""
+    """The package's normalisers; an enum, so that copies, pickles and compilers keep identity."""
 
     SUM = "sum_normalize", _clamp_and_normalize, _relative_to_draw
     SUM_UNCLAMPED = "sum_normalize_unclamped", _normalize, _relative_to_draw

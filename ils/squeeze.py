@@ -1,8 +1,8 @@
 r"""The squeeze: Kullback-Leibler divergences, their Jensen bounds by draws, and fixed points.
 
 ``kl(p, q)`` uses the note's guard: ``sum_k p_k [log(p_k + eps) - log(q_k + eps)]``, which is the
-divergence for ``eps = 0`` and stays finite for ``eps > 0``.  Last axis: the categories.  All is
-summed in float64, and comes back in the type of the arguments.
+divergence for ``eps = 0`` and stays finite for ``eps > 0``.  Last axis: the categories.  Sums are
+in float64, and results in the type of the arguments.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
 
     Args:
         p: the true distribution, ``(..., K)``.
-        probs: the model from which is drawn, ``(..., K)``.
+        probs: the model that is drawn from, ``(..., K)``.
         n: number of draws that are averaged, at least 1.
         eps: the guard inside the logarithms; with 0 the bound is infinite.
 
@@ -96,7 +96,7 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
     )
     expected_log = torch.special.xlogy(mass, count / n + eps).sum(-1)
     if eps == 0:
-        # Also where the probability that no draw is of the category rounds to zero.
+        # Also where the probability of a count of zero rounds to zero.
         expected_log = expected_log.masked_fill(probs < 1, -torch.inf)
     # Without a guard the logarithm is -inf; it counts only where p has mass.
     weighted = p * expected_log.masked_fill(p == 0, 0)
@@ -104,11 +104,11 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
 
 
 def gap(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
-    """What the squeeze leaves open, ``L_n - KL_eps(p || probs)``.
+    """The gap between the bound and the divergence, ``L_n - KL_eps(p || probs)``.
 
     Args:
         p: the true distribution, ``(..., K)``.
-        probs: the model from which is drawn, ``(..., K)``.
+        probs: the model that is drawn from, ``(..., K)``.
         n: number of draws that are averaged, at least 1.
         eps: the guard inside the logarithms.
 

@@ -53,7 +53,7 @@ def states(logits: Tensor, batch_dims: int = 0) -> Tensor:
         )
     corners = torch.eye(categories, dtype=logits.dtype, device=logits.device)
     every = torch.arange(categories, device=logits.device)
-    # No variables have one state.
+    # Without variables there is one, empty, state.
     index = torch.cartesian_prod(*[every] * count) if count else every[:0]
     joint = corners[index.reshape(categories**count, count)]
     joint = joint.reshape(categories**count, *[1] * batch_dims, *variables, categories)

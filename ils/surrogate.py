@@ -1,9 +1,9 @@
-r"""``ils.surrogate``: the mean loss forward; backward, the estimates of any estimator and all else.
+r"""``ils.surrogate``: a mean loss whose backward pass uses any estimator for the logits.
 
-An estimator asks for values of the loss, or for its derivative in the draw.  What else the loss
-depends on (a decoder, a codebook, features that the encoder hands round the draw) needs a gradient
-at the same draws.  Each evaluation is therefore recorded with its graph; the estimator
-differentiates it without using the graph up, and ``backward`` goes through it for the rest.
+An estimator evaluates the loss, or its derivative for the draw.  Everything else that the loss
+depends on (a decoder, a codebook, features that bypass the draw) needs a gradient at the same
+draws.  Each evaluation is therefore stored with its graph; the estimator differentiates it and
+retains the graph, and ``backward`` propagates through it to the rest.
 """
 
 from __future__ import annotations
@@ -51,27 +51,28 @@ def surrogate(
         \phi \leftarrow \sum_b w_b \, \frac 1 S \sum_s \frac{\partial L_b(z_s)}{\partial \phi}
 
     for every other tensor ``phi`` that the loss depends on: parameters, and tensors with a graph
-    of their own.  Nothing has to be named.  An estimator that evaluates one-hot and relaxed points
+    of their own.  None has to be listed.  An estimator that evaluates one-hot and relaxed points
     (REBAR, MuProp) trains ``phi`` at the one-hot ones alone; one that evaluates relaxed points
-    alone trains it, and has its value, there.
+    alone trains it, and is averaged, there.
 
-    *Learning estimators.*  Estimates that have a graph, as those of
-    :func:`ils.estimators.relax`, also hand what they depend on the gradient of
-    ``sum_b |w_b| mean_d |e_db|**2``: as the mean of the estimates does not depend on it, that
-    is an unbiased gradient of their variance.  Give the parameters of RELAX's network to an
-    optimiser, and it learns in the same ``backward``.  Running averages learn at the call.
+    *Learning estimators.*  Where estimates have a graph, as those of
+    :func:`ils.estimators.relax`, ``backward`` also gives the tensors that they depend on the
+    gradient of ``sum_b |w_b| mean_d |e_db|**2``.  The mean of the estimates does not depend on
+    these, so this is an unbiased gradient of the variance.  Give the parameters of RELAX's network
+    to an optimiser, and it is trained by the same ``backward``.  Running averages are updated at
+    the call.
 
     *Bias.*  For the logits that of the estimator.  For ``phi``, and for the value, none where the
-    evaluated points are draws from ``softmax(logits)``, dependent ones included.  It is else
-    that of other points: of draws without replacement (unordered set, sum-and-sample), which the
-    plain mean weighs alike; of the likeliest category or the mean; of another temperature.
+    evaluated points are draws from ``softmax(logits)``, dependent ones included.  There is a bias
+    where they are not: for draws without replacement (unordered set, sum-and-sample), to which the
+    plain mean gives equal weights; for the likeliest category or the mean; for another temperature.
 
     *Cost.*  The loss is called as often, at as many points, as ``estimator.evaluations`` states.
-    An estimator that differentiates goes back to the draws at the call, which PyTorch does not
-    combine with the pass for ``phi``: the weights ``w_b`` come later.  The graphs of the calls are
-    kept until ``backward``.
+    An estimator that differentiates has a backward pass to the draws at the call, which cannot be
+    merged with the one for ``phi``: the weights ``w_b`` are not known yet.  The graphs of the calls
+    are kept until ``backward``.
 
-    Eager code only: a compiler leaves its program here, and ``torch.func`` refuses.
+    Eager code only: ``torch.compile`` breaks its graph here, and ``torch.func`` raises.
 
     Args:
         estimator: one of :mod:`ils.estimators`.
@@ -81,16 +82,17 @@ def surrogate(
             problems must not interact.
         draws: ``D``, how many independent estimates are averaged.
         generator: source of the randomness; the default is PyTorch's own.
-        batch_dims: how many leading axes of the logits are ``batch``.  Left out, one, or none for
-            logits ``(K,)``; 0 says that all variables are those of one problem.
-        lower_variance: whether what the estimates depend on learns, as above.  Say no where the
-            network of RELAX shares parameters with the loss, or sees features that the encoder
-            learns, which would otherwise get that gradient too.
+        batch_dims: how many leading axes of the logits are ``batch``.  The default is one, or none
+            for logits ``(K,)``; 0 makes all variables those of one problem.
+        lower_variance: whether the tensors that the estimates depend on get the gradient of the
+            variance, as above.  False where the network of RELAX shares parameters with the loss,
+            or has the encoder's features as inputs, which would get that gradient too.
 
     Returns:
         ``(*batch)``, in the units of the loss, of the type of its values or of the logits,
         whichever is wider.  Under :class:`torch.no_grad` the value alone: the estimator draws and
-        evaluates as ever, and nothing is kept.  What is not finite stays with its problem.
+        evaluates as usual, and no graph is kept.  A value that is not finite affects its own
+        problem only.
 
     Raises:
         TypeError: ``estimator`` is no :class:`ils.estimators.Estimator`, ``loss`` no function, or
@@ -99,7 +101,7 @@ def surrogate(
             over the batch; its graph does not lead to the draw and the estimator differentiates;
             ``batch_dims`` is no number of leading axes; as the estimator raises at a call.
         NotImplementedError: a derivative in forward mode is asked for.
-        RuntimeError: the gradient for the logits is differentiated again; that of the rest may be.
+        RuntimeError: the gradient for the logits is differentiated again; the others can be.
 
     Example:
         >>> import torch, ils
@@ -143,7 +145,8 @@ def surrogate(
     if not torch.is_grad_enabled():
         return found
     if logits.requires_grad:
-        # Empty, and of the logits' graph: a second derivative then finds its way to the refusal.
+        # Empty, but part of the logits' graph: a second derivative then reaches the node that
+        # raises.
         anchor = logits.narrow(-1, 0, 0).clone()
         found = found + _Estimate.apply(found.detach(), logits, anchor, estimates.detach().mean(0))
     if lower_variance and estimates.requires_grad:
@@ -153,7 +156,7 @@ def surrogate(
 
 
 class _Seen:
-    """A loss that keeps its values, with their graphs, at the points where it is called.
+    """A loss that stores its values, with their graphs, at the points where it is called.
 
     Args:
         loss: the user's.
@@ -185,11 +188,11 @@ class _Seen:
 
 
 class _Values(torch.autograd.Function):
-    """The values of a call; backward leads to the points alone, and leaves the graph as it is."""
+    """The values of one call; backward differentiates for the points only, and keeps the graph."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, call: tuple[Tensor, Tensor]) -> Tensor:
-        # Not saved the usual way: the graph of the values is what is wanted.
+        # Not by save_for_backward: backward needs the graph of the values.
         ctx.call = call
         return call[1].detach()
 
@@ -204,7 +207,7 @@ class _Values(torch.autograd.Function):
 
 
 class _Estimate(torch.autograd.Function):
-    """Zeros like ``like``, ``(*batch)``; backward hands the logits the estimates, weighted."""
+    """Zeros ``(*batch)``; for the logits, backward is the incoming gradient times the estimates."""
 
     @staticmethod
     def forward(ctx: Any, like: Tensor, logits: Tensor, anchor: Tensor, estimate: Tensor) -> Tensor:
@@ -222,7 +225,7 @@ class _Estimate(torch.autograd.Function):
 
 
 class _Learning(torch.autograd.Function):
-    """Zeros like ``like``, ``(*batch)``; backward weighs a quantity to lower by ``|w|``."""
+    """Zeros ``(*batch)``; for ``second``, backward is ``|w|`` for the incoming gradient ``w``."""
 
     @staticmethod
     def forward(ctx: Any, like: Tensor, second: Tensor) -> Tensor:
@@ -231,5 +234,5 @@ class _Learning(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        # The variance falls whichever sign the objective has, as in values that are maximised.
+        # The variance is minimised also where the objective is maximised.
         return None, grads[0].abs()

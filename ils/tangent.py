@@ -1,4 +1,4 @@
-"""A zero that hands a gradient on: how a draw is given a velocity, of which it is no function."""
+"""Zeros whose vector-Jacobian product is the identity: they give a draw a velocity."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["tangent"]
 
 
 def tangent(parameter: Tensor) -> Tensor:
-    r"""Zeros of the shape of a parameter ``theta``, with the identity as derivative.
+    r"""Zeros of the shape of a parameter ``theta``, with the identity as Jacobian.
 
     ``z + v * tangent(theta)`` is the draw ``z``, to the last bit where ``v`` is finite, and has the
-    derivative ``v`` for ``theta``.  The gradient that comes back is an estimate and the derivative
-    of no function, so a second derivative is refused with a ``RuntimeError``.
+    derivative ``v`` for ``theta``.  The resulting gradient is an estimate and the derivative of no
+    function, so a second derivative raises a ``RuntimeError``.
 
     Args:
         parameter: floating point, of any shape.
     """
-    # The compiler traces no function with a rule of its own for forward mode.
+    # torch.compile cannot trace an autograd function that defines jvp.
     return (_Tangent if compiling() else _Both).apply(parameter)
 
 
@@ -47,7 +47,7 @@ class _Tangent(torch.autograd.Function):
 
 
 class _Both(_Tangent):
-    """The same, in forward mode too."""
+    """The same, with a forward-mode derivative."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Any:

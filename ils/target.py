@@ -1,8 +1,8 @@
 r"""The intermediate target of a draw, and the gradients of the intermediate loss: pure formulas.
 
-Nothing here draws and nothing here touches autograd.  Symbols (last axis: the categories):
-``z`` one-hot draw, ``grad`` the gradient ``g`` of the downstream loss at ``z``, ``probs`` the
-distribution ``pi``, ``target`` the distribution ``pi_D``.
+No randomness and no autograd.  Symbols (last axis: the categories): ``z`` one-hot draw, ``grad``
+the gradient ``g`` of the downstream loss at ``z``, ``probs`` the distribution ``pi``, ``target``
+the distribution ``pi_D``.
 
 The three gradients of ``KL(pi_D || pi)`` take the same arguments, so that one can be passed in
 place of another.
@@ -74,8 +74,8 @@ def direction(
     if probs is None and metric is not euclidean:
         raise ValueError("probs: expected the distribution that the metric needs, got None")
     if mask is not None:
-        # A masked entry may be anything, infinite too.  The mean of the others leaves their mean
-        # as it is, so that the projection sees the problem without the masked categories.
+        # A masked entry may be anything, infinite too.  Replaced by the mean of the others it does
+        # not change their mean: the projection is that of the problem without it.
         allowed = (~mask).sum(-1, keepdim=True)
         mean = grad.masked_fill(mask, 0).sum(-1, keepdim=True) / allowed
         grad = torch.where(mask, mean, grad)
@@ -223,7 +223,7 @@ def centred_gradient(target: Tensor, probs: Tensor, z: Tensor) -> Tensor:
 def probs_gradient(target: Tensor, probs: Tensor, z: Tensor, *, eps: float = 1e-7) -> Tensor:
     r"""Derivative of ``KL(pi_D || pi)`` for the *probabilities*, ``-pi_D / (pi + eps)``.
 
-    The note's code hands this to the logits.  Apart from ``eps`` and a constant added to all
+    The note's code uses this for the logits.  Apart from ``eps`` and a constant added to all
     entries, which softmax ignores, it is the natural gradient for the logits (chapter "The
     construction").
 

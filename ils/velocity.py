@@ -1,20 +1,20 @@
-r"""How fast a draw moves with the parameters of its distribution: ``dz / d theta``, at a draw.
+r"""Velocities ``dz / d theta``: how a draw moves with the parameters of its distribution.
 
 A draw with the velocity ``v(z)`` has the gradient estimate ``v(z) g`` for ``theta``, where ``g`` is
 the gradient of the loss at the draw.  The velocities here are what the intermediate loss
 ``-log p(z - alpha M g; theta)`` gives as ``alpha`` goes to zero, centred, in units of a gradient.
-The metric ``M`` is half the mean square of the jumps, or the diffusion, of a process that keeps
-``p`` and pulls the draw back to its mean at unit rate:
+The metric ``M`` is half the mean square of the jumps, or the diffusion, of a process that leaves
+``p`` invariant and reverts to its mean at unit rate:
 
 - *counts*, where it steps up and down: the estimate is exact for losses quadratic in the draw, and
-  off by at most a twelfth of the third derivative, times the derivative of the mean (but for the
-  number of failures of a negative binomial, which has no such bound);
+  its bias is at most a twelfth of the third derivative, times the derivative of the mean (except
+  for the number of failures of a negative binomial, which has no such bound);
 - *normal, gamma, beta, Dirichlet*, where it diffuses: the intermediate loss is that of the family
   with the statistics ``z`` and ``z^2`` added, and again exact for quadratic losses;
 - *von Mises*: the same on the circle, with two harmonics.
 
-Nothing here draws.  All is elementwise with broadcasting, but for the Dirichlet.  Half types are
-worked on in float32.
+No randomness.  All is elementwise with broadcasting, except for the Dirichlet.  Half types are
+computed in float32.  As gradient estimates all are *biased*, unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def _halves_in_float32(formula: _Formula) -> _Formula:
-    """Sums and products of parameters overflow, or lose too much, in a half type."""
+    """The formula in float32 for half types, where sums and products of parameters overflow."""
 
     @wraps(formula)
     def wide(*tensors: Tensor, **options: Any) -> Any:
@@ -60,7 +60,7 @@ def _halves_in_float32(formula: _Formula) -> _Formula:
 
 
 def _over(value: Tensor, probability: Tensor) -> Tensor:
-    """``value / probability``, zero where the value is: an event of probability zero never is."""
+    """``value / probability``, and zero where the value is zero, even if the probability is too."""
     return torch.where(value == 0, 0, value / probability.where(value != 0, 1))
 
 
@@ -73,7 +73,7 @@ def poisson(z: Tensor, rate: Tensor) -> Tensor:
         rate: the mean, at least 0, broadcasting to ``(...)``.
 
     Returns:
-        ``(...)``, positive, of mean 1 for ``rate > 0``.
+        ``(...)``, positive, of mean 1 for ``rate > 0``.  Biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -101,6 +101,7 @@ def binomial(z: Tensor, total_count: Tensor, probs: Tensor, *, logits: bool) -> 
 
     Returns:
         ``(...)``, never negative, of mean ``n p (1 - p)`` for the logits and ``n`` for ``p``.
+        Biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -138,6 +139,7 @@ def negative_binomial(
 
     Returns:
         Two tensors ``(...)``; their means are the derivatives of the mean ``m = r p / (1 - p)``.
+        Biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -167,6 +169,7 @@ def geometric(z: Tensor, probs: Tensor, *, logits: bool) -> Tensor:
 
     Returns:
         ``(...)``, never positive, of mean ``-(1 - q) / q`` for the logits, ``-1 / q^2`` for ``q``.
+        Biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -200,8 +203,8 @@ def gamma(z: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tenso
         rate: ``b``, positive, in one over the units of ``z``, likewise.
 
     Returns:
-        Two tensors ``(...)``.  For ``a`` the estimate is biased, but for quadratic losses; for
-        ``b`` it is the pathwise one, and exact.
+        Two tensors ``(...)``.  For ``a`` the estimate is biased, except for quadratic losses; for
+        ``b`` it is the pathwise gradient, and unbiased.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -234,7 +237,7 @@ def beta(z: Tensor, concentration1: Tensor, concentration0: Tensor) -> tuple[Ten
         concentration0: ``b``, positive, likewise.
 
     Returns:
-        Two tensors ``(...)``.  Biased, but for quadratic losses.
+        Two tensors ``(...)``.  Biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -250,7 +253,7 @@ def beta(z: Tensor, concentration1: Tensor, concentration0: Tensor) -> tuple[Ten
     """
     total = concentration1 + concentration0
     spread = z * (1 - z)
-    # A draw at an end stays there, also where the factor overflows.
+    # The velocity of a draw at 0 or 1 is zero, also where the factor overflows.
     first = _towards(z, concentration1, total).masked_fill(spread == 0, 0)
     second = _towards(1 - z, concentration0, total).masked_fill(spread == 0, 0)
     return spread * first, -spread * second
@@ -282,7 +285,7 @@ def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
         change: ``c``, likewise.
 
     Returns:
-        ``(..., K)``, of sum zero.  As an estimate biased, but for quadratic losses.
+        ``(..., K)``, of sum zero.  As an estimate biased, except for quadratic losses.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -314,7 +317,7 @@ def von_mises(z: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
         \begin{pmatrix} c_1 \\ c_2 \end{pmatrix}
         = \begin{pmatrix} A_1' \\ A_2' \end{pmatrix}, \qquad A_n = I_n(\kappa) / I_0(\kappa) .
 
-    For ``loc`` the velocity is 1: the draw is ``loc`` and a draw that does not depend on it.
+    For ``loc`` the velocity is 1: the draw is ``loc`` plus an angle that does not depend on it.
 
     Args:
         z: draws ``(...)``, angles in radians.
@@ -322,7 +325,7 @@ def von_mises(z: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
         concentration: ``kappa``, positive, likewise.
 
     Returns:
-        ``(...)``.  Biased, but for losses quadratic in the sine and cosine of ``z``.
+        ``(...)``.  Biased, except for losses quadratic in the sine and cosine of ``z``.
 
     Raises:
         RuntimeError: the shapes do not broadcast.
@@ -336,7 +339,7 @@ def von_mises(z: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
     Source: this report; the moments as in Mardia and Jupp (2000).
     """
     kappa = concentration.double()
-    # Of the solution a share of eps * kappa^4 is rounding; the series is off by 50 / kappa^6.
+    # Relative errors: eps * kappa^4 by rounding in the solution, 50 / kappa^6 in the series.
     large = kappa > 60
     first, second = _harmonics(kappa.where(~large, 1.0))
     inverse = 1 / kappa.where(large, 60.0)

@@ -26,7 +26,7 @@ __all__ = ["COMMANDS", "main", "modules", "states"]
 
 
 def modules() -> dict[str, str]:
-    """For every record of the book the module that, with what it imports, decides its numbers."""
+    """By record of the book, the module whose sources, with its imports, decide the numbers."""
     swept = ("sweep-tuning", "sweep-final", "vae-quality", "vae-pictures")
     return (
         jobs.modules()
@@ -37,7 +37,7 @@ def modules() -> dict[str, str]:
 
 
 def states(folder: Path) -> dict[str, str]:
-    """What is to be said of each record: ``current``, ``missing`` or ``of other sources``."""
+    """The state of each record: ``current``, ``missing`` or ``of other sources``."""
     found: dict[str, str] = {}
     for name, module in sorted(modules().items()):
         try:

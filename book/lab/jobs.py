@@ -208,7 +208,7 @@ def phases() -> list[Phase]:
 
 
 def modules() -> dict[str, str]:
-    """For each record the module that, with what it imports, decides its numbers."""
+    """By record, the module whose sources, with its imports, decide the numbers."""
     parts = {name: Part(name).module for name in PARTS}
     fair = dict.fromkeys(AFTER_TUNING, experiment1.fair.__module__)
     return parts | fair | models.MODULES | {"sweep-beginnings": Beginnings.__module__}

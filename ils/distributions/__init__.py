@@ -6,15 +6,15 @@ program changes one import::
 
     from ils import distributions as dist  # instead of: from torch import distributions as dist
 
-Parameters may be of any floating-point type.  Of the half types all but normal noise is drawn in
+Parameters may be of any floating-point type.  For half types all noise but the normal is drawn in
 float32 or wider and rounded at the end, so that draws, and gradients, beyond 65,504 are infinite in
-float16.  PyTorch's check of a simplex is closer than the digits of shares in a half type: take
+float16.  PyTorch's check of a simplex is stricter than the rounding of a half type: use
 ``validate_args=False`` there.
 
-Names that are not here are those of ``torch.distributions``.  What ``rsample`` hands on is the
-gradient of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  It is biased: in a
-program that draws gamma, beta or Dirichlet variables too, of which PyTorch's ``rsample`` is
-unbiased, take the classes that are needed by name::
+Names that are not here are those of ``torch.distributions``.  The gradient of ``rsample`` is that
+of the intermediate loss, in units of a gradient (:mod:`ils.velocity`).  It is *biased*: in a
+program that also has gamma, beta or Dirichlet variables, for which PyTorch's ``rsample`` is
+unbiased, import only the classes that you need::
 
     from ils.distributions import MixtureSameFamily, Poisson
 """
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What is not here is PyTorch's: ``Uniform``, ``constraints``, ``register_kl`` and the rest."""
+    """Every other name is that of PyTorch: ``Uniform``, ``constraints``, ``register_kl``, ..."""
     return getattr(torch.distributions, name)
 
 

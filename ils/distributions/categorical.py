@@ -1,4 +1,4 @@
-"""A category as a row of a table of embeddings."""
+"""``Categorical``: a distribution over integers, or over the rows of an embedding table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Categorical(_Categorical):
     Source: Shliselberg (2019), Algorithm 1; see :func:`ils.sample`.
     """
 
-    # Whether there is a table: integers do not move.
+    # Whether there is a table: integers have no gradient.
     has_rsample: Any = False
 
     @refuses_old_options
@@ -83,7 +83,7 @@ class Categorical(_Categorical):
         self.has_rsample = True
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Categorical:
-        """As the parent's; the table and the rule goes along."""
+        """As the parent's; table and rule are kept."""
         new: Any = self._get_checked_instance(Categorical, _instance)
         new._rule, new.weight = self._rule, self.weight
         super().expand(torch.Size(batch_shape), new)
@@ -110,7 +110,7 @@ class Categorical(_Categorical):
         if self.weight is None:
             return super().variance
         probs, weight = wide(self.probs), wide(self.weight)
-        # About the mean, and that from the first row on: of equal rows nothing is left to round.
+        # Relative to the first row, and then to the mean: the variance of equal rows is exactly 0.
         rows = weight - weight[:1].detach()
         moved = rows - (probs @ rows).unsqueeze(-2)
         return (probs.unsqueeze(-1) * moved.square()).sum(-2).to(self.weight.dtype)

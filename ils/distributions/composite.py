@@ -22,7 +22,7 @@ else:
 
 
 class Independent(_IndependentOfAny):
-    r"""``torch.distributions.Independent``, which passes a generator on.
+    r"""``torch.distributions.Independent``, which passes a generator to its base distribution.
 
     Args:
         base_distribution: a distribution of :mod:`ils.distributions`.
@@ -76,8 +76,8 @@ class MixtureSameFamily(_MixtureSameFamily):
         \tfrac12 w_k \langle g, z_k - z_i \rangle \quad (k \ne i) ,
 
     *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.  Where
-    the components lie apart a gradient at one knows nothing of the loss at another, and that of
-    the weights is of no use: sum over the components, or compare values of the loss.
+    the components are far apart, a gradient at one says nothing about the loss at another, and the
+    gradient for the weights is useless: sum over the components, or compare values of the loss.
 
     Args:
         mixture_distribution: ``torch.distributions.Categorical`` or that of this package without a
@@ -123,7 +123,7 @@ class MixtureSameFamily(_MixtureSameFamily):
         return new
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density, ``(...)``; components of weight zero have no part in it."""
+        """Log-density, ``(...)``; components of weight zero are left out."""
         if self._validate_args:
             self._validate_sample(x)
         parts = self._component_distribution.log_prob(self._pad(x))
@@ -171,5 +171,5 @@ class MixtureSameFamily(_MixtureSameFamily):
 
 
 def _drawn(draw: Any, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    # The parents, which may be components too, know of no generator.
+    # Components may be PyTorch's own classes, which take no generator.
     return draw(shape) if generator is None else draw(shape, generator=generator)

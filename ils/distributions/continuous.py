@@ -1,7 +1,7 @@
 r"""Continuous draws: normal, gamma, beta, Dirichlet and von Mises.
 
 Where the parent of a class has an unbiased ``rsample`` (all but the von Mises), that one is the
-better choice for training; these are here so that one rule can be had, and judged, throughout.
+better choice for training; these exist so that one rule can be assessed on every distribution.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Normal(Reparameterized, _Normal):
         with torch.no_grad():
             kind, device = self.loc.dtype, self.loc.device
             noise = torch.randn(shape, dtype=kind, device=device, generator=generator)
-        # An ordinary function of the parameters, which can be differentiated again.
+        # An ordinary function of the parameters, so that second derivatives exist.
         return self.loc + self.scale * noise
 
     def sample(
@@ -91,14 +91,14 @@ class Normal(Reparameterized, _Normal):
 class Gamma(Reparameterized, _Gamma):
     r"""``torch.distributions.Gamma`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` hands on the gradient of :func:`ils.velocity.gamma`: *unbiased* for the rate, and
-    *biased* for the concentration, but for losses quadratic in the draw.  The parent's implicit
+    ``rsample`` has the gradient of :func:`ils.velocity.gamma`: *unbiased* for the rate, and
+    *biased* for the concentration, except for losses quadratic in the draw.  The parent's implicit
     gradient is unbiased for both.
 
     Args:
         concentration: shape, ``(...)``.
-        rate: inverse scale, ``(...)``, in one over the units of a draw; of one so small, as
-            subnormal ones are, that a draw leaves the range, the draw is infinite.
+        rate: inverse scale, ``(...)``, in one over the units of a draw; if it is so small (for
+            instance subnormal) that a draw overflows, the draw is infinite.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -120,7 +120,7 @@ class Gamma(Reparameterized, _Gamma):
         z = unit / wide(self.rate)
         least = torch.finfo(z.dtype).tiny
         if self.concentration.dtype == self.rate.dtype == torch.float16:
-            least = 2.0**-24  # the least number there is: much of a gamma law can lie below tiny
+            least = 2.0**-24  # the smallest subnormal: much of the mass can lie below tiny
         return z.clamp(min=least)
 
     def _carry(self, z: Tensor) -> Tensor:
@@ -134,12 +134,12 @@ class Gamma(Reparameterized, _Gamma):
 class Beta(Reparameterized, _Beta):
     r"""``torch.distributions.Beta`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` hands on the gradient of :func:`ils.velocity.beta`, *biased*, but for losses
+    ``rsample`` has the gradient of :func:`ils.velocity.beta`, *biased*, except for losses
     quadratic in the draw.  The parent's implicit gradient is unbiased.
 
     Args:
-        concentration1: ``a``, ``(...)``, the power of ``z``, plus one.
-        concentration0: ``b``, ``(...)``, the power of ``1 - z``, plus one.
+        concentration1: ``a``, ``(...)``: the density has the factor ``z^(a - 1)``.
+        concentration0: ``b``, ``(...)``: the density has the factor ``(1 - z)^(b - 1)``.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -158,7 +158,7 @@ class Beta(Reparameterized, _Beta):
 
     @property
     def variance(self) -> Tensor:
-        """``m (1 - m) / (a + b + 1)`` for the mean ``m``, ``(...)``, in numbers that there are."""
+        """``m (1 - m) / (a + b + 1)`` for the mean ``m``, ``(...)``, without overflow."""
         return _spread_of_shares(self._dirichlet.concentration)[..., 0]
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
@@ -175,7 +175,7 @@ class Beta(Reparameterized, _Beta):
 class Dirichlet(Reparameterized, _Dirichlet):
     r"""``torch.distributions.Dirichlet`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` hands on the gradient of :func:`ils.velocity.dirichlet`, *biased*, but for losses
+    ``rsample`` has the gradient of :func:`ils.velocity.dirichlet`, *biased*, except for losses
     quadratic in the draw.  The parent's gradient is unbiased.
 
     Args:
@@ -210,7 +210,7 @@ class Dirichlet(Reparameterized, _Dirichlet):
 
 
 def _spread_of_shares(concentration: Tensor) -> Tensor:
-    """Variances of a Dirichlet's entries; the parents' powers of the sum leave the range."""
+    """Variances of a Dirichlet's entries; the parents' powers of the sum overflow or underflow."""
     found = wide(concentration)
     total = found.sum(-1, keepdim=True)
     spread = (found / total) * ((total - found) / total) / (total + 1)
@@ -218,11 +218,11 @@ def _spread_of_shares(concentration: Tensor) -> Tensor:
 
 
 class VonMises(Reparameterized, _VonMises):
-    r"""``torch.distributions.VonMises`` with a reparameterised sample, which the parent has not.
+    r"""``torch.distributions.VonMises`` with a reparameterised sample, which the parent lacks.
 
-    ``rsample`` draws an angle exactly and hands on ``g`` for ``loc``, *unbiased* for losses with
-    the period of the circle, and the gradient of :func:`ils.velocity.von_mises` for the
-    concentration, *biased*, but for losses quadratic in the sine and cosine of the angle.
+    ``rsample`` draws an angle exactly.  Its gradient is ``g`` for ``loc``, *unbiased* for losses
+    with the period of the circle, and that of :func:`ils.velocity.von_mises` for the
+    concentration, *biased*, except for losses quadratic in the sine and cosine of the angle.
 
     Density, entropy, divergence and variance are computed in float64 and in forms that do not
     cancel, where the parent's fail for large concentrations: entropy and divergence are off by
@@ -287,7 +287,7 @@ def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator 
     root = 1 + (1 + 4 * kappa**2).sqrt()
     rho = (root - (2 * root).sqrt()) / (2 * kappa)
     envelope = torch.where(kappa < 1e-5, 1 / kappa + kappa, (1 + rho**2) / (2 * rho))
-    # Beyond this the law is normal to more digits than there are, and the envelope loses its own.
+    # For kappa of 1e8 and more: normal to machine precision, where the envelope loses its digits.
     sharp = torch.randn(kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator)
     angle = sharp * kappa.rsqrt()
     angle = _accepted(kappa, envelope, angle, generator)
@@ -295,12 +295,12 @@ def _best_fisher(loc: Tensor, concentration: Tensor, generator: torch.Generator 
     return turned.to(loc.dtype)
 
 
-# A trace would keep the number of rounds that its own draw took; in a script the loop stays one.
+# A trace would fix the number of rounds of its example; a script keeps the loop.
 @torch.jit.script_if_tracing
 def _accepted(
     kappa: Tensor, envelope: Tensor, angle: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """The first accepted proposal for each angle that is not so sharp as to be normal."""
+    """The first accepted proposal for each angle with ``kappa < 1e8``; the others are kept."""
     waiting = kappa < 1e8
     while bool(waiting.any()):
         turn, height, side = torch.rand(
@@ -318,7 +318,7 @@ def _accepted(
     return angle
 
 
-# log(sqrt(2 pi x) exp(-x) I_0(x)) = sum_n c_n / x^n, n = 1, 2, ..., as x grows without end.
+# Asymptotically, log(sqrt(2 pi x) exp(-x) I_0(x)) = sum_n c_n / x^n, n = 1, 2, ...
 _LOG_I0 = (
     1 / 8,
     1 / 16,
@@ -331,7 +331,7 @@ _LOG_I0 = (
     55384775 / 2359296,
     2180461 / 20480,
 )
-# From here on the ten terms are off by 2e-17, and by 2e-16 in the spread.
+# Above this the error of the ten terms is 2e-17, and 2e-16 in the spread.
 _LARGE = 60.0
 
 
@@ -345,7 +345,7 @@ def _log_scaled(concentration: Tensor) -> Tensor:
 
 
 def _spread(concentration: Tensor) -> Tensor:
-    """``kappa (1 - I_1(kappa) / I_0(kappa))``, which goes to a half, in float64, to some 1e-14."""
+    """``kappa (1 - I_1(kappa) / I_0(kappa))``, which tends to 1/2, in float64, to some 1e-14."""
     kappa = concentration.double()
     large = kappa > _LARGE
     near, far = kappa.where(~large, 1.0), kappa.where(large, _LARGE)

@@ -1,11 +1,12 @@
-r"""Draws of whole numbers: Bernoulli, binomial, Poisson, geometric and negative binomial.
+r"""Distributions of counts: Bernoulli, binomial, Poisson, geometric and negative binomial.
 
-Each moves by half the mean square of the jumps of a birth-death process that keeps the distribution
-(:mod:`ils.velocity`): exact for losses that are quadratic in the draw with the others held, off by
-at most a twelfth of the largest third derivative, times the derivative of the mean.  The number of
-failures of the negative binomial moves otherwise: exact for quadratic losses, without that bound.
+The velocity of each draw is half the mean square of the jumps of a birth-death process that leaves
+the distribution invariant (:mod:`ils.velocity`).  It is exact for losses that are quadratic in the
+draw with the others held; otherwise the bias is at most a twelfth of the largest third derivative,
+times the derivative of the mean.  For the number of failures of the negative binomial the velocity
+is another one: exact for quadratic losses, without that bound.
 
-A loss that bends sharply at small counts, as one with ``log(z + c)`` of a small ``c``, is far from
+A loss with large curvature at small counts, such as ``log(z + c)`` with a small ``c``, is far from
 quadratic.  For ``-log Poisson(3; z + c)`` of a geometric draw of logits 0, summed over all draws:
 
 ====  ==========  ========================  ========================================
@@ -17,8 +18,9 @@ c     derivative  mean here (deviation)     deviation of the score function, cen
 0.01  3.42        37.9 (36.9)               3.23
 ====  ==========  ========================  ========================================
 
-The others do the same: ten times too much at ``c = 0.01``.  In a loss of several terms such a one
-outweighs the rest, and a training ends elsewhere: enumerate the counts, or take the score function.
+The other families behave alike: ten times too large at ``c = 0.01``.  In a loss of several terms
+such a term dominates, and training converges to another point: enumerate the counts, or use the
+score function.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 class Bernoulli(OfProbabilities, _Bernoulli):
     r"""``torch.distributions.Bernoulli`` with a reparameterised sample.
 
-    ``rsample`` draws 0 or 1 exactly and hands on the *biased* gradient
+    ``rsample`` draws 0 or 1 exactly and has the *biased* gradient
 
     .. math::
 
@@ -63,8 +65,8 @@ class Bernoulli(OfProbabilities, _Bernoulli):
         \tfrac12 [p (1 - z) + (1 - p) z]\; g ,
 
     which is that of :func:`ils.sample` with two categories, and exact in expectation for losses
-    quadratic in the draw.  Density, entropy and divergence are of the probabilities as they are,
-    where the parent's are of clamped ones.
+    quadratic in the draw.  Density, entropy and divergence are those of the given probabilities;
+    the parent clamps them first.
 
     Args:
         probs: probability of 1, ``(...)``; either this
@@ -111,7 +113,7 @@ class Bernoulli(OfProbabilities, _Bernoulli):
 class Binomial(OfProbabilities, _Binomial):
     r"""``torch.distributions.Binomial`` with a reparameterised sample.
 
-    ``rsample`` draws a count exactly and hands on the *biased* gradient
+    ``rsample`` draws a count exactly and has the *biased* gradient
 
     .. math::
 
@@ -119,8 +121,8 @@ class Binomial(OfProbabilities, _Binomial):
         \tfrac12 [p (n - z) + (1 - p) z]\; g ,
 
     exact in expectation for losses quadratic in the draw; ``total_count`` gets no gradient.
-    Density, entropy and divergence are of the probabilities as they are, where the parent's are of
-    clamped ones.
+    Density, entropy and divergence are those of the given probabilities; the parent clamps them
+    first.
 
     Args:
         total_count: number ``n`` of trials, ``(...)``, or one for all.
@@ -169,7 +171,7 @@ class Binomial(OfProbabilities, _Binomial):
 class Poisson(Reparameterized, _Poisson):
     r"""``torch.distributions.Poisson`` with a reparameterised sample.
 
-    ``rsample`` draws a count exactly and hands on the *biased* gradient
+    ``rsample`` draws a count exactly and has the *biased* gradient
 
     .. math::
 
@@ -178,8 +180,8 @@ class Poisson(Reparameterized, _Poisson):
 
     exact in expectation for losses quadratic in the draw.  Everything else is the parent's.
 
-    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see the head of ``ils.distributions.counts``.
+    For a loss with large curvature at small counts, such as ``log(z + 0.1)``, the gradient can be
+    several times too large: see the head of ``ils.distributions.counts``.
 
     Args:
         rate: the mean, ``(...)``.
@@ -212,19 +214,19 @@ class Poisson(Reparameterized, _Poisson):
 class Geometric(OfProbabilities, _Geometric):
     r"""``torch.distributions.Geometric`` with a reparameterised sample.
 
-    ``rsample`` draws the number of failures before the first success exactly and hands on the
-    *biased* gradient
+    ``rsample`` draws the number of failures before the first success exactly and has the *biased*
+    gradient
 
     .. math::
 
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow
         -\tfrac12 [(1 - q) (z + 1) + z]\; g ,
 
-    exact in expectation for losses quadratic in the draw.  Density, entropy and divergence are of
-    the probabilities as they are, where the parent's are of clamped ones.
+    exact in expectation for losses quadratic in the draw.  Density, entropy and divergence are
+    those of the given probabilities; the parent clamps them first.
 
-    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see the head of ``ils.distributions.counts``.
+    For a loss with large curvature at small counts, such as ``log(z + 0.1)``, the gradient can be
+    several times too large: see the head of ``ils.distributions.counts``.
 
     Args:
         probs: probability ``q`` of a success, ``(...)``; either this
@@ -276,18 +278,18 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     r"""``torch.distributions.NegativeBinomial`` with a reparameterised sample.
 
     ``rsample`` draws the number of successes before the ``total_count``-th failure exactly and
-    hands on the *biased* gradient of :func:`ils.velocity.negative_binomial`, for the logits
+    has the *biased* gradient of :func:`ils.velocity.negative_binomial`, for the logits
 
     .. math::
 
         \frac{\partial L}{\partial\,\mathrm{logits}} \leftarrow \tfrac12 [p (z + r) + z]\; g ,
 
     exact in expectation for losses quadratic in the draw, as is that for ``total_count``.
-    Density, divergence, mean and variance are of the probabilities as they are, where the parent's
-    are of clamped ones.
+    Density, divergence, mean and variance are those of the given probabilities; the parent clamps
+    them first.
 
-    A loss that bends sharply at small counts, as ``log(z + 0.1)`` does, gets a gradient that is off
-    by a multiple of itself: see the head of ``ils.distributions.counts``.
+    For a loss with large curvature at small counts, such as ``log(z + 0.1)``, the gradient can be
+    several times too large: see the head of ``ils.distributions.counts``.
 
     Args:
         total_count: number ``r`` of failures, not necessarily whole, ``(...)``, or one for all.
@@ -314,7 +316,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
             self._validate_sample(value)
         (up, down), z, count = log_chances(self), wide(value), wide(self.total_count)
         ways = (count + z).lgamma() - (1 + z).lgamma() - count.lgamma()
-        # No failure to wait for and no success has the probability 1.
+        # With total_count 0, zero successes have probability 1.
         ways = ways.masked_fill(count + z == 0, 0)
         return (ways + times(count, down) + times(z, up)).to(_kind(self, value))
 
@@ -324,7 +326,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
         return poisson((unit * self._odds()).masked_fill(count == 0, 0), generator)
 
     def _odds(self) -> Tensor:
-        """Of a success, not by the logits of probabilities: clamped, those of zero give counts."""
+        """Odds of a success, not from PyTorch's clamped logits: by those ``p = 0`` draws counts."""
         param, logits = given(self)
         param = wide(param)
         return param.exp() if logits else param / (1 - param)
@@ -345,7 +347,7 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
         with torch.no_grad():
-            # In single precision the probability rounds to 1 at logits of 17, and the mean is lost.
+            # In float32 the probability rounds to 1 at logits of 17, and 1 - p to 0.
             probs = param.double().sigmoid() if logits else wide(param)
             by_count, by_param = velocity.negative_binomial(
                 wide(z), wide(self.total_count), probs, logits=logits
@@ -394,7 +396,7 @@ def _of_bernoulli(p: _Bernoulli, q: _Bernoulli) -> Tensor:
 @register_kl(Binomial, _Binomial)
 @register_kl(_Binomial, Binomial)
 def _of_binomial(p: _Binomial, q: _Binomial) -> Tensor:
-    """That of each trial, ``n`` times; infinite for counts that the other cannot have."""
+    """``n`` times the divergence of one trial; infinite if ``p`` has more trials than ``q``."""
     if bool((p.total_count < q.total_count).any()):
         raise NotImplementedError(
             "kl_divergence: expected a second binomial of no more trials; otherwise there is no "
@@ -408,7 +410,7 @@ def _of_binomial(p: _Binomial, q: _Binomial) -> Tensor:
 @register_kl(Geometric, _Geometric)
 @register_kl(_Geometric, Geometric)
 def _of_geometric(p: _Geometric, q: _Geometric) -> Tensor:
-    """That of each trial, times their mean number ``1 / p``."""
+    """The divergence of one trial, times the mean number of trials, ``1 / p``."""
     found, success, _ = _bernoulli(p, q)
     return _to_kind(found / success, p, q)
 
@@ -417,7 +419,7 @@ def _of_geometric(p: _Geometric, q: _Geometric) -> Tensor:
 @register_kl(NegativeBinomial, _NegativeBinomial)
 @register_kl(_NegativeBinomial, NegativeBinomial)
 def _of_negative_binomial(p: _NegativeBinomial, q: _NegativeBinomial) -> Tensor:
-    """That of each trial, times their mean number ``r / (1 - p)``, of ``r`` failures for both."""
+    """The divergence of one trial, times the mean number of trials, ``r / (1 - p)``."""
     if not bool((p.total_count == q.total_count).all()):
         raise NotImplementedError(
             "kl_divergence: expected negative binomials with the same total_count; otherwise there "

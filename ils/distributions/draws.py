@@ -1,4 +1,4 @@
-"""What the distributions share: the sources of randomness, and a draw without its gradient."""
+"""Shared by the distributions: base classes, samplers, and probabilities without clamping."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
     "wide",
 ]
 
-# The names that PyTorch's own distributions use; they alone take a generator.
+# For PyTorch's private gamma and Dirichlet samplers: only they take a generator.
 _native: Any = torch
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -40,18 +40,19 @@ _HALF = (torch.float16, torch.bfloat16)
 class Reparameterized(Distribution):
     """A distribution whose draws come from a generator and carry a gradient.
 
-    A family says how to draw, and how a draw moves with the parameters; this class does the rest.
+    A subclass defines the sampler, ``_draw``, and the velocity of a draw for the parameters,
+    ``_carry``; this class makes ``rsample`` and ``sample`` of them.
     """
 
     has_rsample: Any = True
     _floating: tuple[str, ...] = ()
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``shape``, without a gradient; of the half types in float32 or wider."""
+        """Exact draws of this shape, without a gradient; float32 or wider for half types."""
         raise NotImplementedError
 
     def _carry(self, z: Tensor) -> Tensor:
-        """``z``, with its velocity for the parameters."""
+        """The draw ``z`` with its derivative for the parameters attached."""
         raise NotImplementedError
 
     def rsample(
@@ -63,7 +64,7 @@ class Reparameterized(Distribution):
             sample_shape: shape of the independent draws.
             generator: source of the draws; the default is PyTorch's own.
         """
-        # Detached from forward-mode derivatives too, of which no_grad knows nothing.
+        # detach() also drops forward-mode tangents, which no_grad keeps.
         z = self.sample(sample_shape, generator).detach()
         return self._carry(z) if torch.is_grad_enabled() else z
 
@@ -73,7 +74,7 @@ class Reparameterized(Distribution):
         """The same draws without a gradient."""
         kinds: list[torch.dtype] = []
         for name in self._floating:
-            # Of probs and logits the one that was not given is computed, maybe, and is no concern.
+            # Of probs and logits only the one that was given is checked; the other is computed.
             if name not in ("probs", "logits") or name in self.__dict__:
                 check_floating(name, getattr(self, name))
                 kinds.append(getattr(self, name).dtype)
@@ -84,17 +85,17 @@ class Reparameterized(Distribution):
 
 
 class OfProbabilities(Reparameterized):
-    """One that is made of ``probs`` or ``logits``, and expands to one that is made of the same."""
+    """Base of families with ``probs`` or ``logits``; ``expand`` keeps the one that was given."""
 
     _floating = ("probs", "logits")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        """As the parent's, which takes logits that have been computed, and clamped, for given."""
+        """As the parent's, which mistakes computed (clamped) logits for given ones."""
         return keep_given(super().expand(torch.Size(batch_shape), _instance), self)
 
 
 def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
-    """``z``, with a velocity for each parameter; one that overflows is the largest number."""
+    """``z`` with a velocity for each parameter; infinite ones become the largest finite number."""
     for velocity, parameter in moves:
         velocity = velocity.to(z.dtype)
         # Zero times infinity would make the draw itself NaN.
@@ -103,7 +104,7 @@ def carried(z: Tensor, *moves: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def check_parameters(probs: Tensor | None, logits: Tensor | None) -> None:
-    """Refuse those of ``probs`` and ``logits`` that are given and not floating point."""
+    """Raise if ``probs`` or ``logits`` is given and not floating point."""
     for name, value in (("probs", probs), ("logits", logits)):
         if value is not None:
             check_floating(name, value)
@@ -112,15 +113,15 @@ def check_parameters(probs: Tensor | None, logits: Tensor | None) -> None:
 def given(distribution: Any) -> tuple[Tensor, bool]:
     """The parameter that was given, and whether it is ``logits`` and not ``probs``."""
     names = [name for name in distribution.__dict__ if name in ("probs", "logits")]
-    # The other is computed, and set, later, or not at all.
+    # The other one is a lazy property: it is set after this one, or not at all.
     param = getattr(distribution, "_param", distribution.__dict__[names[0]])
     return param, param is distribution.__dict__.get("logits")
 
 
 def keep_given(new: Any, old: Any) -> Any:
-    """``new``, that ``old`` was expanded to, with what was computed from the parameters left out.
+    """``new``, the expansion of ``old``, with the given parameter only, and not the computed one.
 
-    The parents of the discrete families take logits that were computed, and clamped, for given.
+    The parents of the discrete families mistake computed (clamped) logits for given ones.
     """
     name, other = ("logits", "probs") if given(old)[1] else ("probs", "logits")
     new.__dict__.pop(other, None)
@@ -143,7 +144,7 @@ def probabilities(distribution: Any) -> Tensor:
 def log_chances(distribution: Any) -> tuple[Tensor, Tensor]:
     """Logarithms of the probabilities of a success and of a failure, ``-inf`` for one of zero.
 
-    PyTorch's are those of clamped probabilities.  Those of the half types come in float32.
+    PyTorch's are those of clamped probabilities.  For half types they are in float32.
     """
     param, logits = given(distribution)
     param = wide(param)
@@ -165,16 +166,16 @@ def times(count: Tensor, log: Tensor) -> Tensor:
 def log_law(categorical: Any) -> Tensor:
     """Log-probabilities of the categories, of probabilities ``-inf`` where they are zero.
 
-    PyTorch's clamps probabilities, to eps and more, before it takes the logarithm.  Those of the
-    half types come in float32, in which their logarithms keep the digits they have.
+    PyTorch clamps probabilities to eps before it takes the logarithm.  For half types the result is
+    in float32, in which the logarithms keep the digits of the probabilities.
     """
     param, logits = given(categorical)
     if logits:
         probs = categorical.__dict__.get("probs")
         if probs is None:
             return param
-        # The parent's expand takes logits that it clamped at eps for given.  Logits that are, and
-        # whose probability underflows, are far below.
+        # The parent's expand mistakes logits that it clamped at eps for given ones.  Given logits
+        # whose probability underflows are far below that.
         clamped = param > math.log(torch.finfo(param.dtype).eps) - 1
         return param.masked_fill((probs == 0) & clamped, -torch.inf)
     param = wide(param)
@@ -185,9 +186,9 @@ def log_law(categorical: Any) -> Tensor:
 def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
     """Poisson draws, of the shape of the rate.
 
-    PyTorch's rejection loses its digits from rates of ``1e13`` on, and counts in 64 bits.  Beyond
-    ``2^40`` the draw has the deviation of one at ``2^40``, in units of its standard deviation: the
-    law is normal there but for a skewness of ``1e-6``.
+    PyTorch's rejection sampler loses precision from rates of ``1e13`` on, and counts in 64 bits.
+    Beyond ``2^40`` the draw has the deviation of one at ``2^40``, in units of its standard
+    deviation: the distribution is normal there, apart from a skewness of ``1e-6``.
     """
     most = 2.0**40
     within = rate.clamp(max=most)
@@ -200,9 +201,9 @@ def poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
 def binomial(count: Tensor, probs: Tensor, generator: torch.Generator | None) -> Tensor:
     """Binomial draws, of the shape of the count.
 
-    PyTorch's rejection loses its digits for counts of more than ``1e14``.  Beyond ``2^46`` trials
-    the rarer outcome has the deviation of a Poisson draw, made smaller by the root of the
-    probability of the other: of that mean and variance, and off by less than ``1e-6`` in law.
+    PyTorch's rejection sampler loses precision beyond ``1e14`` trials.  Beyond ``2^46`` trials
+    the rarer outcome has the deviation of a Poisson draw, times the root of the probability of the
+    other outcome: mean and variance are exact, the distribution is to within ``1e-6``.
     """
     many = count > 2.0**46
     within = torch.binomial(count.masked_fill(many, 0), probs, generator=generator)
@@ -221,8 +222,8 @@ def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> 
 def standard_dirichlet(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
     """Dirichlet draws, of the shape of the concentration.
 
-    PyTorch divides gamma draws by their sum.  Where all concentrations are small all of them can
-    underflow, and it returns even shares; there the draws are made from their logarithms.
+    PyTorch divides gamma draws by their sum.  Where all concentrations are small, all of the gamma
+    draws can underflow, and it returns equal shares; there their logarithms are drawn instead.
     """
     concentration = concentration.detach()
     z = _native._sample_dirichlet(concentration, generator=generator)

@@ -1,4 +1,4 @@
-"""Distributions of ``torch.distributions`` whose ``rsample`` is the operator."""
+"""``OneHotCategorical`` of ``torch.distributions``, with :func:`ils.sample` as ``rsample``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class OneHotCategorical(_OneHotCategorical):
         super().__init__(probs, logits, validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> OneHotCategorical:
-        """As the parent's; the rule goes along."""
+        """As the parent's; the rule is kept."""
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
         new._rule = self._rule
         super().expand(torch.Size(batch_shape), new)
@@ -73,7 +73,7 @@ class OneHotCategorical(_OneHotCategorical):
         """``sum_k z_k log pi_k``, ``(...)``; ``-inf`` for a category that cannot be drawn."""
         if self._validate_args:
             self._validate_sample(value)
-        # Zero times -inf would be NaN: a masked category counts where it is drawn alone.
+        # Zero times -inf would be NaN: masked logits enter only where their category is drawn.
         logits = log_law(self._categorical).to(self._param.dtype)
         masked = logits.isneginf()
         found = (value * logits.masked_fill(masked, 0)).sum(-1)
@@ -96,7 +96,7 @@ class OneHotCategorical(_OneHotCategorical):
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         """The same draws without a gradient."""
-        # Detached from derivatives in forward mode too, of which no_grad knows nothing.
+        # detach() also drops forward-mode tangents, which no_grad keeps.
         logits = log_law(self._categorical).detach()
         z = sample(logits, generator=generator, draws=tuple(sample_shape))
         return z.to(self._param.dtype)

@@ -45,7 +45,8 @@ def stick_logits(logits: Tensor) -> Tensor:
 def antithetic_pair(logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     """Binary draws from ``u`` and ``1 - u``: ``(u >= 1 - p, u < p)`` with ``p = sigmoid(logits)``.
 
-    As ``u`` can be 0 and cannot be 1, just these two leave what is certain certain.
+    As ``u`` can be 0 but not 1, this choice of ``<`` and ``<=`` keeps draws with ``p`` of 0 or 1
+    certain.
 
     Args:
         logits: ``(..., sticks)``.
@@ -59,9 +60,9 @@ def antithetic_pair(logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
 class Uniform:
     """One number in ``[0, 1)`` for each category but the last, ``(D, *batch, *variables, K - 1)``.
 
-    The support cuts ``[0, 1)`` where one of the pair of draws changes, and puts nodes into each
-    piece: one, enough for estimates that are constant there, or two, enough for the mean and the
-    variance of estimates linear in ``u``.
+    The support is a quadrature: ``[0, 1)`` is cut where either draw of the pair changes.  Each
+    piece has one node, exact for estimates that are constant there, or two, exact for the mean and
+    the variance of estimates linear in ``u``.
     """
 
     linear: bool = False
@@ -258,7 +259,7 @@ def disarm_categorical() -> Estimator:
 
 
 def _still_running(bits: Tensor) -> Tensor:
-    """1 up to and with the first 1 of each row."""
+    """1 up to and including the first 1 of each row."""
     before = bits.cumsum(-1) - bits
     return (before == 0).to(bits)
 

@@ -35,8 +35,8 @@ def _muprop(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
 def muprop() -> Estimator:
     r"""MuProp: ``(z - pi) [L(z) - L(pi) - <g(pi), z - pi>] + J g(pi)``.
 
-    The loss is expanded at the mean ``pi``, which does not depend on the draw; the mean of the
-    expansion's own estimate is added back exactly.
+    The control variate is the Taylor expansion of the loss at the mean ``pi``, which does not
+    depend on the draw; its expectation is added back exactly.
 
     *Approximates* the gradient of ``E[L]`` *with* a draw of it; *requires* values of the loss and
     its derivative at ``pi``, inside the simplex; **unbiased**.  Two evaluations an estimate.
@@ -81,7 +81,7 @@ def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Est
     r"""Double control variates: ``mean_s (z_s - pi) (f_s - mean of the other f) + c J mean(g)``.
 
     ``f_s = L(z_s) - c <g_(-s), z_s - pi>`` with ``g_(-s)`` the mean derivative at the other draws:
-    a Taylor expansion that does not depend on ``z_s``, whose own mean is added back exactly.
+    a Taylor expansion that does not depend on ``z_s``, whose expectation is added back exactly.
 
     *Approximates* the gradient of ``E[L]`` *with* ``samples`` draws; *requires* values and the
     derivative of the loss; **unbiased** for every coefficient.  ``samples`` evaluations an
@@ -235,8 +235,8 @@ def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
     the surrogate.
 
     The estimates are differentiable in the parameters of ``c``.  As the mean does not depend on
-    them, the gradient of ``(estimate ** 2).sum()`` is an unbiased one of the variance: lower it
-    by any optimiser to train ``c``.
+    them, the gradient of ``(estimate ** 2).sum()`` is an unbiased one of the variance: minimise
+    it by any optimiser to train ``c``.
 
     Args:
         surrogate: ``c``, of the same shapes as the loss.

@@ -22,11 +22,11 @@ __all__ = ["Estimator", "Formula"]
 
 
 class Formula:
-    """A formula at fixed options, as a value: of equal options equal, hashed and pickled.
+    """A formula with fixed options, as a value: it can be compared, hashed and pickled.
 
     Args:
         function: ``function(logits, noise, loss, **options)``, see :class:`Estimator`.
-        options: the method's own; numbers of any kind are taken as Python's.
+        options: the method's own; numbers of any kind are converted to Python's.
 
     Raises:
         ValueError: at a call, where the type of the logits cannot hold an option.
@@ -51,7 +51,7 @@ class Formula:
         return self.function(self._prepared(logits), noise, loss, **self.options)
 
     def _prepared(self, logits: Tensor) -> Tensor:
-        """What the function gets: an estimate depends on differences of logits only."""
+        """The logits as the function receives them; only their differences matter."""
         return levelled(logits)
 
     def __eq__(self, other: object) -> bool:
@@ -60,7 +60,7 @@ class Formula:
         return self.function == other.function and same(self.options, other.options)
 
     def __hash__(self) -> int:
-        # What can change, as a running baseline, or has no hash, as some callables, has no part.
+        # Without options that can change (a running baseline) or have no hash (some callables).
         fixed = ((k, v) for k, v in self.options.items() if isinstance(v, int | float | str | Rule))
         return hash((self.function, *fixed))
 
@@ -108,7 +108,7 @@ class Estimator:
     makes the noise.  Calling it does both; :func:`ils.exact.moments` sums the formula over all
     noise instead.
 
-    As a value it can be compared, hashed, copied and pickled, if what it was given can.  What a
+    As a value it can be compared, hashed, copied and pickled, if its parts can.  State that a
     method learns counts for equality, and not for the hash.
 
     Attributes:
@@ -116,7 +116,8 @@ class Estimator:
         formula: ``formula(logits, noise, loss)``, one estimate for each entry of the noise's
             leading axis.
         randomness: what the noise is, see :mod:`ils.estimators.randomness`.
-        evaluations: how many draws one estimate shows the loss; with its gradient counts once.
+        evaluations: at how many draws one estimate evaluates the loss; a value together with its
+            gradient counts once.
         biased: whether its expectation differs from the gradient, for some loss.
         differentiates: whether it needs the derivative of the loss.
 
@@ -163,22 +164,22 @@ class Estimator:
             draws: ``D``, how many independent estimates.
             generator: source of the randomness; the default is PyTorch's own.
             batch_dims: how many leading axes of the logits count problems; a loss that returns
-                other values than ``(D, *batch)`` is then refused.  Left out, the loss says it.
-                The unordered set and sum-and-sample must know it before they draw: left out, they
+                other values than ``(D, *batch)`` then raises.  None to infer it from these values.
+                The unordered set and sum-and-sample need it before they draw: with None they
                 call the loss with draws that have a shape and no values (``FakeTensor``), which
-                evaluates nothing; a loss that keeps what it computes must not be asked so.
+                evaluates nothing; give it for a loss that stores what it computes.
 
         Returns:
             ``(D, *logits.shape)``, in the units of the loss unless the method says otherwise, and
-            in the type of the logits: what that cannot hold is infinite.  They are data, and hold
-            no graph, unless the method says otherwise.  Half types are worked on in float32; the
-            loss sees draws of their own type.  Where the loss or its gradient is not finite, the
+            in the type of the logits: what overflows it is infinite.  They are detached from the
+            graph, unless the method says otherwise.  Half types are computed in float32; the
+            loss gets draws of their own type.  Where the loss or its gradient is not finite, the
             estimates of that draw and problem are not finite, and no others.
 
         Raises:
             TypeError, ValueError: ``logits`` as in :func:`ils.sample`; ``draws`` is no count,
-                ``batch_dims`` no number of leading axes; the loss returns other shapes, or must say
-                how many axes count problems and looks at values.
+                ``batch_dims`` no number of leading axes; the loss returns other shapes, or is
+                called to infer ``batch_dims`` and reads values.
         """
         valued = not isinstance(logits, Tensor) or holds_values(logits)
         (check_logits if valued else check_logits_shape)(logits)
@@ -189,7 +190,7 @@ class Estimator:
 
         def watched(z: Tensor) -> Tensor:
             values = held(z)
-            if isinstance(values, Tensor):  # what else comes is refused further on
+            if isinstance(values, Tensor):  # the formula raises for anything else
                 seen[:] = [values.detach()]
             return values
 
@@ -204,8 +205,8 @@ class Estimator:
         return estimates
 
     def _handed_on(self, estimates: Tensor) -> Tensor:
-        """What the caller gets of the estimates."""
+        """The estimates as they are returned to the caller."""
         return estimates.detach()
 
     def _learn(self, estimates: Tensor, values: Tensor) -> None:
-        """Take in the estimates of a call, and the values of the loss where it was last called."""
+        """Update learnt state from the estimates of a call and the last values of the loss."""

@@ -1,7 +1,7 @@
 """Values and gradients of a downstream loss at many draws, and which axes it sums over.
 
-A loss maps draws ``(D, *batch, *variables, K)`` to values ``(D, *batch)``: it says itself which
-axes of the logits count problems, and which count the variables of one problem.  So a loss that
+A loss maps draws ``(D, *batch, *variables, K)`` to values ``(D, *batch)``: their shape decides
+which axes of the logits count problems, and which the variables of one problem.  So a loss that
 sums or averages over examples makes one problem of them all, and estimates from its values vary
 about as many times more as there are examples: return one value an example, and average the
 estimates.
@@ -38,7 +38,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def value(loss: Loss, z: Tensor, logits: Tensor) -> Tensor:
-    """Values of the loss at draws, ``(*lead, *batch)``, as data: no graph hangs on them.
+    """Values of the loss at draws, ``(*lead, *batch)``, detached from the graph.
 
     Args:
         loss: see the head of this module.
@@ -61,9 +61,9 @@ def value_with_graph(loss: Loss, z: Tensor, logits: Tensor) -> Tensor:
 def value_and_gradient(loss: Loss, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Values ``(*lead, *batch)`` and ``g = dL/dz``, of the shape of ``z``; draws do not interact.
 
-    A masked category has the gradient zero, whatever the loss says.  Where the value or any other
-    entry of the gradient is not finite, the gradient of that draw and problem is NaN throughout: no
-    step of finite length hides it, and no other draw or problem is touched.
+    A masked category has the gradient zero, whatever the loss.  Where the value or any other entry
+    of the gradient is not finite, the gradient of that draw and problem is NaN throughout, so that
+    no bounded step hides it; no other draw or problem is affected.
 
     Raises:
         TypeError, ValueError: as :func:`value`, and where the loss has no derivative.
@@ -83,7 +83,7 @@ def value_and_gradient(loss: Loss, z: Tensor, logits: Tensor) -> tuple[Tensor, T
 
 
 def widened(logits: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
-    """The problem in float32, for logits of a half type; the loss sees draws of their own type.
+    """The problem in float32, for logits of a half type; the loss gets draws of their own type.
 
     Probabilities, noise and differences of losses lose too much in a half type.
     """
@@ -107,7 +107,7 @@ def check_batch_dims(batch_dims: int | None, logits: Tensor) -> int | None:
 
 
 def with_batch(loss: Loss, logits: Tensor, batch_dims: int | None) -> Loss:
-    """The loss, held to one value for each draw and each entry of so many leading axes."""
+    """The loss, with a check for one value a draw and entry of so many leading axes."""
     if batch_dims is None:
         return loss
 
@@ -163,7 +163,7 @@ def _first(logits: Tensor, count: int) -> Tensor:
 
 
 def _without_values(loss: Loss, logits: Tensor, count: int) -> Tensor:
-    """What the loss returns for draws without values; what it writes to is left as it is."""
+    """What the loss returns for draws without values; tensors that it writes to do not change."""
     fake = FakeTensorMode()
 
     class Hidden(TorchDispatchMode):

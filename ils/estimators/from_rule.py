@@ -41,13 +41,13 @@ def _formula(logits: Tensor, noise: Noise, loss: Loss, *, rule: Rule) -> Tensor:
 
 
 def from_rule(rule: Rule, *, name: str | None = None) -> Estimator:
-    """The estimate that :func:`ils.sample` hands on by a rule, as an estimator.
+    """The gradient of :func:`ils.sample` with a rule, as an estimator.
 
     *Approximates* the gradient of ``E[L]`` *with* the rule's formula; *requires* the derivative of
     the loss; **biased**.  One evaluation an estimate.
 
     Args:
-        rule: a value of :mod:`ils.rules`, or one of one's own.
+        rule: a value of :mod:`ils.rules`, or a user-defined one.
         name: the method's name; the default is that of the rule's class.
 
     Returns:

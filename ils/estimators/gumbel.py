@@ -1,4 +1,4 @@
-"""Draws by Gumbel noise: relaxed, straight through, with two temperatures, and averaged."""
+"""Estimators from Gumbel noise: Gumbel-Softmax, straight-through, decoupled, Gumbel-Rao."""
 
 from __future__ import annotations
 
@@ -188,8 +188,8 @@ def _gumbel_rao(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float)
 def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     r"""Gumbel-Rao: the mean of ``y_s * (g(z) - <y_s, g(z)>) / tau`` over ``y_s`` given the draw.
 
-    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s`` drawn given that their largest entry
-    is the drawn one, :func:`ils.relaxation.conditional_gumbel`.  The mean is that of
+    ``y_s = softmax(x_s / tau)`` with perturbed logits ``x_s``, sampled given that the drawn
+    category has the largest, :func:`ils.relaxation.conditional_gumbel`.  The mean is that of
     straight-through Gumbel-Softmax; the variance is smaller, at the same number of evaluations.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw and the mean

@@ -1,4 +1,4 @@
-"""A step towards a better target: Intermediate Loss Sampling and the SPIGOT family."""
+"""Estimators by a step to a target: Intermediate Loss Sampling and the SPIGOT family."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def intermediate_loss_sampling(
             :func:`ils.target.probs_gradient`.
         keep_mass: see :func:`ils.target.direction`.
         per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
-            centred, a limit for ``alpha -> 0``.  The target is held to the rounding of 1, which is
-            divided too: a step must not be as short.
+            centred, a limit for ``alpha -> 0``.  The division amplifies the rounding error of the
+            target, which is that of 1: keep the step well above it.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -136,8 +136,8 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
-            is held to the rounding of 1, which is divided too: a step must not be as short.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
+            the rounding error of the target, which is that of 1: keep the step well above it.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -194,8 +194,8 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
-            is held to the rounding of 1, which is divided too: a step must not be as short.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
+            the rounding error of the target, which is that of 1: keep the step well above it.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -246,8 +246,8 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  The target
-            is held to the rounding of 1, which is divided too: a step must not be as short.
+        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
+            the rounding error of the target, which is that of 1: keep the step well above it.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.

@@ -86,7 +86,7 @@ class AdaptiveStep:
     changes: float = 1.0
 
     def observe(self, estimates: Tensor, count: int) -> None:
-        """Take in the ``count`` estimates of a call; entries that are not finite say nothing."""
+        """Update from the ``count`` estimates of a call; entries not finite are ignored."""
         if count == 0:
             return
         found = float(estimates.nan_to_num(0, 0, 0).count_nonzero()) / count
@@ -150,7 +150,7 @@ def adaptive_implicit_mle(
     ``a(x) = onehot argmax(x + G)`` with the Gumbel noise of the draw.  The step is relative:
     ``lambda = beta |theta| / |g|``, here with the norms of one draw and problem, so that
     draws do not interact.  After a call ``beta`` rises by ``update`` if its estimates had fewer
-    than one non-zero entry on (running) average, and falls else; the estimator holds it in
+    than one non-zero entry on (running) average, and falls otherwise; the estimator keeps it in
     its attribute ``step``.
 
     *Approximates* the gradient of ``E[L]`` *with* the difference between two models a step away to

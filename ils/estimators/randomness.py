@@ -1,4 +1,4 @@
-"""What an estimator draws: how to sample it, and, where it is finite, all of it with its weights.
+"""The noise of an estimator: how to sample it, and its support with weights, where it is finite.
 
 Each kind has ``sample(logits, draws, generator, batch_dims)``, which returns the noise with a
 leading axis of length ``draws``, and ``support(logits, batch_dims)``, which returns all noise,
@@ -86,7 +86,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Deterministic:
-    """Nothing: the estimate is a function of the logits.  The noise is an empty ``(D, 0)``."""
+    """No noise: the estimate is a function of the logits.  An empty tensor ``(D, 0)``."""
 
     joint: bool = False
 
@@ -120,7 +120,7 @@ class Gumbel:
 
 @dataclass(frozen=True)
 class Exponential:
-    """A draw, and ``count`` rows of standard exponential numbers from which to rebuild Gumbels.
+    """A draw, and ``count`` rows of standard exponential noise, from which Gumbel noise is made.
 
     ``(z, e)`` with ``z`` of shape ``(D, *logits.shape)`` and ``e`` of ``(D, count,
     *logits.shape)``; see :func:`ils.relaxation.conditional_gumbel`.  No finite support.

@@ -1,4 +1,4 @@
-"""Values of the loss, weighted by the score: REINFORCE and baselines of values alone."""
+"""Score-function estimators: REINFORCE, and baselines that need only values of the loss."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RunningBaseline:
     own_dims: int = 0
 
     def update(self, losses: Tensor) -> None:
-        """Take in the losses ``(D, *batch)`` of a call; those that are not finite say nothing."""
+        """Update from the losses ``(D, *batch)`` of a call; those not finite are ignored."""
         losses = losses.detach().to(torch.promote_types(losses.dtype, torch.float32))
         pooled = [0, *range(1 + self.own_dims, losses.dim())] if self.own_dims else None
         finite = losses.isfinite()

@@ -1,4 +1,4 @@
-"""A draw forward, an invented derivative backward: straight-through, ReinMax, ZGR, DARN, gapped."""
+"""A draw forward, a surrogate derivative backward: straight-through, ReinMax, ZGR, DARN, gapped."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def zgr() -> Estimator:
 def darn() -> Estimator:
     r"""DARN: ``(z - pi) <g, z - pi>``, variable by variable, ``g = dL/dz`` at the draw.
 
-    The score function with the baseline ``L(z) - <g, z - pi>``, the loss at the mean as seen from
-    the draw.  The baseline depends on the draw, and so has a bias.
+    The score function with the baseline ``L(z) - <g, z - pi>``, the first-order Taylor expansion
+    of the loss about the draw, at the mean.  It depends on the draw, and so gives a bias.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
     derivative of the loss; **biased**, exact in expectation for a loss that is linear in each

@@ -134,7 +134,7 @@ def leave_out_ratios(probs: Tensor) -> tuple[Tensor, Tensor]:
         for taken in map(frozenset, combinations(range(count), size)):
             rest = sorted(everyone - taken)
             mass = probs[:, rest].sum(1)
-            # What is left of the domain holds the rest of the set: rounding must not say less.
+            # The remaining mass includes that of the rest of the set, also after rounding.
             left = torch.maximum(1 - probs[:, sorted(taken)].sum(1), mass)
             total = torch.stack([probs[:, s] * q[taken | {s}] for s in rest]).sum(0)
             q[taken] = total / left
@@ -260,7 +260,7 @@ def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
 
 
 def _weights(probs: Tensor) -> Tensor:
-    """The probabilities, the last one replaced by what the others leave over (axis 1)."""
+    """The probabilities, the last one replaced by one minus the sum of the others (axis 1)."""
     weights = probs.clone()
     weights[:, -1] = 1 - probs[:, :-1].sum(1)
     return weights

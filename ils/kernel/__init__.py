@@ -6,7 +6,7 @@ draws are those of :mod:`ils.draw`, apart from rounding where two intervals meet
 those of :mod:`ils.fast`.  ``ILS_KERNEL=0`` in the environment turns it off.
 
 The functions take CPU tensors that hold values, of any strides, categories last, in float64,
-float32, bfloat16 or float16.  Ask :func:`serves` first: without the kernel they raise.
+float32, bfloat16 or float16.  Check :func:`serves` first: without the kernel they raise.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FISHER_LIMIT, SUM_NORMALIZED, PROJECTED = 0, 1, 2
 
 
 def library() -> Path:
-    """Where the library lies, or would: its name changes with all that it was built from.
+    """Path of the library, built or not; its name has a digest of all that it is built from.
 
     Raises:
         RuntimeError: there is no folder for it.
@@ -73,7 +73,7 @@ def library() -> Path:
 
 
 def _cache() -> Path | None:
-    """PyTorch's folder of extensions; None for a user who has no home."""
+    """PyTorch's folder of extensions; None for a user without a home folder."""
     told = os.environ.get("TORCH_EXTENSIONS_DIR")
     if told:
         return Path(told)
@@ -86,7 +86,7 @@ def _cache() -> Path | None:
 
 
 def _processor() -> str:
-    """What the processor can do: a library for another one, on a shared disk, would crash."""
+    """The processor's features: on a shared disk a library for another processor would crash."""
     if sys.platform == "linux":
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
@@ -102,7 +102,7 @@ _state: dict[str, Any] = {"asked": False, "operations": None, "off": 0}
 def load() -> SimpleNamespace | None:
     """The operations, or None where none are built for this source, PyTorch and processor.
 
-    The first call looks on the disk, or not if ``ILS_KERNEL=0``; nothing is compiled.
+    The first call looks for the library, unless ``ILS_KERNEL=0``; nothing is compiled.
     """
     if not _state["asked"]:
         _state["asked"] = True
@@ -145,9 +145,9 @@ def disabled() -> Generator[None]:
 
 
 def serves(tensor: Tensor) -> bool:
-    """Whether the kernel is there and the tensor is a plain one in the memory of the CPU.
+    """Whether the kernel is available and the tensor is dense, on the CPU, and of no subclass.
 
-    The caller asks :func:`ils.execution.eager` besides.
+    The caller checks :func:`ils.execution.eager` as well.
     """
     return plain_on_cpu(tensor) and available()
 
@@ -172,7 +172,7 @@ def draw(
     Args:
         logits: ``(..., K)``; ``-inf`` masks a category.
         uniform: float64 in ``[0, 1)``, for ``n = prod(draws)`` draws a row: ``(..., n)`` up to 64
-            categories, ``(..., n, 2)`` above, for the block and the place within it.
+            categories, ``(..., n, 2)`` above, for the block and the category within it.
         keep_probs: whether ``pi`` is wanted.
         draws: shape of the draws of each row.
         one_hot: whether one-hot vectors are wanted.
@@ -228,7 +228,7 @@ def sum_normalized(
         fisher: whether ``Delta`` is weighted by ``pi``.
         relative: whether the step is in units of the largest entry of ``Delta``; the result is
             then in the units of ``g``.
-        centred: hand on ``z - pi_D`` in place of ``pi - pi_D``.
+        centred: return ``z - pi_D`` in place of ``pi - pi_D``.
 
     Returns:
         As :func:`fisher_limit`; zero, or ``pi``, where the mask is true.
@@ -242,7 +242,7 @@ def sum_normalized(
 def projected(
     grad: Tensor, at: Tensor, probs: Tensor | None, mask: Tensor | None, step: float, centred: bool
 ) -> Tensor:
-    r"""``z - h(z - alpha g)`` for the Euclidean projection ``h``, found exactly.
+    r"""``z - h(z - alpha g)`` for the Euclidean projection ``h``, computed exactly.
 
     Args:
         grad, at, probs, mask, step, centred: as of :func:`sum_normalized`.

@@ -1,4 +1,4 @@
-"""``python -m ils.kernel``: build the kernel and hold it against the pure form."""
+"""``python -m ils.kernel``: build the kernel and compare it with the PyTorch form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ils.kernel.build import build, verify
 
 
 def main() -> int:
-    """Build, verify, and say so; 1 if that cannot be done."""
+    """Build, verify, and print the result; the exit status is 1 if that fails."""
     start = time.perf_counter()
     try:
         there = os.path.isfile(kernel.library())

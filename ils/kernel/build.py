@@ -1,4 +1,4 @@
-"""Compile the kernel into PyTorch's folder of extensions, and hold it against the pure form."""
+"""Compile the kernel into PyTorch's folder of extensions, and compare it with the PyTorch form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["build", "missing", "verify"]
 
 
 def missing() -> str | None:
-    """What is needed to build and is not there, in words; None if nothing is."""
+    """What is needed for the build and missing, in words; None if nothing is."""
     if sys.platform == "win32":
         return "gcc or clang: the kernel is not written for the compiler of Windows"
     compiler = os.environ.get("CXX", "c++")
@@ -35,7 +35,7 @@ def build() -> Path:
     """Compile, unless it has been done.
 
     Returns:
-        The library; :func:`ils.kernel.load` finds it from the next start of Python on.
+        Path of the library; :func:`ils.kernel.load` loads it in the next Python process.
 
     Raises:
         RuntimeError: something is missing, or the compiler fails, or nothing can be written.
@@ -57,7 +57,7 @@ def build() -> Path:
 
 
 def _compile(path: Path) -> Path:
-    # Compiled aside and then moved: nobody meets half a library.  In a process of its own, because
+    # Compiled elsewhere and then moved: no process loads a partial file.  In its own process, as
     # cpp_extension loads what it builds, and a process can load one such library only.
     with tempfile.TemporaryDirectory(dir=path.parent) as aside:
         arguments = [sys.executable, "-c", _COMPILE, aside, str(kernel.SOURCE), *_flags()]
@@ -91,7 +91,7 @@ def _flags() -> list[str]:
 
 
 def verify() -> int:
-    """Compare the kernel with the pure form on random rows.
+    """Compare the kernel with the PyTorch form on random rows.
 
     Returns:
         The number of comparisons.
@@ -134,6 +134,6 @@ def verify() -> int:
 
 
 def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    # Written so that NaN is no agreement.
+    # Written so that NaN counts as a difference.
     if not bool(((found - wanted).abs() <= tolerance).all()):
         raise RuntimeError(f"ils.kernel: differs from the pure form in {name}")

@@ -1,6 +1,6 @@
-"""Training problems, and the protocol under which methods are compared on them.
+"""The benchmarks: every method on every training problem, and the summaries.
 
-``task`` says what a problem is, ``tasks`` holds the problems, ``contestants`` the methods,
-``train`` runs many seeds and learning rates of one method as one tensor program, ``protocol``
-tunes and then measures, ``report`` summarises.
+``sweep`` tunes and runs all methods, ``studies`` measures a VAE as it trains, ``mnist`` trains one
+on MNIST, ``report`` summarises, ``figures`` draws.  Problems, methods and protocol are those of
+``lab.training``.
 """

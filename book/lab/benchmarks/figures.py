@@ -30,7 +30,7 @@ def learning(
     axes: Sequence[Axes],
     optima: Mapping[str, float | None],
 ) -> Sequence[Axes]:
-    """Learning curves of some methods with 95% bands, a panel a problem.
+    """Learning curves of some methods with 95% bands, one panel a problem.
 
     Args:
         curves: by the title of the problem, index (method, seed), a column a twentieth.

@@ -47,7 +47,7 @@ def measured(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.D
 
 
 def ends(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.DataFrame:
-    """What each run ends at: a row a method, a column a seed."""
+    """Final measure of each run: a row a method, a column a seed."""
     return measured(final, task, measure)[20].unstack("seed")
 
 
@@ -103,10 +103,10 @@ def kind(task: str) -> str:
 
 
 def progress(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """How far each run comes: 0 where it began, 1 where the best method ends on average.
+    """Progress of each run: 0 at the first measure, 1 at the mean final measure of the best method.
 
-    What exists for one problem alone, such as the exact gradient, is not among the methods whose
-    best is 1; it can come further.
+    Methods of one problem alone, such as the exact gradient, do not count for that best; their
+    progress can be above 1.
 
     Returns:
         Index (task, method), a column a seed; minus infinity for runs that failed, and nothing
@@ -122,7 +122,7 @@ def progress(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 
 
 def improvement(found: pd.DataFrame, first: str, second: str) -> Estimate:
-    """Probability that the first is further than the second, over the problems that both serve.
+    """Probability that the first makes more progress, over the problems that both methods serve.
 
     The probability for two runs, averaged over the problems of a kind and then over kinds, with a
     stratified bootstrap.
@@ -152,7 +152,7 @@ def improvement(found: pd.DataFrame, first: str, second: str) -> Estimate:
 
 
 def _weights(tasks: Sequence[str]) -> list[float]:
-    """Of problems, so that each kind has the same."""
+    """Weights of problems, so that each kind has the same total."""
     counts = Counter(map(kind, tasks))
     return [1 / counts[kind(task)] for task in tasks]
 
@@ -193,7 +193,7 @@ def profiles(found: pd.DataFrame, methods: Sequence[str], levels: Sequence[float
 def wins(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """The best method of each problem, and those that are not separated from it.
 
-    What exists for one problem alone does not take part.
+    Methods of one problem alone do not take part.
 
     Returns:
         Index task: ``best``, its ``mean``, and ``alike``, the methods whose paired 95% interval of

@@ -1,4 +1,4 @@
-"""Looks at a VAE while it trains: bias and variance of every method, and pictures."""
+"""Measurements on a VAE: bias and variance of every method as it trains, and sample images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``python -m lab sweep``: tune every method on every problem, run it, write the records.
 
-Each run has a record of its own in a scratch folder, so that an interrupted sweep goes on where it
-stopped; at the end they are gathered into the few records that the book reads.
+Each run has a record of its own in a scratch folder, so that an interrupted sweep resumes where it
+stopped; at the end they are merged into the few records that the book reads.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def main() -> None:
         tables = sweep(wanted.tasks, run, wanted.device)
     except (ImportError, OSError) as error:
         finish(failed | {"the sweep": str(error)})
-    # Of all runs, those included that an earlier call made.
+    # The seconds of all runs, including those of earlier calls.
     seconds = sum(spent.values()) / wanted.workers
     configuration: dict[str, Any] = {
         "seed": list(FINAL_SEEDS),

@@ -1,1 +1,1 @@
-"""Exact bias and variance of every estimator, and their plane."""
+"""Exact bias and variance of every estimator, and the bias-variance plane."""

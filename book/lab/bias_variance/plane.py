@@ -1,4 +1,4 @@
-"""From the suite's record to what the book shows: pooled points, their front, the best settings."""
+"""Tables from the suite's record: pooled points, their Pareto front, the best settings."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The construction step by step."""
+"""Experiments and figures of the chapter "The construction in numbers"."""

@@ -130,7 +130,7 @@ def scale(factors: list[float], seed: int = 0) -> pd.DataFrame:
 
 
 def temperature(temperatures: list[float], points: int = 2**14, seed: int = 0) -> pd.DataFrame:
-    """The trade of Gumbel-Softmax on a quadratic loss: how near a draw, how noisy, how biased.
+    """The trade-off of Gumbel-Softmax on a quadratic loss: hardness, noise and bias.
 
     Returns:
         One row a temperature: ``largest``, the mean largest entry of the relaxed sample (1 for a

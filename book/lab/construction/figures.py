@@ -32,12 +32,12 @@ _BOXES = (
 
 
 def overview(points: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """The method in one look: the way there and back, and where its points lie.
+    """Overview of the method: its forward and backward pass, and its points on the simplex.
 
     Args:
         points: index ``distribution``, ``draw``, ``step``, ``target``; a column a category, of
             three; each row sums to one.
-        axes: two, for the way and for the triangle.
+        axes: two, for the passes and for the triangle.
     """
     way, triangle = axes
     for place, (text, x, y) in enumerate(_BOXES):
@@ -165,7 +165,7 @@ def scale(table: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def temperature(table: pd.DataFrame, ax: Axes) -> Axes:
-    """The trade of Gumbel-Softmax against its temperature.
+    """The trade-off of Gumbel-Softmax against its temperature.
 
     Args:
         table: from :func:`lab.construction.experiment.temperature`.

@@ -1,1 +1,1 @@
-"""Where each method comes to rest on the toy problem."""
+"""Fixed points of each method on the toy problem."""

@@ -1,8 +1,8 @@
-r"""Where each estimator comes to rest on the note's toy, exactly, and by simulation.
+r"""Fixed points of each estimator on the note's toy, exactly and by simulation.
 
 Problems are a batch: ``p`` is ``(problems, K)``, logits ``(problems, K)``, and the loss maps draws
 ``(D, problems, K)`` to ``(D, problems)``.  The *ladder* replaces one draw by the mean of ``n``, all
-from the same logits: its estimators see ``n`` variables, and their estimates are added up.
+from the same logits: its estimators have ``n`` variables, whose estimates are summed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _FORMS = {
 
 
 def forms() -> dict[str, Estimator]:
-    """Every form of ILS: way back, metric, and the note's step or one below the threshold."""
+    """Every form of ILS: normaliser, metric, and the note's step or one at the threshold."""
     steps = {"0.01": 0.01, "eps N K": EPS * SIZE}
     metrics = {"Euclidean": {}, "Fisher": {"metric": fisher}}
     return {
@@ -135,7 +135,7 @@ def flow(
 
     Returns:
         The model at the end, and the mean update there over what it was at the start (largest
-        entry), ``(problems,)``: near 0 where the flow has come to rest.
+        entry), ``(problems,)``: near 0 where the flow has converged.
     """
     theta, loss = start.clone(), toy_loss(p)
     first = last = torch.ones(())
@@ -251,7 +251,7 @@ def compare_on_ladder(
     draws: Sequence[int] = LADDER_DRAWS,
     progress: str | None = None,
 ) -> pd.DataFrame:
-    """The ladder as a fair toy: each method at its best rate, all with the same evaluations.
+    """A fair comparison on the ladder: each method at its best rate, with equal evaluations.
 
     The rate is that with the lowest mean bound ``L_n`` on 20 problems; the result is for 100 other
     problems.

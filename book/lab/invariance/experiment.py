@@ -1,4 +1,4 @@
-"""The same example in other company: does its update depend on how the losses are put together?"""
+"""Whether the update of an example depends on how the losses of its batch are reduced."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def differences() -> pd.DataFrame:
     """Distance from the update under the sum over the batch, in units of that update.
 
     Returns:
-        One row a rule, one column a way: the largest over the examples.
+        One row a rule, one column a reduction: the largest over the examples.
     """
     found = {}
     for name, rule in RULES.items():

@@ -4,7 +4,7 @@ Names are those of every record, table, figure and sentence, and are chosen so:
 
 - *ILS (the note)* is Algorithm 1 of the note, whose term ``pi - z`` is kept, and *ILS (the note's
   code)* what its published code computes.  What follows a comma after *ILS* is a form without that
-  term: *ILS, centred*, or centred and with another way back to the simplex or another metric.
+  term: *ILS, centred*, or centred and with another normaliser or another metric.
 - *ReinMax (default)* is the default of :func:`ils.sample`: ReinMax at temperature 1, where nothing
   is tuned.  *ReinMax* alone has a temperature, which is tuned.
 - A setting comes last, after a comma: *ILS (the note), step 0.1*.

@@ -1,4 +1,4 @@
-r"""Where gradient descent through relaxed Gumbel-Softmax samples comes to rest on the toy.
+r"""The fixed point of gradient descent through relaxed Gumbel-Softmax samples on the toy.
 
 The expected loss of the relaxed sample is averaged over a fixed scrambled Sobol set of Gumbel
 noise, the same for every problem, and minimised by a damped Newton method (Levenberg's: the

@@ -1,4 +1,4 @@
-"""Estimators that learn, brought into the state in which the suite measures them."""
+"""Estimators with learnt state, prepared for the measurements of the suite."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = [
 
 
 def as_it_is(estimator: Estimator, problem: Problem) -> Estimator:
-    """Nothing is learnt."""
+    """The estimator, unchanged: nothing is learnt."""
     return estimator
 
 
 def with_baseline_at_rest(estimator: Any, problem: Problem) -> Estimator:
-    """The running baseline at the mean loss of each instance, where it comes to rest."""
+    """The running baseline at the mean loss of each instance, its fixed point."""
     estimator.baseline.value = exact.expectation(problem.loss, problem.logits)
     return estimator
 

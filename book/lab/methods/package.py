@@ -14,7 +14,7 @@ __all__ = ["by_rule", "package_default"]
 
 
 def by_rule(rule: Rule, name: str) -> Estimator:
-    """What :func:`ils.sample` hands on, as an estimator: by the fast form, to the last bit."""
+    """The gradient of :func:`ils.sample` as an estimator: by the fast form, equal bit for bit."""
 
     def formula(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
         _, grad = value_and_gradient(loss, z, logits)

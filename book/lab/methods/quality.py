@@ -3,7 +3,7 @@
 Everything is relative to the exact gradient ``g`` of an instance: the bias ``|E e - g| / |g|``,
 the standard deviation ``sqrt(tr Cov e) / |g|`` of one estimate ``e``, the cosine between ``E e``
 and ``g``, and the error at best scale, ``min_c E|c e - g|^2 / |g|^2 = 1 - <E e, g>^2 / (|g|^2
-E|e|^2)``: what a method leaves over when its learning rate is tuned.
+E|e|^2)``: the error that remains when the learning rate is tuned.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Quality:
             "bias": self.bias_squared.sign() * self.bias_squared.abs().sqrt(),
             "deviation": self.variance.sqrt(),
             "cosine": (self.product / self.mean_squared.clamp(min=1e-300).sqrt()).clamp(-1, 1),
-            # An estimate that is always zero leaves everything over.
+            # The error of an estimate that is always zero is 1.
             "error": error.where(second > 0, 1.0),
         }
 

@@ -1,1 +1,1 @@
-"""Losses that can be enumerated."""
+"""Problems that can be enumerated: random losses of the suite, and the note's toy."""

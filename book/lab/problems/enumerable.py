@@ -137,7 +137,7 @@ def make_problem(
     generator = torch.Generator().manual_seed(seed + 10 * shape[0] + 1_000_000 * shape[1])
 
     def normal(*size: int) -> Tensor:
-        # Always all instances, so that a part of them is a part of the whole.
+        # All instances are made, so that fewer are the first ones.
         numbers = torch.randn((INSTANCES, *size), generator=generator, dtype=torch.float64)
         return numbers[:instances]
 

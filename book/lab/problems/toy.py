@@ -46,7 +46,7 @@ class Toy:
     def divergence(self, probs: Tensor) -> Tensor:
         """The note's curve: ``KL_eps(p || probs) / K``, averaged over the group; ``(..., groups)``.
 
-        In nats a component.  Without the checks of :func:`ils.squeeze.kl`: it stands in a loop.
+        In nats a component.  Without the checks of :func:`ils.squeeze.kl`: it is called in a loop.
         """
         return (self.p * ((self.p + self.eps).log() - (probs + self.eps).log())).mean((-1, -2))
 

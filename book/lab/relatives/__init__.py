@@ -1,1 +1,1 @@
-"""The map of relatives."""
+"""The map of related methods: the point they step from, and the kind of step."""

@@ -1,4 +1,4 @@
-"""The family as a table: from which point a method steps, how, and what it hands back."""
+"""Related methods as a table: the point each steps from, the step, and the gradient returned."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Relative:
         point: an entry of ``POINTS``.
         step: a key of ``STEPS``.
         gradient_at: where the derivative of the loss is taken.
-        loss: the intermediate loss whose gradient is handed to the logits.
+        loss: the intermediate loss, differentiated for the logits.
         subtracts: what the target is subtracted from: the point stepped from (centred) or ``pi``.
         limit: whether the method is the limit of small steps.
         ours: whether it comes from the note or this report.

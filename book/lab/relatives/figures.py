@@ -1,4 +1,4 @@
-"""The map of the family: the point stepped from against the way of stepping."""
+"""The map of related methods: the point stepped from against the kind of step."""
 
 from __future__ import annotations
 

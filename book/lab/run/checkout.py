@@ -2,8 +2,8 @@
 
 The sources of a job are the module that defines it and whatever that module imports, directly or
 not, of ``ils`` and of the laboratory.  The digest is of their syntax trees without docstrings, so
-that neither a comment nor a sentence makes a record out of date, and without what only draws
-figures or is turned off in long runs, as the compiled kernel is.
+that neither a comment nor a docstring makes a record out of date, and without modules that only
+draw figures or are turned off in long runs, as the compiled kernel is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["commit", "describe_checkout", "digest", "imported"]
 LAB = Path(__file__).resolve().parent.parent
 ROOTS = {"ils": Path(ils.__file__).resolve().parent, "lab": LAB}
 
-# They decide no number.
+# None of these decides a number.
 _LEFT_OUT = ("ils.kernel", "lab.run", "lab.show", "lab.jobs")
 
 
@@ -54,7 +54,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _told(value: Any) -> str:
-    """A syntax tree as text; what is empty is left out, as later Pythons have more fields."""
+    """A syntax tree as text; empty fields are left out, as later versions of Python have more."""
     if isinstance(value, ast.AST):
         fields = [(name, _told(getattr(value, name, None))) for name in value._fields]
         held = ",".join(f"{name}={text}" for name, text in fields if text not in ("None", "[]"))
@@ -65,7 +65,7 @@ def _told(value: Any) -> str:
 
 
 def _from(package: str, name: str) -> str:
-    """Where a name comes from that is imported from a module or package."""
+    """The module that defines a name, which is imported from a module or package."""
     if _path(f"{package}.{name}"):
         return f"{package}.{name}"
     path = _path(package)
@@ -158,7 +158,7 @@ _commit = functools.cache(commit)
 
 
 def describe_checkout(module: str) -> dict[str, str | None]:
-    """Commit and digest, as they were when this process first asked: what it runs does not change.
+    """Commit and digest at the first call in this process, whose loaded code does not change.
 
     Args:
         module: the one that defines the job.

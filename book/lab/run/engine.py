@@ -185,7 +185,7 @@ class _Sweep:
 
     def fail(self, run: Run, error: str, bar: tqdm[Any]) -> None:
         self.failed[run] = error
-        # What was raised stands at the end of a traceback; what was lost has none.
+        # The last line of a traceback is the exception; a lost run has no traceback.
         line = error.splitlines()[-1 if error.startswith("Traceback") else 0]
         self.report(f"{run.name}: failed, {line}")
         bar.set_postfix(failed=len(self.failed), refresh=False)
@@ -193,7 +193,7 @@ class _Sweep:
 
 
 def _loss(future: Future[Any]) -> str | None:
-    """Why a job came to nothing although it raised nothing itself; an interrupt is passed on."""
+    """Why a job was lost although it raised nothing itself; an interrupt is raised again."""
     if future.cancelled():
         return "cancelled by the scheduler"
     error = future.exception()

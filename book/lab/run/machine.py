@@ -16,10 +16,10 @@ _KEPT_HEAP = 1 << 30
 
 
 def keep_heap() -> bool:
-    """Tell glibc to keep what is freed, so that no call pays for pages; whether it was told.
+    """Make glibc keep freed memory, so that no call pays for page faults; whether that worked.
 
-    By default it returns large blocks to the system, and whoever allocates next faults the pages
-    in again: thousands of them at a million entries, in the turn of one contestant or another.
+    By default glibc returns large blocks to the system, and the next allocation faults the pages
+    in again: thousands at a million entries, in the turn of whichever contestant comes next.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Pools of workers, and jobs handed to them: processes here, or the workers of a dask scheduler.
+"""Pools of workers, and jobs submitted to them: local processes, or those of a dask scheduler.
 
 Both are executors of :mod:`concurrent.futures`: joblib's own process pool, loky, and that of
 :mod:`distributed`.  ``joblib.Parallel`` would choose between them by name, but it runs a single
@@ -68,7 +68,7 @@ def processes(workers: int) -> Generator[Pool]:
 
 
 def _end_with(caller: int) -> None:
-    """End this worker when its caller has gone without a word: nobody would take its result."""
+    """End this worker when its caller has died: no process would read its result."""
 
     def watch() -> None:
         while os.getppid() == caller:

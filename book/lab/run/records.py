@@ -1,4 +1,4 @@
-"""Records of long runs: a table, and beside it how it came about.
+"""Records of long runs: a table and its provenance.
 
 A record ``name`` is two files: ``name.csv.gz``, the table, and ``name.json``, its configuration,
 sources, versions, machine and time.  Each is written whole or not at all, the table first: what
@@ -94,7 +94,7 @@ def write(
         "machine": {"system": platform.system(), "processor": platform.machine()},
         **checkout,
     }
-    # Before the table is touched: what cannot be written down leaves no trace.
+    # Before the table is written: a configuration that is no JSON must leave no file behind.
     json.dumps(provenance)
     folder.mkdir(parents=True, exist_ok=True)
     data, about = folder / f"{name}.csv.gz", folder / f"{name}.json"
@@ -185,12 +185,12 @@ def _sha256(path: Path) -> str:
 
 
 def _dtype(column: pd.Series) -> str:
-    """Its dtype, text under one name: pandas has had several for it."""
+    """The dtype of a column, with one name for text, which has several in pandas."""
     return "str" if pd.api.types.is_string_dtype(column) else str(column.dtype)
 
 
 def _kind(dtype: Any) -> str:
-    """What is told apart in a file: truth, whole number, number, text, or anything else."""
+    """The kind of a dtype, as far as a CSV file distinguishes kinds."""
     kinds = pd.api.types
     if str(dtype) in ("str", "string"):
         return "text"

@@ -1,4 +1,4 @@
-"""Runs of a sweep: what they are, what is known of them, and how a worker makes one."""
+"""Runs of a sweep: their protocol, the search for their records, and the job of a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Checkouts: TypeAlias = Mapping[str, Mapping[str, str | None]]
 
 
 class Run(Protocol):
-    """What a sweep consists of: a frozen dataclass; of two runs that are equal one is run.
+    """A run of a sweep: a frozen dataclass; runs that are equal are run once.
 
     Three attributes are optional.  ``cost`` is a relative duration: the longest begin first.
     ``configuration``, a mapping, is recorded in place of the fields.  ``module`` names the module
@@ -57,7 +57,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """What a worker sends back: the table only where the caller writes the record."""
+    """What a worker returns: the table only where the caller writes the record."""
 
     seconds: float = 0.0
     table: pd.DataFrame | None = None
@@ -87,7 +87,7 @@ def find(run: Run, folder: Path) -> records.Record | None:
 
 
 def work(run: Run, folder: Path | None, checkouts: Checkouts) -> Ended:
-    """In a worker: make the table, at the second attempt if need be, and write it if told where."""
+    """In a worker: make the table, in two attempts at most, and write it if there is a folder."""
     torch.set_num_threads(1)
     checkout = checkouts[module_of(run)]
     if digest(module_of(run)) != checkout["sources"]:
@@ -139,5 +139,5 @@ def check(runs: Sequence[Run]) -> None:
 
 
 def _json(value: Any) -> str:
-    """Equal for what is equal once it was written and read: tuples are lists, keys are text."""
+    """JSON text, equal for values that JSON does not distinguish, such as a tuple and a list."""
     return json.dumps(json.loads(json.dumps(value)), sort_keys=True)

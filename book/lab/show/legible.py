@@ -1,4 +1,4 @@
-"""Whether a figure can be read in grey and by the colour-blind: nothing is told by colour alone."""
+"""Whether a figure is legible in grey and to the colour-blind: nothing depends on colour alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lightness(color: Any) -> float:
 
 
 def told_by_colour_alone(figure: Figure) -> list[str]:
-    """Pairs of a legend that differ in colour only, and colour maps that grey folds together.
+    """Pairs of a legend that differ in colour only, and colour maps that are ambiguous in grey.
 
     Args:
         figure: finished.
@@ -72,7 +72,7 @@ def _alike(one: Artist, other: Artist) -> bool:
 
 
 def _line(line: Line2D) -> tuple[Any, ...]:
-    """What is seen of a line but its colour."""
+    """What distinguishes a line, apart from its colour."""
     marker = line.get_marker()
     hollow = marker not in ("None", "", " ", None) and line.get_markerfacecolor() in ("none", "w")
     dashes = tuple(line._dash_pattern[1] or ()) if line.get_linestyle() != "None" else None  # type: ignore[attr-defined]

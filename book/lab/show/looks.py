@@ -1,7 +1,7 @@
 """How each method looks in every figure: its colour, the dashes of its line, its mark.
 
 The names are those of :mod:`lab.methods.catalogue`.  No two have the same dashes with the same
-mark, so that two lines are told apart in grey too.  What decides numbers does not look in here.
+mark, so that two lines can be distinguished in grey too.  No number depends on this module.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 
 @dataclass(frozen=True)
 class Look:
-    """Of a method.
+    """Colour, dashes and mark of a method.
 
     Attributes:
         colour: red, green and blue.
@@ -132,7 +132,7 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class FamilyLook:
-    """Of a family, in the plane.
+    """Colour and mark of a family in the bias-variance plane.
 
     Attributes:
         colour: red, green and blue.
@@ -157,7 +157,7 @@ FAMILY_LOOKS = {
 
 
 def method_in(label: str) -> str | None:
-    """The method of a label that may tell a setting too: ``ILS (the note), step 0.1``.
+    """The method of a label, which may end with a setting: ``ILS (the note), step 0.1``.
 
     Returns:
         The longest name that begins it; None if there is none.

@@ -1,8 +1,8 @@
 """Show a figure in a notebook, and beside it the data that it draws.
 
 A notebook's output then holds all that the book needs: the site shows the SVG, and
-``tools/export_figures.py`` makes the other files of a figure of the two.  The SVG carries a digest
-of its data, so that a drawing and data that do not belong together are found out.
+``tools/export_figures.py`` makes the other files of a figure from the two.  The SVG carries a
+digest of its data, so that a mismatch of drawing and data is detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["digest", "publish"]
 
 
 def digest(csv: str) -> str:
-    """What a drawing names its data by."""
+    """The digest by which a drawing identifies its data."""
     return "sha256:" + hashlib.sha256(csv.encode()).hexdigest()
 
 

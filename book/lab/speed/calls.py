@@ -41,7 +41,7 @@ def call(one: Timed, x: Tensor, w: Tensor, compiled: bool = False) -> Call:
 
 
 def block(name: str) -> contextlib.AbstractContextManager[Any]:
-    """The block in which a mode is run: without the kernel, but for the mode of that name."""
+    """The block in which a mode is run: without the kernel, except for the mode of that name."""
     return contextlib.nullcontext() if name == "kernel" else kernel.disabled()
 
 

@@ -1,4 +1,4 @@
-"""What is timed against what: ways from logits to a draw, or to something that stands for one."""
+"""The operators that are timed: from logits to a draw, or to a substitute for one."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Operator = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Timed:
-    """One way to draw, and where it takes part.
+    """One operator, and the comparisons in which it takes part.
 
     Attributes:
         name: as in the tables: that of its method in :mod:`lab.methods.catalogue`, unless
-            ``method`` tells that it is an implementation under another.
+            ``method`` is given.
         group: ``gumbel``, ``straight-through``, ``by hand``, ``projection``, ``floor`` or ``ils``.
         prepare: from logits, whatever is not to be timed; returns the operator on logits.
         draws: whether its result is one-hot.
@@ -118,12 +118,12 @@ def _reinmax(x: Tensor) -> Tensor:
 class TenLines(torch.autograd.Function):
     """The default of :func:`ils.sample` as a user would write it: its draw and its update.
 
-    What it leaves out: a scan in float32 reaches no more than ``2**24`` different points, so that
-    in long rows small categories lose their share or are never drawn; a uniform number in float32
-    has as few.  A row with NaN or of -inf alone gives an index that is out of range, or a draw that
-    is none.  A gradient that is infinite at a masked category makes NaN of the whole row.
-    bfloat16 is summed in bfloat16.  A second derivative is taken, and wrong; one in forward mode,
-    ``vmap``, a generator and several draws are not there.
+    What it lacks: a scan in float32 has no more than ``2**24`` different values, so that in long
+    rows small categories are drawn too rarely or never; a uniform number in float32 has as few.
+    A row with NaN or of -inf alone gives an index that is out of range, or a draw that is not
+    one-hot.  A gradient that is infinite at a masked category makes the whole row NaN.
+    bfloat16 is summed in bfloat16.  A second derivative is wrong and does not raise; forward mode,
+    ``vmap``, a generator and several draws are not supported.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""From the records of :mod:`lab.speed.bench` to what the book shows: ratios, limits, curves."""
+"""Tables from the records of :mod:`lab.speed.bench`: ratios, limits, curves."""
 
 from __future__ import annotations
 

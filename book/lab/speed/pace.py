@@ -50,7 +50,7 @@ def step_of(task_name: str, method: str, setting: float, runs: int) -> Callable[
 
 
 def _interleaved(calls: dict[tuple, Callable[[], None]], rounds: int) -> dict[tuple, float]:
-    """Median seconds of each call, in turns, so that a disturbance meets all alike."""
+    """Median seconds of each call, in turns, so that a disturbance affects all alike."""
     seconds: dict[tuple, list[float]] = {key: [] for key in calls}
     for one in [*calls.values()] * 3:  # the first calls take longer
         one()

@@ -1,1 +1,1 @@
-"""The bound, and its ladder of draws."""
+"""The note's bound on the divergence, and its ladder of ``n`` draws."""

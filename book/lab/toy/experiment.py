@@ -6,8 +6,7 @@ learning-rate sweep on groups of its own, and the best of each method on fresh o
 (d) :func:`collapse`: the exact gradient of the toy's own bound.
 :func:`ils_limits` and :func:`gumbel_limits`: the fixed points.
 
-Every part has a seed of its own and takes ``stop``, to run only its first steps.  The protocol of
-one experiment stands in one file, so that it can be read in one go.
+Every part has a seed of its own and takes ``stop``, to run only its first steps.
 """
 
 from __future__ import annotations

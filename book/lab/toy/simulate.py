@@ -1,8 +1,8 @@
 """Gradient descent on the toy, for all settings and replicates as one tensor program.
 
 A *rule* turns the logits of its settings into gradients; settings of one rule differ in numbers
-only (step size, temperature, learning rate) and stand on the first axis.  All settings see the
-same random numbers, so that they can be compared in pairs.
+only (step size, temperature, learning rate) and are the first axis.  All settings use the same
+random numbers, so that they can be compared in pairs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The methods of the sweep, and the settings over which each is tuned.
 
 Every method has twelve trials: its settings times as many learning rates as fill them.  The methods
-are those of :mod:`lab.methods.catalogue`; a method learns here while the model does, and the
-settings are those with which it is trained in practice.
+are those of :mod:`lab.methods.catalogue`; here methods with learnt state learn together with the
+model, and the settings are those with which they are trained in practice.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ and measured on test data.  A seed fixes initial parameters and examples, so run
 methods with one seed are a pair.  The measure at the last step counts.
 
 *Computed again.*  The book computes the first twentieth of one method's final runs on each problem
-again.  Another processor rounds otherwise; training makes small differences larger, and a draw that
-falls on the other side of a rounding changes what follows.  So what is compared is what rounding
-leaves alone: the first steps, row by row, and after the twentieth the share of rows that agree and
-the means over the seeds; see :func:`agreement`.
+again.  Another processor rounds differently; training amplifies small differences, and a draw that
+changes by rounding changes all that follows.  So the comparison uses what is robust to rounding:
+the first steps, row by row, and after the twentieth the share of rows that agree and the means over
+the seeds; see :func:`agreement`.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def published_runs(device: str = "cpu") -> list[Training]:
 
 
 def trials(table: pd.DataFrame) -> pd.DataFrame:
-    """What a tuning run ends at: index (task, method, setting, learning rate), a column a seed.
+    """Final measures of a tuning run, index (task, method, setting, learning rate), by seed.
 
     Args:
         table: as :class:`Training` returns it, or several, of one problem.

@@ -38,8 +38,8 @@ class Own:
 class Stream:
     """Randomness of the problem, one generator a seed: the same for every method.
 
-    Runs that share a seed see the same numbers, whatever else is in their batch; they are made on
-    the CPU, so that they are the same on every device.
+    Runs with the same seed get the same numbers, whatever else is in their batch; the numbers are
+    made on the CPU, so that they are the same on every device.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -49,7 +49,7 @@ class Stream:
         self.device = torch.device(device)
 
     def __call__(self, make: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """What ``make`` makes of each run's generator, stacked: ``(R, ...)``."""
+        """The tensors that ``make`` returns for each run's generator, stacked: ``(R, ...)``."""
         return self.stack([make(generator) for generator in self._generators])
 
     def each(self, make: Callable[[torch.Generator], Parameters]) -> Parameters:
@@ -62,7 +62,7 @@ class Stream:
         return torch.stack(list(values))[self._which].to(self.device)
 
     def indices(self, size: int, count: int) -> Tensor:
-        """Places in a data set, with replacement, ``(R, count)``."""
+        """Indices into a data set, with replacement, ``(R, count)``."""
         return self(lambda g: torch.randint(size, (count,), generator=g))
 
     def normal(self, *shape: int) -> Tensor:
@@ -116,7 +116,7 @@ class Task:
         raise NotImplementedError
 
     def batch(self, parameters: Parameters, stream: Stream, generator: torch.Generator) -> Any:
-        """What a step sees; ``generator`` is for draws that depend on the parameters."""
+        """The batch of a step; ``generator`` is for draws that depend on the parameters."""
         return None
 
     def logits(self, parameters: Parameters, batch: Any) -> Tensor:
@@ -128,7 +128,7 @@ class Task:
         raise NotImplementedError
 
     def penalty(self, parameters: Parameters, batch: Any, logits: Tensor) -> Tensor | None:
-        """What is minimised besides, ``(R,)``: a function of the logits, or of other parameters."""
+        """A term added to the objective, ``(R,)``: a function of the logits or other parameters."""
         return None
 
     def evaluate(self, parameters: Parameters, split: str) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ def linear(parameters: Parameters, name: str, x: Tensor) -> Tensor:
     weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"].unsqueeze(1)
     if x.dim() == 3:
         return torch.baddbmm(bias, x, weight)
-    # Draws go among the examples: broadcasting would copy the weights once a draw.
+    # Draws become examples: broadcasting would copy the weights once a draw.
     lead, runs, count, width = x.shape
     flat = x.transpose(0, 1).reshape(runs, lead * count, width)
     return torch.baddbmm(bias, flat, weight).unflatten(1, (lead, count)).transpose(0, 1)

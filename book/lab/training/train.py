@@ -25,7 +25,7 @@ Objective = Callable[[Parameters, Any], Tensor]
 
 
 class Adam:
-    """Adam with a learning rate for each run: ``torch.optim.Adam`` knows one for all.
+    """Adam with a learning rate for each run: ``torch.optim.Adam`` has one for all.
 
     Args:
         parameters: ``(R, ...)`` each; changed in place.
@@ -74,7 +74,7 @@ def gradients(
         objective = method(parameters, batch).sum()
     else:
         logits = task.logits(parameters, batch)
-        # What lies before the draw learns by the estimator alone.
+        # Parameters before the draw get their gradient from the estimator alone.
         behind = {n: p if n in task.decoder else p.detach() for n, p in parameters.items()}
         losses = ils.surrogate(
             method,
@@ -153,7 +153,7 @@ def train(
 
 @torch.no_grad()
 def _put_aside(parameters: Parameters) -> Tensor:
-    """Which runs have lost their way; they go on from zero, so that they disturb no other."""
+    """Which runs have diverged; their parameters become zero, so that they affect no other run."""
     # False for NaN too; beyond this a network's output overflows within a few layers.
     fine = torch.stack([(p.abs() < _LARGEST).flatten(1).all(-1) for p in parameters.values()])
     fine = fine.all(0)

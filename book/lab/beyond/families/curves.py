@@ -1,4 +1,4 @@
-"""Velocities over the draw, for a picture."""
+"""Velocities as functions of the draw, for the figures of the chapter."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def curves(titles: Sequence[str] = TITLES) -> pd.DataFrame:
         law = mass / where.at.volumes
         table = {
             "z": z,
-            # A density may have no bound: it is cut where the rest of the picture ends.
+            # A density may be unbounded: it is clipped at the top of the picture.
             "law": (law / _top(law[likely], where.discrete)).clamp(max=1),
             "exact": _exact(where),
             "ils.distributions": found["ils.distributions"].flatten(),

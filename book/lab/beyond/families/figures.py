@@ -80,7 +80,7 @@ def dots(table: pd.DataFrame, methods: Sequence[str], axes: Sequence[Axes]) -> S
         for place, (name, look) in enumerate(styles.items()):
             rows = table.xs(name, level="method").reindex(settings)
             height = np.arange(len(settings)) + 0.7 * (place / max(1, len(methods) - 1) - 0.5)
-            # What is zero stands at the left edge.
+            # Zeros are drawn at the left edge.
             ends = [rows[f"{measure}{end}"].clip(lower=floor) for end in ("_low", "_high", "")]
             ax.hlines(height, ends[0], ends[1], color=look.colour, linewidth=1)
             ax.scatter(ends[2], height, s=14, label=name, **look.points)

@@ -1,8 +1,8 @@
 """Estimators of the gradient of one parameter, with their exact mean and variance by summation.
 
-Most hand on ``v(z) g`` for a velocity ``v`` at the draw: :func:`velocities`.  Of the score
-function the moments are in closed form; of Gumbel-Softmax, whose noise is another, they are means
-over draws.
+Most return ``v(z) g`` for a velocity ``v`` at the draw: :func:`velocities`.  The moments of the
+score function are in closed form; those of Gumbel-Softmax, whose noise is not the draw, are
+Monte Carlo means.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def place(setting: Setting) -> Place:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of each instance, ``(I,)``; the variance is that of one evaluation of the loss.
+    """Moments of an estimator for each instance, ``(I,)``.
 
     Attributes:
         mean: ``(I, P)``.
@@ -83,7 +83,7 @@ class Measured:
 
 
 def _carried(where: Place) -> Tensor:
-    """What ``ils.distributions`` hands on: ``(S, P, d)``."""
+    """The velocities of ``ils.distributions``, ``(S, P, d)``."""
     leaves, bound = at_each_draw(where.setting.make(), where.at.z)
     moved = bound._carry(where.at.z).reshape(where.z.shape)
     leaf = leaves[where.setting.parameter]
@@ -97,7 +97,7 @@ def _carried(where: Place) -> Tensor:
 
 
 def _finite_order(where: Place, order: int) -> Tensor:
-    """He and Wu's: the polynomial of least norm that is exact for losses up to this degree."""
+    """He and Wu's velocity: the polynomial of least norm, exact for losses up to this degree."""
     u = ((where.z - where.centre) / where.spread).squeeze(-1)
     powers = torch.stack([u**k for k in range(order + 1)], -1)
     slopes = torch.einsum("s,sp,sk->kp", where.at.weights, where.score, powers)[1:]
@@ -125,7 +125,7 @@ def velocities(where: Place) -> dict[str, Tensor]:
         size = z.shape[-1]
         unit = torch.eye(size, dtype=z.dtype)
         return found | {"pathwise": slopes.unsqueeze(-1) * (unit - where.z.unsqueeze(-2))}
-    # Two states leave no room for a polynomial of higher degree.
+    # Two states determine no polynomial of higher degree.
     if len(z) > 4:
         orders = (3, 4) if where.discrete else (2, 4)
         found |= {f"order {order}": _finite_order(where, order) for order in orders}
@@ -141,7 +141,7 @@ def _moments(weights: Tensor, estimates: Tensor) -> Measured:
 
 
 def measure_field(where: Place, field: Tensor, gradients: Tensor) -> Measured:
-    """Of ``v(z) g``, for ``g`` ``(I, S, d)``."""
+    """Moments of ``v(z) g``, for ``g`` ``(I, S, d)``."""
     return _moments(where.at.weights, torch.einsum("spd,isd->isp", field, gradients))
 
 
@@ -173,7 +173,8 @@ def gumbel_softmax(
 ) -> Measured:
     """Generalised Gumbel-Softmax: relaxed states times their numbers (Joo et al., 2020).
 
-    Its mean is one over draws, which the instances share; the support ends where the mass does.
+    Its mean is estimated from draws, which the instances share; the support is truncated where the
+    mass ends.
 
     Args:
         where: a discrete setting.

@@ -25,12 +25,12 @@ _REACH = 400.0
 
 @dataclass(frozen=True)
 class Nodes:
-    """Where to evaluate, and with which weight.
+    """Nodes and weights of a quadrature.
 
     Attributes:
         z: ``(S, *event_shape)``, in float64; ascending for single numbers.
         weights: ``(S,)``, of sum 1.
-        volumes: ``(S,)``, what a density is multiplied with to become a weight; ones for states.
+        volumes: ``(S,)``, the factors from density to weight; ones for states.
     """
 
     z: Tensor

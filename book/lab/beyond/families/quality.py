@@ -56,7 +56,7 @@ _RESAMPLES = 1000
 
 
 def of_one_evaluation() -> list[str]:
-    """The methods that evaluate the loss once and know no exact velocity."""
+    """The methods that evaluate the loss once and use no exact velocity."""
     families = (
         "ils.distributions",
         "straight-through",

@@ -1,4 +1,4 @@
-"""The distributions and the losses of the comparison."""
+"""The distributions and the losses on which the families' estimators are compared."""
 
 from __future__ import annotations
 

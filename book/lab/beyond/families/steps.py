@@ -1,4 +1,4 @@
-"""Finite steps: bias and noise over the step size, and over what brings the step back.
+"""Finite steps: bias and noise over the step size, and over the map back to the support.
 
 The step is ``z - alpha M g`` with ``M`` as in :mod:`ils.velocity`; the estimate is the difference
 of the statistics ``z`` and ``z^2`` before and after, over ``alpha``, times the matrix that makes
@@ -42,7 +42,7 @@ def _statistics(z: Tensor, discrete: bool) -> Tensor:
 def _outcomes(
     where: Place, stepped: Tensor, variant: str, step: Tensor
 ) -> list[tuple[Tensor, Tensor | float]]:
-    """Where a step may end, with the probabilities."""
+    """The points at which a step may end, with their probabilities."""
     support: Any = where.setting.make().support
     low, high = getattr(support, "lower_bound", 0.0), getattr(support, "upper_bound", torch.inf)
     if variant == "unconstrained":

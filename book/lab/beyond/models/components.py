@@ -1,10 +1,9 @@
 r"""Gradients for a mixture of normal distributions: plain functions of a loss and the noise.
 
-Each returns a surrogate ``(R,)``, the mean over draws, of which only the gradient means anything.
+Each returns a surrogate ``(R,)``, the mean over draws, of which only the gradient is used.
 A mixture has weights ``softmax(logits)`` and ``K`` components with diagonal covariance; a draw is
-the point ``z_i = means_i + scales_i eps_i`` of a component ``i``, where the largest of
-``logits + gumbels`` stands.  The loss maps ``(D, R, d)`` to ``(D, R)``; what it depends on besides
-is held.
+the point ``z_i = means_i + scales_i eps_i`` of the component ``i = argmax(logits + gumbels)``.  The
+loss maps ``(D, R, d)`` to ``(D, R)``; everything else that it depends on is held constant.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ class Mixture(NamedTuple):
         return (self.logits.log_softmax(-1) + self.log_each(z).sum(-1)).logsumexp(-1)
 
     def distribution(self) -> MixtureSameFamily:
-        """That of the package."""
+        """The same mixtures as a distribution of :mod:`ils.distributions`."""
         normal = Normal(self.means, self.log_scales.exp(), validate_args=False)
         weights = Categorical(logits=self.logits, validate_args=False)
         return MixtureSameFamily(weights, Independent(normal, 1), validate_args=False)
 
 
 class Noise(NamedTuple):
-    """What a draw is made of."""
+    """The noise from which a draw is computed."""
 
     gumbels: Tensor  # (D, R, K)
     normal: Tensor  # (D, R, K, d)
@@ -117,7 +116,7 @@ def straight_through(loss: Loss, q: Mixture, noise: Noise, temperature: float) -
 
 
 def weights_fixed(loss: Loss, q: Mixture, noise: Noise, _: float = 0.0) -> Tensor:
-    """Nothing for the weights; the points move with their components.  A reference."""
+    """No gradient for the weights, the pathwise one for the components.  A reference."""
     return loss(_mixed(_chosen(q, noise), _points(q, noise))).mean(0)
 
 
@@ -140,7 +139,7 @@ def transforms(q: Mixture, z: Tensor) -> tuple[Tensor, Tensor]:
     """
     each = q.log_each(z)
     below = each.cumsum(-1) - each
-    # Weights of the components given the coordinates before, (D, R, K, d).
+    # Weights of the components given the previous coordinates, (D, R, K, d).
     given = (q.logits.log_softmax(-1).unsqueeze(-1) + below).softmax(-2)
     scales = q.log_scales.exp()
     error = (z.unsqueeze(-2) - q.means) / scales

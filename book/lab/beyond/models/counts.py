@@ -5,9 +5,9 @@ the prior of a count is Poisson of rate 1, and the divergence from it is
 
 .. math:: \mathrm{KL} = \sum_j \lambda_j \log \lambda_j - \lambda_j + 1 .
 
-Every method sees the same images in the same order from the same initial parameters, and draws
-twice a step.  The methods differ in what they hand to the rates alone, but for the two relaxations,
-whose decoder learns from numbers that are not whole.
+Every method gets the same images in the same order from the same initial parameters, and draws
+twice a step.  The methods differ only in the gradient for the rates, except for the two
+relaxations, whose decoder is trained on numbers that are not whole.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST = 64
 
 
 class Digits(NamedTuple):
-    """What a step sees."""
+    """A batch."""
 
     images: Tensor  # (R, B, pixels)
     generator: torch.Generator
@@ -164,7 +164,7 @@ def divergence(rate: Tensor) -> Tensor:
 
 
 def poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
-    """The Poisson draw that belongs to a uniform number; counts from 64 on are cut."""
+    """The Poisson draw by inversion of a uniform number; counts from 64 on are truncated."""
     counts = torch.arange(_MOST, dtype=rate.dtype)
     below = methods.log_prob(counts, rate.unsqueeze(-1)).exp().cumsum(-1)
     return (below < u.unsqueeze(-1)).sum(-1).to(rate.dtype)

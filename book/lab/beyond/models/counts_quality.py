@@ -1,9 +1,9 @@
 r"""Bias and variance of gradients for the rates, exactly, along the training of a small VAE.
 
-With three variables the sum over all counts can be taken, cut where less than ``1e-12`` of the mass
-of a variable lies beyond.  So the exact gradient for the rates of an image is known, and the mean
-and the variance of every method whose noise is a draw of the counts; those of the two relaxations
-come from estimates.  All are of two draws, as a step takes them.
+With three variables the sum over all counts is feasible, truncated where less than ``1e-12`` of the
+mass of a variable lies beyond.  So the exact gradient for the rates of an image is known, and the
+mean and the variance of every method whose noise is a draw of the counts; those of the two
+relaxations are estimated.  All are for two draws, as in a training step.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def moments_of(loss: Loss, rate: Tensor) -> tuple[Tensor, Moments]:
     """
     z, probs = enumerate_counts(rate)
     values, slopes = _differentiate(loss, z)
-    # Less noise is lost to rounding where the losses have mean zero; no method minds.
+    # Centred losses lose fewer digits to rounding; no method depends on a constant in the loss.
     centred = values - probs @ values
     score = z / rate - 1
     exact = (probs * centred) @ score

@@ -1,8 +1,8 @@
 r"""Bias and variance of gradients for a mixture, against quadrature; and what the runs end at.
 
 Twenty mixtures in each of two states: as the final runs begin, and *both modes*, two components in
-each mode of the posterior, of its mean and standard deviations but for a little noise, with equal
-weights.  In the second the weights are what is mainly wrong.  The estimates are those of a step.
+each mode of the posterior, with its mean and standard deviations apart from a little noise, and
+equal weights.  In the second mainly the weights are wrong.  The estimates are those of a step.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ __all__ = ["AFTER_TUNING", "FIRST", "MODULES", "after", "counts_quality_of"]
 
 
 def after(experiment: str, chosen: Chosen) -> list[Run]:
-    """What is run once the settings are chosen."""
+    """The runs that follow once the settings are chosen."""
     if experiment == "counts":
         return [counts_quality_of(chosen)]
     return [MixtureQuality(chosen), MixtureFits(chosen)]

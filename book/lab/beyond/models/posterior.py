@@ -89,13 +89,13 @@ def divergence(q: Mixture) -> tuple[Tensor, Tensor, Tensor]:
     """
     log_q = q.log_prob(grid().unsqueeze(1))  # (points, R)
     mass = log_q.exp() * _GRID[2] ** 2
-    # Where q underflows, zero times a large number would do; zero times infinity would not.
+    # Where q underflows log_q is still finite: zero times infinity would be NaN.
     kl = (mass * (log_q - log_posterior().unsqueeze(-1))).sum(0)
     return kl, mass.sum(0), share_above(mass)
 
 
 def share_above(mass: Tensor) -> Tensor:
-    """What lies where the first mean is the larger, of a mass ``(points, ...)`` on the grid."""
+    """The part of a mass ``(points, ...)`` on the grid where the first mean is the larger."""
     first, second = grid().unbind(-1)
     weight = (first > second).double() + (first == second).double() / 2
     return (mass * weight.reshape(-1, *[1] * (mass.dim() - 1))).sum(0)
@@ -153,7 +153,7 @@ class MixturePosterior(Task):
         return generator
 
     def evaluate(self, parameters: Parameters, split: str) -> dict[str, Tensor]:
-        """The divergence; what of ``q`` is on the grid, and where the first mean is the larger."""
+        """The divergence; the masses of ``q`` on the grid, and where the first mean is larger."""
         found = [divergence(Mixture(*one)) for one in zip(*_split(parameters), strict=True)]
         kl, mass, above = (torch.cat(values) for values in zip(*found, strict=True))
         return {self.measure: kl, "mass": mass, "above": above}

@@ -126,14 +126,14 @@ def trained(
     seeds: tuple[int, ...] = (),
     look: Callable[[int, Parameters], None] | None = None,
 ) -> pd.DataFrame:
-    """A final run of a method, or its beginning; its draws depend on which seeds are together.
+    """A final run of a method, or its beginning; draws depend on which seeds are run together.
 
     Args:
         experiment: a key of :data:`EXPERIMENTS`.
         chosen: method, setting, learning rate.
         records: how often measures are taken.
         part: of the run after which to end.
-        seeds: all unless told.
+        seeds: by default all.
         look: as in :func:`lab.training.train.train`.
     """
     task, (method, setting, rate) = EXPERIMENTS[experiment], chosen

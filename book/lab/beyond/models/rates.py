@@ -1,8 +1,8 @@
 r"""Gradients for the rates of Poisson draws: plain functions of a loss, the rates and the draws.
 
-Each returns a surrogate, of which only the gradient means anything: for the rates it is the
-method's estimate, for what lies behind the draw the gradient of the mean loss at the draws.  Draws
-are ``(D, ..., n)``, rates ``(..., n)``, losses map draws to ``(D, ...)``, surrogates are ``(...)``.
+Each returns a surrogate, of which only the gradient is used: for the rates it is the method's
+estimate, for downstream parameters the gradient of the mean loss at the draws.  Draws are
+``(D, ..., n)``, rates ``(..., n)``, losses map draws to ``(D, ...)``, surrogates are ``(...)``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def any_distribution(z: Tensor, rate: Tensor) -> Tensor:
 
 
 def pathwise(loss: Loss, rate: Tensor, z: Tensor, velocity: Velocity) -> Tensor:
-    """The draws move with a velocity: ``velocity(z, rate) * d loss / dz``."""
+    """The gradient ``velocity(z, rate) * d loss / dz`` at the draws."""
     moved = velocity(z, rate.detach()) * (rate - rate.detach())
     return loss(z + moved).mean(0)
 
@@ -93,13 +93,13 @@ def log_prob(z: Tensor, rate: Tensor) -> Tensor:
 def truncated(rate: Tensor, counts: int = COUNTS) -> Tensor:
     """Log-probabilities of the counts from 0, ``(..., counts)``; the last stands for the rest."""
     known = log_prob(torch.arange(counts - 1, dtype=rate.dtype), rate.unsqueeze(-1))
-    # Not below the rounding of the sum: its logarithm has a gradient.
+    # Not below the rounding of the sum, as its logarithm is differentiated.
     rest = (1 - known.exp().sum(-1, keepdim=True)).clamp(min=torch.finfo(rate.dtype).eps)
     return torch.cat([known, rest.log()], -1)
 
 
 def relaxed(loss: Loss, rate: Tensor, gumbels: Tensor, temperature: float) -> Tensor:
-    """Generalised Gumbel-Softmax: counts weighted by relaxed indicators, hard nowhere.
+    """Generalised Gumbel-Softmax: counts weighted by relaxed indicators, without a hard draw.
 
     Args:
         loss: at numbers that need not be whole.

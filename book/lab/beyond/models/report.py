@@ -14,7 +14,7 @@ _LEAST = 0.2
 
 
 def ends(final: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """What each run ends at: a row a method, a column a seed.
+    """Final measure of each run: a row a method, a column a seed.
 
     Args:
         final: from :class:`lab.beyond.models.protocol.Final`.

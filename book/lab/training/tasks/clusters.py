@@ -1,4 +1,4 @@
-"""Labels that hang on a hidden cluster: the synthetic problem of Mihaylova et al. (2020).
+"""Labels that depend on a hidden cluster: the synthetic problem of Mihaylova et al. (2020).
 
 ``x`` lies near one of ``K`` centres in 100 dimensions; its label is the side of a threshold on
 which ``<w, x>`` falls, with another ``w`` for each cluster.  A linear encoder names a cluster, and
@@ -28,7 +28,7 @@ _SIZES = {"train": 5000, "validation": 1000, "test": 1000}
 class _Batch(NamedTuple):
     x: Tensor  # (R, B, 100)
     label: Tensor  # 0 or 1, (R, B)
-    cluster: Tensor  # (R, B); for the reference that is told
+    cluster: Tensor  # (R, B); for the reference that is given it
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Clusters(Task):
 
     @property
     def own(self) -> dict[str, Own]:
-        """The exact expectation, the mean of the decoders, and an encoder told the clusters."""
+        """The exact expectation, the mean of the decoders, and an encoder given the clusters."""
         return {
             "exact gradient": Own(self._expected),
             "marginals": Own(self._marginals),

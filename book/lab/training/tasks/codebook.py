@@ -1,9 +1,9 @@
 """A codebook between two networks, as in a vector-quantised autoencoder.
 
 The encoder's output is cut into four pieces; a piece draws a code with logits minus its squared
-distance to each, and hands that code to the decoder.  Beside the methods stands what is used most:
-the nearest code, the decoder's gradient copied to the piece, and two terms that draw codes and
-pieces together (van den Oord et al., 2017).
+distance to each, and the decoder gets that code.  The reference is the usual training of such a
+model: the nearest code, the decoder's gradient copied to the piece, and two terms that pull codes
+and pieces together (van den Oord et al., 2017).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Codebook(Pixels):
 
     @property
     def own(self) -> dict[str, Own]:
-        """What is used most."""
+        """The usual training: the nearest code, with the decoder's gradient copied."""
         return {"VQ-VAE": Own(self._copied)}
 
     def split(self, images: Tensor) -> tuple[Tensor, Tensor]:

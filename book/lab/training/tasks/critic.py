@@ -2,7 +2,7 @@
 
 A critic ``q(s, z)`` is fitted to the costs that followed the actions which the policy drew; the
 policy follows the gradient of ``q(s, z)`` through its draw.  The cost itself is never
-differentiated.  A little entropy keeps the policy from settling before the critic knows anything.
+differentiated.  A small entropy bonus keeps the policy from settling before the critic has learnt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CRITIC_RATES = {f"q{layer}.{part}": 3e-3 for layer in (1, 2) for part in ("weig
 
 
 class Experience(NamedTuple):
-    """What was seen."""
+    """States, actions and the costs that followed."""
 
     state: Tensor  # (R, B, inputs)
     action: Tensor  # one-hot, (R, B, K)

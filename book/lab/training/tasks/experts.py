@@ -1,8 +1,8 @@
 """A mixture of experts whose router draws one expert for each example.
 
-The function to be learnt is linear in pieces; an expert is linear, so that a good router finds
-the pieces.  The expected share of each expert is kept from vanishing by the balancing term of
-Fedus et al. (2022), here with expected shares in both factors.
+The function to be learnt is piecewise linear; an expert is linear, so that a good router finds
+the pieces.  The balancing term of Fedus et al. (2022), here with expected shares in both factors,
+keeps the share of each expert from vanishing.
 """
 
 from __future__ import annotations
