@@ -1,8 +1,8 @@
 """One bit against a number: minimise ``E (b - t)^2``, the toy of Tucker et al. (2017).
 
 Four values of ``t``, each its own problem.  The better value of the bit is that nearer to ``t``,
-and the two losses differ by ``|1 - 2 t|`` alone: little to see, and a loss of one half at either
-end for a relaxation to be drawn to.
+and the two losses, of about a quarter each, differ by ``|1 - 2 t|`` alone; a relaxed bit has a
+loss of zero between them, at ``t``, which draws it away from both ends.
 """
 
 from __future__ import annotations
