@@ -52,6 +52,12 @@ def cubic_loss(weights: Tensor, events: int) -> Callable[[Tensor], Tensor]:
     return loss
 
 
+def derivative(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """The derivative of a loss at draws that do not interact, by autograd."""
+    leaf = z.clone().requires_grad_()
+    return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
+
+
 def logistic_nodes(half_width: float = 34.0, step: float = 0.25) -> tuple[Tensor, Tensor]:
     """Nodes and weights for the standard logistic law: the trapezium rule, exponentially exact."""
     nodes = torch.arange(-half_width, half_width + step, step, dtype=torch.float64)

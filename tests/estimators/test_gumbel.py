@@ -1,25 +1,38 @@
-"""The relaxed sample against PyTorch's, and conditional Gumbels against their distribution."""
+"""Draws by Gumbel noise: pointwise against autograd and PyTorch, in the mean by quadrature."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import close, draws, generator, normal
+from cases import close, cubic_loss, derivative, draws, eye, generator, logistic_nodes, normal
+from scipy.integrate import quad
 from torch import Tensor
 
-from ils.estimators import gumbel_softmax, straight_through_gumbel
-from ils.relaxation import (
-    conditional_gumbel,
-    hardened,
-    relaxed_sample,
-    relaxed_sample_vjp,
+from ils import exact
+from ils.estimators import (
+    Estimator,
+    decoupled_straight_through_gumbel,
+    gumbel_rao,
+    gumbel_softmax,
+    straight_through,
+    straight_through_gumbel,
+    zgr,
 )
+from ils.relaxation import conditional_gumbel, hardened, relaxed_sample
+
+each_count = pytest.mark.parametrize("categories", [2, 3])
 
 
-def loss(z: Tensor) -> Tensor:
-    weights = normal(*z.shape[1:], seed=1)
-    return ((z * weights).flatten(1).sum(-1) - 0.4) ** 3
+def gumbel(*shape: int, seed: int) -> Tensor:
+    numbers = torch.empty(*shape, dtype=torch.float64).exponential_(generator=generator(seed))
+    return -numbers.log()
+
+
+# --- Gumbel-Softmax, straight-through Gumbel and the decoupled form
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
@@ -28,7 +41,7 @@ def test_estimators_are_pytorchs(
     temperature: float, hard: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given its noise, F.gumbel_softmax backpropagates what the formulas say."""
-    logits = normal(6, 4, seed=13)
+    logits, loss = normal(6, 4, seed=13), cubic_loss(normal(6, 4, seed=1), 2)
     exponential = torch.empty(6, 4, dtype=torch.float64).exponential_(generator=generator(14))
     monkeypatch.setattr(torch.Tensor, "exponential_", lambda self: self.copy_(exponential))
     leaf = logits.clone().requires_grad_()
@@ -43,74 +56,323 @@ def test_estimators_are_pytorchs(
     assert close(sample, theirs.detach())
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
-def test_relaxed_sample_vjp(temperature: float) -> None:
-    """The stated product is autograd's through the relaxed sample; temperatures broadcast."""
-    logits = normal(6, 4, seed=10).requires_grad_()
-    noise, grad = normal(6, 4, seed=11), normal(6, 4, seed=12)
-    y = relaxed_sample(logits, noise, temperature)
-    (expected,) = torch.autograd.grad(y, logits, grad)
-    assert close(relaxed_sample_vjp(y.detach(), grad, temperature), expected, 1e-11)
-    assert expected.abs().max() > 1e-3
-    column = torch.tensor([1.0, temperature], dtype=torch.float64)[:, None, None]
-    both = relaxed_sample(logits.detach(), noise, column)
-    assert close(both[1], y.detach())
-    assert close(relaxed_sample_vjp(both, grad, column)[1], expected, 1e-11)
+@pytest.mark.parametrize("forward", [0.25, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("backward", [0.5, 1.0, 2.0])
+def test_decoupled_by_autograd(forward: float, backward: float) -> None:
+    """A hard value with a soft derivative, each at its temperature, both from one noise."""
+    logits, loss = normal(3, 4, seed=6), cubic_loss(normal(3, 4, seed=7), 2)
+    noise = gumbel(20, 3, 4, seed=8)
+    estimator = decoupled_straight_through_gumbel(
+        forward_temperature=forward, backward_temperature=backward
+    )
+    theta = logits.expand_as(noise).clone().requires_grad_()
+    hard = F.one_hot((theta / forward + noise).argmax(-1), 4).double()
+    soft = (theta / backward + noise).softmax(-1)
+    (expected,) = torch.autograd.grad(loss(hard + soft - soft.detach()).sum(), theta)
+    assert close(estimator.formula(logits, noise, loss), expected, 1e-11)
 
 
-def test_relaxed_sample_tends_to_the_hard_draw() -> None:
-    """The distance to the one-hot vector at the largest perturbed logit falls with T."""
-    logits, noise = normal(20, 5, seed=20), normal(20, 5, seed=21)
-    hard = hardened(logits + noise)
-    assert torch.equal(hard.argmax(-1), (logits + noise).argmax(-1))
-    assert torch.equal(hard.sum(-1), torch.ones(20, dtype=torch.float64))
-    far = [float((relaxed_sample(logits, noise, t) - hard).abs().max()) for t in (1.0, 0.1, 1e-4)]
-    assert far == sorted(far, reverse=True)
-    assert far[-1] < 1e-12
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
+def test_relaxed_mean_is_the_gradient_of_the_relaxed_loss(temperature: float) -> None:
+    """By quadrature: the mean estimate against central differences of E[L(y)]."""
+    nodes, weights = logistic_nodes()  # the difference of two Gumbels is logistic
+    noise = torch.stack([nodes, torch.zeros_like(nodes)], -1)
+    logits, loss = normal(2, seed=2), cubic_loss(normal(2, seed=3), 1)
+    estimator = gumbel_softmax(temperature=temperature)
+    quality = exact.moments(estimator, loss, logits, nodes=(noise, weights))
+
+    def relaxed(theta: Tensor) -> float:
+        return float(weights @ loss(((theta + noise) / temperature).softmax(-1)))
+
+    for k, shift in enumerate(1e-5 * eye(2)):
+        slope = (relaxed(logits + shift) - relaxed(logits - shift)) / 2e-5
+        assert float(quality.mean[k]) == pytest.approx(slope, abs=1e-8)
+    assert quality.bias.abs().max() > 1e-3
 
 
-def test_conditional_gumbel_is_the_conditional() -> None:
-    """Perturbed logits split into the drawn category and the rest have one joint density.
-
-    The map from the exponentials to the perturbed logits, at a fixed draw, has a Jacobian; the
-    density of the exponentials over it, times the probability of the draw, must be that of
-    independent Gumbels.
-    """
-    logits = normal(4, seed=3)
-    for drawn in range(4):
-        z = torch.eye(4, dtype=torch.float64)[drawn]
-        exponential = normal(4, seed=30 + drawn).exp()
-        scores = conditional_gumbel(logits, z, exponential)
-        assert int(scores.argmax()) == drawn
-        jacobian = torch.autograd.functional.jacobian(
-            lambda e, z=z: conditional_gumbel(logits, z, e), exponential
+# An estimator, the temperature of its draw, and those of logits and noise in its relaxed sample.
+HARD: dict[str, tuple[Estimator, float, float, float]] = {
+    **{
+        f"straight-through, {tau}": (straight_through_gumbel(temperature=tau), 1.0, tau, tau)
+        for tau in (0.5, 1.0, 2.0)
+    },
+    **{
+        f"decoupled, {forward}, {backward}": (
+            decoupled_straight_through_gumbel(
+                forward_temperature=forward, backward_temperature=backward
+            ),
+            forward,
+            backward,
+            1.0,
         )
-        ours = logits.log_softmax(-1)[drawn] - exponential.sum() - jacobian.det().abs().log()
-        noise = scores - logits
-        assert close(ours, (-noise - (-noise).exp()).sum(), 1e-10)
+        for forward, backward in ((0.25, 1.0), (0.5, 2.0), (3.0, 1.0))
+    },
+}
 
 
-def test_conditional_gumbel_of_a_category_as_good_as_impossible() -> None:
-    """In float32, a probability below the smallest number makes neither infinity nor NaN."""
-    logits = torch.tensor([0.0, 3.0, -110.0], requires_grad=True)
-    z, exponential = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.7, 0.4, 1.3])
-    found = conditional_gumbel(logits, z, exponential)
-    wanted = conditional_gumbel(logits.double(), z.double(), exponential.double())
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
-    assert found.isfinite().all()
-    (grad,) = torch.autograd.grad((found * torch.tensor([1.0, 2.0, 3.0])).sum(), logits)
-    assert grad.isfinite().all()
+@pytest.mark.parametrize("name", HARD)
+def test_hard_mean_by_integration(name: str) -> None:
+    """Two categories: against scipy's integral on either side of where the draw changes.
+
+    Six comparisons at five standard errors: a false alarm has a probability below 4e-6.
+    """
+    estimator, forward, tau, over = HARD[name]
+    logits, loss = normal(2, seed=3), cubic_loss(normal(2, seed=4), 1)
+    grads = derivative(loss, eye(2))
+    odds = float(logits[0] - logits[1])
+    turn, total = -odds / forward, 0.0
+    for row, (low, high) in enumerate(((turn, 60.0), (-60.0, turn))):
+        change = float(grads[row, 0] - grads[row, 1])
+
+        def integrand(x: float) -> float:
+            y = torch.tensor(odds / tau + x / over, dtype=torch.float64).sigmoid()
+            law = torch.tensor(x, dtype=torch.float64)
+            return float(y * (1 - y) * law.sigmoid() * (-law).sigmoid()) / tau
+
+        total += change * quad(integrand, low, high, epsabs=1e-12, limit=200)[0]
+    found = estimator(logits, loss, draws=400_000, generator=generator(5))
+    error = float(found[:, 0].std() / len(found) ** 0.5)
+    assert abs(float(found[:, 0].mean()) - total) < 5 * error
+    assert close(found[:, 0], -found[:, 1])
+    assert error < 0.01 * abs(total)  # so that a wrong factor would be seen
 
 
-def test_conditional_gumbel_with_a_mask() -> None:
-    """A category of -inf stays there, and the derivative is finite."""
-    logits = normal(5, 4, seed=4)
-    logits[:, 2] = -torch.inf
-    leaf = logits.clone().requires_grad_()
-    z = draws(5, 2, seed=5)
-    z = torch.cat([z, torch.zeros_like(z)], -1)
-    scores = conditional_gumbel(leaf, z, normal(5, 4, seed=6).exp())
-    assert torch.isneginf(scores[:, 2]).all()
-    (grad,) = torch.autograd.grad(scores.softmax(-1).square().sum(), leaf)
-    assert grad.isfinite().all()
-    assert not grad[:, 2].any()
+# --- Gumbel-Rao
+
+
+def test_gumbel_rao_is_an_average_at_fixed_draw() -> None:
+    """Each part is straight-through Gumbel at the noise that the conditional sample stands for."""
+    logits, loss = normal(3, 4, seed=7), cubic_loss(normal(3, 4, seed=8), 2)
+    z, numbers = draws(6, 3, 4, seed=9), normal(6, 5, 3, 4, seed=10).exp()
+    found = gumbel_rao(temperature=0.7, samples=5).formula(logits, (z, numbers), loss)
+    parts = [
+        straight_through_gumbel(temperature=0.7).formula(
+            logits, conditional_gumbel(logits, z, numbers[:, s]) - logits, loss
+        )
+        for s in range(5)
+    ]
+    assert close(found, torch.stack(parts).mean(0), 1e-11)
+
+
+def test_gumbel_rao_averages_noise_away() -> None:
+    """More conditional samples, less variance, at the same number of evaluations."""
+    logits, loss = normal(3, 4, seed=16), cubic_loss(normal(3, 4, seed=17), 2)
+    spread = []
+    for samples in (1, 4, 16):
+        estimator = gumbel_rao(temperature=0.5, samples=samples)
+        assert estimator.evaluations == 1
+        found = estimator(logits, loss, draws=20_000, generator=generator(18))
+        spread.append(float(found.var(0).sum()))
+    assert spread[0] > 1.2 * spread[1] > 1.2 * spread[2]
+
+
+def line(temperature: float, order: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre panels on the half-line, fine where a softmax at this temperature turns."""
+    nodes, weights = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(order))
+    middle = 40 * min(temperature, 0.5)
+    near = torch.linspace(0, middle, 41, dtype=torch.float64)
+    far = torch.linspace(middle, middle + 60, 41, dtype=torch.float64)
+    edges = torch.cat([near, far[1:]])
+    half = edges.diff()[:, None] / 2
+    return (edges[:-1, None] + half * (1 + nodes)).flatten(), (half * weights).flatten()
+
+
+def gap_nodes(logits: Tensor, drawn: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Gaps t_k of the largest perturbed logit, that of the draw, to the others; and weights.
+
+    With exponential times of rates pi_k, t_k = log(T_k / T_i), and T_i integrated out, the density
+    given the draw is (K - 1)! prod_k (pi_k e^t_k) / (pi_i + sum_k pi_k e^t_k) ** K at t > 0.
+    """
+    count = len(logits)
+    others = [k for k in range(count) if k != drawn]
+    nodes, weights = line(temperature, 12 if count == 2 else 6)
+    index = torch.cartesian_prod(*[torch.arange(len(nodes))] * (count - 1))
+    index = index.reshape(-1, count - 1)
+    log_probs = logits.log_softmax(-1)
+    gaps = torch.zeros(len(index), count, dtype=torch.float64)
+    gaps[:, others] = nodes[index]
+    terms = log_probs + gaps
+    log_density = terms[:, others].sum(-1) - count * terms.logsumexp(-1) + math.lgamma(count)
+    return gaps, weights[index].prod(-1) * log_density.exp()
+
+
+def given_draw(logits: Tensor, drawn: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw, exponential numbers and weights: the numbers that lead to the gaps."""
+    gaps, weights = gap_nodes(logits, drawn, temperature)
+    numbers = logits.softmax(-1) * gaps.expm1()
+    numbers[:, drawn] = 1
+    return eye(len(logits))[drawn].expand_as(gaps), numbers.unsqueeze(1), weights
+
+
+def conditional_mean(logits: Tensor, loss: exact.Loss, temperature: float) -> Tensor:
+    """Mean of Gumbel-Rao given each draw, (K, K)."""
+    estimator = gumbel_rao(temperature=temperature, samples=1)
+    rows = []
+    for drawn in range(len(logits)):
+        z, numbers, weights = given_draw(logits, drawn, temperature)
+        rows.append(weights @ estimator.formula(logits, (z, numbers), loss))
+    return torch.stack(rows)
+
+
+def hard_nodes(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Gumbel noise and weights, draw by draw, so that the hard sample jumps at no node."""
+    parts = [gap_nodes(logits, drawn, temperature) for drawn in range(len(logits))]
+    noise = torch.cat([-gaps - logits for gaps, _ in parts])
+    weights = [p * weights for p, (_, weights) in zip(logits.softmax(-1), parts, strict=True)]
+    return noise, torch.cat(weights)
+
+
+def noise_nodes(logits: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """All draws, with nodes for the ratios of standard exponential numbers, which are all that
+    an estimate depends on; none of this knows of the gaps."""
+    if len(logits) == 2:
+        nodes, weights = logistic_nodes()
+        ratios = torch.stack([nodes, torch.zeros_like(nodes)], -1)
+    else:
+        axis = torch.arange(-36, 36.01, 0.25, dtype=torch.float64)
+        ratios = torch.cartesian_prod(axis, axis, torch.zeros(1, dtype=torch.float64))
+        weights = (-ratios.sum(-1) - 3 * (-ratios).logsumexp(-1)).exp()
+        weights = weights / weights.sum()
+    z = eye(len(logits)).repeat_interleave(len(ratios), 0)
+    numbers = (-ratios).exp().repeat(len(logits), 1).unsqueeze(1)
+    return (z, numbers), torch.outer(logits.softmax(-1), weights).flatten()
+
+
+def case(categories: int, seed: int = 0) -> tuple[Tensor, exact.Loss]:
+    logits = normal(categories, seed=70 + seed)
+    return logits, cubic_loss(normal(categories, seed=80 + seed), 1)
+
+
+@each_count
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_mean_is_that_of_straight_through_gumbel(categories: int, temperature: float) -> None:
+    """The mean over exponentials against the mean over Gumbel noise, to 1e-9."""
+    logits, loss = case(categories)
+    found = exact.moments(
+        gumbel_rao(temperature=temperature, samples=1),
+        loss,
+        logits,
+        nodes=noise_nodes(logits),
+    )
+    nodes = hard_nodes(logits, temperature)
+    assert float(nodes[1].sum()) == pytest.approx(1, abs=1e-11)
+    hard = straight_through_gumbel(temperature=temperature)
+    expected = exact.moments(hard, loss, logits, nodes=nodes)
+    assert close(found.mean, expected.mean, 1e-9)
+    assert expected.mean.abs().max() > 0.05
+    # One conditional sample is one sample: the variance too is that of the hard estimate.
+    assert float(found.variance) == pytest.approx(float(expected.variance), rel=1e-8)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_variance(temperature: float) -> None:
+    """Var = E[Var given the draw] / samples + Var[mean given the draw]; never more than hard."""
+    logits, loss = case(2, seed=1)
+    (z, numbers), weights = noise_nodes(logits)
+    found = {}
+    single = gumbel_rao(temperature=temperature, samples=1)
+    found[1] = float(exact.moments(single, loss, logits, nodes=((z, numbers), weights)).variance)
+    # Two samples: all pairs of nodes, draw by draw.
+    half = len(z) // 2
+    first, second = torch.cartesian_prod(torch.arange(half), torch.arange(half)).T
+    law = weights[:half] / weights[:half].sum()
+    both = torch.cat([numbers[first], numbers[second]], 1).repeat(2, 1, 1)
+    pairs = torch.outer(logits.softmax(-1), law[first] * law[second]).flatten()
+    draws = eye(2).repeat_interleave(half**2, 0)
+    double = gumbel_rao(temperature=temperature, samples=2)
+    found[2] = float(exact.moments(double, loss, logits, nodes=((draws, both), pairs)).variance)
+    # As if there were infinitely many.
+    rows = conditional_mean(logits, loss, temperature)
+    probs = logits.softmax(-1)
+    limit = float((probs @ (rows - probs @ rows) ** 2).sum())
+    assert found[2] == pytest.approx(found[1] / 2 + limit / 2, rel=1e-8)
+    assert limit < 0.9 * found[2] < 0.9**2 * found[1]
+
+
+@each_count
+def test_limit_is_zgr(categories: int) -> None:
+    """Given each draw, the mean tends to ZGR as the temperature falls, at the rate of it."""
+    logits, loss = case(categories, seed=3)
+    limit = zgr().formula(logits, exact.states(logits), loss)
+    scale = float(limit.abs().max())
+    means = {t: conditional_mean(logits, loss, t) for t in (0.04, 0.02, 0.01)}
+    far = [float((mean - limit).abs().max()) for mean in means.values()]
+    assert far[0] > 1.6 * far[1] > 1.6**2 * far[2]
+    assert far[2] < 0.05 * scale
+    # Extrapolated to zero: the remainder is of second order.
+    assert close(2 * means[0.01] - means[0.02], limit, 0.2 * far[2])
+    # Neither straight-through nor anything a tenth off would pass.
+    other = straight_through().formula(logits, exact.states(logits), loss)
+    assert not close(other, limit, 5 * far[2])
+    assert 0.1 * scale > far[2]
+
+
+def test_rate_of_the_limit_for_two_categories() -> None:
+    """The mean given the draw i is ZGR times 1 + 2 tau log(2) (2 pi_i - 1), to first order."""
+    logits, loss = case(2, seed=4)
+    limit = zgr().formula(logits, exact.states(logits), loss)
+    slope = 2 * math.log(2) * (2 * logits.softmax(-1) - 1)
+    for temperature in (1e-2, 1e-3):
+        ratio = (conditional_mean(logits, loss, temperature) / limit)[:, 0]
+        assert close((ratio - 1) / temperature, slope, 6 * temperature)
+    assert slope.abs().min() > 0.1
+
+
+def test_variance_at_low_temperature() -> None:
+    """tau times the second moment of straight-through Gumbel tends to pi_0 pi_1 sum_i d_i^2 / 12.
+
+    ``d_i`` is the slope g_1 - g_0 at the draw i.  What averages over all conditional samples stays
+    bounded: it tends to the variance of ZGR.
+    """
+    logits, loss = case(2, seed=5)
+    probs = logits.softmax(-1)
+    z = exact.states(logits)
+    grads = derivative(loss, z)
+    expected = float(probs.prod() * (grads[:, 1] - grads[:, 0]).square().sum() / 12)
+    temperature = 1e-3
+    hard = straight_through_gumbel(temperature=temperature)
+    found = exact.moments(hard, loss, logits, nodes=hard_nodes(logits, temperature))
+    second = float(found.variance + found.mean.square().sum()) / 2  # two equal entries
+    assert temperature * second == pytest.approx(expected, rel=0.01)
+    rows = conditional_mean(logits, loss, temperature)
+    spread = float((probs @ (rows - probs @ rows) ** 2).sum())
+    assert spread == pytest.approx(float(exact.moments(zgr(), loss, logits).variance), rel=0.02)
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_cold_straight_through_gumbel_is_exact_for_quadratic_losses(degree: int) -> None:
+    """Its bias falls like the temperature, for a linear loss like its square."""
+    logits, weights = normal(3, seed=76), normal(3, seed=86)
+    loss = lambda z: (z @ weights) ** degree  # noqa: E731
+    far = []
+    for temperature in (0.02, 0.01):
+        hard = straight_through_gumbel(temperature=temperature)
+        nodes = hard_nodes(logits, temperature)
+        far.append(float(exact.moments(hard, loss, logits, nodes=nodes).bias.abs().max()))
+    assert far[0] / far[1] == pytest.approx(2.0 if degree == 2 else 4.0, rel=0.1)
+    assert far[1] < 0.05
+    # At a temperature of one it has a bias for either.
+    bias = exact.moments(
+        straight_through_gumbel(temperature=1.0), loss, logits, nodes=hard_nodes(logits, 1.0)
+    ).bias
+    assert bias.abs().max() > 0.005
+
+
+def test_noise_is_held_when_differentiated() -> None:
+    """Differentiated through the conditional noise as well, the mean would be another.
+
+    It would be <g, d E[y given the draw] / d theta>, which tends to 0 with the temperature, since
+    y tends to the draw.
+    """
+    logits, loss = case(2, seed=6)
+    (z, numbers), weights = noise_nodes(logits)
+    grad = derivative(loss, z)
+    largest = []
+    for temperature in (1.0, 0.1):
+        theta = logits.clone().requires_grad_()
+        y = (conditional_gumbel(theta, z, numbers[:, 0]) / temperature).softmax(-1)
+        (through,) = torch.autograd.grad((weights * (y * grad).sum(-1)).sum(), theta)
+        held = logits.softmax(-1) @ conditional_mean(logits, loss, temperature)
+        assert (through - held).abs().max() > 0.1 * held.abs().max()
+        largest.append(float(through.abs().max() / held.abs().max()))
+    assert largest[1] < 0.25 * largest[0]

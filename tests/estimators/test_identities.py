@@ -1,32 +1,43 @@
-"""Exact conditions: for which losses nothing is lost, and when clamping changes nothing.
+"""What equals what, and for which losses nothing is lost: exact conditions and limits.
 
-That ReinMax at temperature 1, ZGR and half of straight-through plus DARN are one estimator, and
-half of the mass-keeping Fisher step without clamping, is in ``test_second_order``.
+ReinMax, ZGR, DARN, straight-through and ILS in the Fisher metric, clamped and not.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
-from cases import close, cubic_loss, draws, eye, generator, normal
+from cases import close, cubic_loss, derivative, draws, eye, generator, normal
+from test_perturbation import imle_means
 from torch import Tensor
 
 import ils
 from ils import exact
-from ils.estimators import Estimator
-from ils.estimators.gumbel import gumbel_rao, straight_through_gumbel
-from ils.estimators.intermediate import intermediate_loss_sampling
-from ils.estimators.straight_through import darn, reinmax, straight_through
+from ils.estimators import (
+    darn,
+    gumbel_rao,
+    intermediate_loss_sampling,
+    reinmax,
+    straight_through,
+    straight_through_gumbel,
+    zgr,
+)
 from ils.target import centred_gradient
 
-each_shape = pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 2)], ids=str)
+SHAPES = [(5,), (3, 4), (1, 2), (4, 2), (4, 2, 3)]
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+each_joint = pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)
+each_loss = pytest.mark.parametrize("shape", [(4,), (3, 3), (2, 4), (5, 2)], ids=str)
 
 
-def clamped_step(step_size: float) -> Estimator:
-    """The centred, mass-keeping step in the Fisher metric, clamped, divided by its size."""
+def fisher_step(step_size: float, normalizer: Any) -> Any:
+    """The centred, mass-keeping ILS step in the Fisher metric, divided by the step size."""
     return intermediate_loss_sampling(
         step_size=step_size,
-        normalizer=ils.sum_normalize,
+        normalizer=normalizer,
         metric=ils.metric.fisher,
         gradient=centred_gradient,
         keep_mass=True,
@@ -34,9 +45,39 @@ def clamped_step(step_size: float) -> Estimator:
     )
 
 
-def derivative(loss: exact.Loss, z: Tensor) -> Tensor:
-    leaf = z.clone().requires_grad_()
-    return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
+def clamped_step(step_size: float) -> Any:
+    return fisher_step(step_size, ils.sum_normalize)
+
+
+def case(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, Any]:
+    logits, z = normal(*shape, seed=seed), draws(200, *shape, seed=seed + 1)
+    return logits, z, cubic_loss(normal(*shape, seed=seed + 2), min(2, len(shape)))
+
+
+# --- one estimator under several names
+
+
+@each_shape
+def test_reinmax_is_zgr_is_the_mean_of_two(shape: tuple[int, ...]) -> None:
+    """ReinMax at temperature 1 = ZGR = half of (straight-through + DARN), at every draw."""
+    logits, z, loss = case(shape, 1)
+    both = straight_through().formula(logits, z, loss) + darn().formula(logits, z, loss)
+    scale = 1e-12 * (1 + float(both.abs().max()))
+    assert close(reinmax().formula(logits, z, loss), both / 2, scale)
+    assert close(zgr().formula(logits, z, loss), both / 2, scale)
+    # At another temperature it is something else.
+    other = reinmax(temperature=2.0).formula(logits, z, loss)
+    assert (other - both / 2).abs().max() > 1e-3
+
+
+@each_shape
+@pytest.mark.parametrize("step_size", [1e-3, 0.3, 5.0])
+def test_fisher_step_is_twice_reinmax(shape: tuple[int, ...], step_size: float) -> None:
+    """Without clamping, for every step size and draw."""
+    logits, z, loss = case(shape, 10)
+    twice = 2 * reinmax().formula(logits, z, loss)
+    found = fisher_step(step_size, ils.sum_normalize_unclamped).formula(logits, z, loss)
+    assert close(found, twice, 1e-12 / step_size * (1 + float(twice.abs().max())))
 
 
 # --- clamping
@@ -54,15 +95,14 @@ def losses_and_gains(logits: Tensor, z: Tensor, grad: Tensor) -> tuple[Tensor, T
     )
 
 
-@each_shape
+@each_joint
 @pytest.mark.parametrize("step_size", [1e-3, 0.3, 2.0, 50.0])
 def test_clamped_step_in_closed_form(shape: tuple[int, ...], step_size: float) -> None:
     """(z a - taken) / (1 + alpha b) up to alpha (a - b) = 1, (z - taken / a) / alpha beyond.
 
     ``taken_k = pi_k (g_i - g_k)_+`` with the sum ``a``, and ``b = sum_k pi_k (g_k - g_i)_+``.
     """
-    logits, z = normal(*shape, seed=1), draws(60, *shape, seed=2)
-    loss = cubic_loss(normal(*shape, seed=3), len(shape))
+    logits, z, loss = case(shape, 1)
     taken, a, b = losses_and_gains(logits, z, derivative(loss, z))
     within = step_size * (a - b) <= 1
     expected = torch.where(
@@ -74,14 +114,13 @@ def test_clamped_step_in_closed_form(shape: tuple[int, ...], step_size: float) -
     assert close(found, expected, 1e-11 + 1e-14 / step_size)
 
 
-@each_shape
+@each_joint
 def test_clamping_changes_nothing_if_and_only_if(shape: tuple[int, ...]) -> None:
     """Clamped step = 2 ReinMax at a draw iff no category is worse and alpha (g_i - <pi, g>) <= 1.
 
     Variable by variable; on either side of the largest step, too.
     """
-    logits, z = normal(*shape, seed=4), draws(200, *shape, seed=5)
-    loss = cubic_loss(normal(*shape, seed=6), len(shape))
+    logits, z, loss = case(shape, 4)
     grad = derivative(loss, z)
     drawn = (z * grad).sum(-1)
     worst = drawn >= grad.amax(-1)
@@ -120,7 +159,112 @@ def test_clamped_mean_is_one_sided() -> None:
     assert exact.moments(reinmax(), loss, logits).bias.abs().max() < 1e-12
 
 
+@each_joint
+def test_clamped_fisher_step_is_exact_for_linear_losses(shape: tuple[int, ...]) -> None:
+    """Clamped, per step, as the step tends to zero: mass flows from worse to better alone."""
+    logits, loss = normal(*shape, seed=70), linear_loss(shape, 71)
+    far = [
+        float(exact.moments(clamped_step(a), loss, logits).bias.abs().max()) for a in (1e-3, 1e-5)
+    ]
+    assert far[1] < 1e-5
+    if shape[-1] > 2:  # of first order in the step; with two categories nothing is left
+        assert far[0] == pytest.approx(100 * far[1], rel=0.02)
+
+
+def test_imle_at_small_steps_is_the_clamped_fisher_step() -> None:
+    """As both steps tend to zero the two have one mean: the flow from worse to better."""
+    for seed in range(5):
+        logits, loss = normal(4, seed=90 + seed), cubic_loss(normal(4, seed=100 + seed), 1)
+        grads = derivative(loss, eye(4))
+        flow = exact.moments(clamped_step(1e-7), loss, logits).mean
+        assert close(imle_means(logits, grads, 1e-7), flow, 1e-5 * (1 + float(flow.abs().max())))
+        assert (flow - exact.moments(reinmax(), loss, logits).mean).abs().max() > 1e-3
+
+
 # --- exactness
+
+
+def linear_loss(shape: tuple[int, ...], seed: int) -> Any:
+    weights = normal(*shape, seed=seed)
+    return lambda z: (z * weights).flatten(1).sum(-1) + 2
+
+
+def affine_loss(shape: tuple[int, ...], seed: int) -> Any:
+    """Linear in each variable when the others are held: products of different variables."""
+    weights = normal(*shape, seed=seed)
+
+    def loss(z: Tensor) -> Tensor:
+        each = (z * weights).sum(-1)
+        return each.prod(-1) + each.sum(-1) * 0.5 + each[:, 0] * each[:, -1]
+
+    return loss
+
+
+def quadratic_loss(shape: tuple[int, ...], seed: int) -> Any:
+    size = math.prod(shape)
+    square, weights = normal(size, size, seed=seed), normal(size, seed=seed + 1)
+
+    def loss(z: Tensor) -> Tensor:
+        x = z.flatten(1)
+        return ((x @ square) * x).sum(-1) + x @ weights
+
+    return loss
+
+
+def separate_squares(shape: tuple[int, ...], seed: int) -> Any:
+    """Quadratic in each variable when the others are held, of the fourth degree together."""
+    weights = normal(*shape, seed=seed)
+    return lambda z: ((z * weights).sum(-1) ** 2).prod(-1)
+
+
+@each_loss
+def test_reinmax_is_exact_for_quadratic_losses(shape: tuple[int, ...]) -> None:
+    """In expectation; of several variables, if quadratic in each with the others held."""
+    for seed in range(5):
+        logits = normal(*shape, seed=seed)
+        losses = [quadratic_loss(shape, 30 + seed)]
+        if len(shape) > 1:
+            losses.append(separate_squares(shape, 40 + seed))
+        for loss in losses:
+            quality = exact.moments(reinmax(), loss, logits)
+            assert quality.bias.abs().max() < 1e-10
+            for first_order in (straight_through(), darn()):
+                bias = exact.moments(first_order, loss, logits).bias
+                assert bias.norm() > 0.01 * quality.gradient.norm()
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (5, 2)], ids=str)
+def test_first_order_methods_are_exact_for_affine_losses(shape: tuple[int, ...]) -> None:
+    """Straight-through and DARN, in expectation, if linear in each variable with others held."""
+    logits = normal(*shape, seed=50)
+    for loss in (linear_loss(shape, 51), affine_loss(shape, 52)):
+        for estimator in (straight_through(), darn(), reinmax()):
+            assert exact.moments(estimator, loss, logits).bias.abs().max() < 1e-10
+
+
+def test_reinmax_error_is_that_of_the_trapezium() -> None:
+    """For a cubic loss the bias is pi_k sum_i pi_i d3 / 12, d3 the third derivative from i to k."""
+    weights, logits = normal(5, seed=60), normal(5, seed=61)
+    quality = exact.moments(reinmax(), lambda z: (z @ weights) ** 3, logits)
+    probs = logits.softmax(-1)
+    third = 6 * (weights[:, None] - weights[None, :]) ** 3  # along e_i -> e_k, index (k, i)
+    expected = probs * ((third / 12) @ probs)
+    assert close(quality.bias, expected, 1e-11)
+    assert quality.bias.abs().max() > 1e-3
+
+
+@each_loss
+def test_darn_is_as_wrong_the_other_way(shape: tuple[int, ...]) -> None:
+    """For a loss quadratic in each variable the biases of DARN and straight-through cancel."""
+    logits, weights = normal(*shape, seed=62), normal(*shape, seed=63)
+
+    def loss(z: Tensor) -> Tensor:
+        each = (z * weights).sum(-1).reshape(len(z), -1)  # draws by variables
+        return ((each + 1) ** 2).prod(-1) + each.sum(-1)
+
+    first, second = (exact.moments(e, loss, logits).bias for e in (straight_through(), darn()))
+    assert close(first, -second, 1e-11)
+    assert first.abs().max() > 1e-3
 
 
 def interpolant(values: Tensor, grads: Tensor) -> exact.Loss:
@@ -230,20 +374,6 @@ def test_one_wrong_edge_is_seen() -> None:
     expected[0] = torch.cat([first[None], others]) * probs[1, 2]
     assert close(found.bias, expected, 1e-11)
     assert expected.abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("shape", [(4,), (3, 3), (2, 4), (5, 2)], ids=str)
-def test_darn_is_as_wrong_the_other_way(shape: tuple[int, ...]) -> None:
-    """For a loss quadratic in each variable the biases of DARN and straight-through cancel."""
-    logits, weights = normal(*shape, seed=62), normal(*shape, seed=63)
-
-    def loss(z: Tensor) -> Tensor:
-        each = (z * weights).sum(-1).reshape(len(z), -1)  # draws by variables
-        return ((each + 1) ** 2).prod(-1) + each.sum(-1)
-
-    first, second = (exact.moments(e, loss, logits).bias for e in (straight_through(), darn()))
-    assert close(first, -second, 1e-11)
-    assert first.abs().max() > 1e-3
 
 
 # --- temperature
