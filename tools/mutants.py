@@ -52,7 +52,6 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         [
             "tests/test_operator_details.py",
             "tests/test_draw.py",
-            "tests/test_exactness.py",
             "tests/test_rules.py",
             "tests/test_other_rules.py",
             "tests/test_refusals.py",
