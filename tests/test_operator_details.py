@@ -544,5 +544,3 @@ def test_gradients_that_are_not_wanted() -> None:
     assert table.grad.dtype == torch.float32
     assert logits.grad.dtype == torch.float64
     assert table.grad.sum(-1).tolist() == [4, 0, 4]
-
-

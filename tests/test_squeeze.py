@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import close, distribution, eye, normal
+from cases import close, distribution, eye, needs_no_defaults, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -442,3 +442,52 @@ def test_float32_distributions_are_accepted() -> None:
     for categories in (2, 1000, 50_000):
         probs = normal(4, categories, seed=19).float().softmax(-1)
         assert kl(probs, probs).abs().max() < 1e-4
+
+
+def test_squeeze_refusals_name_the_argument() -> None:
+    """Distributions, counts and guards, each under its own name."""
+    p, bad = torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.6])
+    for name, call in {
+        "p": lambda: kl(bad, p),
+        "q": lambda: kl(p, bad),
+        "eps": lambda: kl(p, p, eps=-1.0),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}: expected "):
+            call()
+    for bound in (jensen_bound, gap):
+        for name, call in {
+            "p": lambda bound=bound: bound(bad, p, eps=0.1),
+            "probs": lambda bound=bound: bound(p, bad, eps=0.1),
+            "n": lambda bound=bound: bound(p, p, n=0, eps=0.1),
+            "eps": lambda bound=bound: bound(p, p, eps=-0.1),
+        }.items():
+            with pytest.raises(ValueError, match=f"^{name}: expected "):
+                call()
+        assert torch.equal(bound(p, p, eps=0.1), bound(p, p, n=1, eps=0.1))
+    assert torch.equal(kl(p, p), kl(p, p, eps=0.0))
+    with pytest.raises(ValueError, match=r"^categories: expected at least 1, got 0$"):
+        transition(lambda z: z, 0)
+
+
+def test_stationary_refusals() -> None:
+    """Square, of rows that sum to one up to 1e-5."""
+    with pytest.raises(TypeError, match=r"^matrix: .* got torch\.int64$"):
+        stationary(torch.ones(1, 1).long())
+    for shape in ((), (2,), (2, 3), (2, 2, 3)):
+        with pytest.raises(ValueError, match=r"^matrix: expected shape \(\.\.\., K, K\), got \("):
+            stationary(torch.ones(shape) / 2)
+    good = distribution(3, 3)
+    for off in (2e-6, -2e-6, 1.5e-5, -1.5e-5):
+        stationary(good + off / 3)
+    for off in (4e-5, -4e-5, 0.5):
+        with pytest.raises(
+            ValueError, match=r"^matrix: expected rows that sum to 1, got sums from"
+        ):
+            stationary(good + off / 3)
+    assert stationary(torch.ones(1, 1)).tolist() == [1.0]
+
+
+def test_device_and_type() -> None:
+    """Nothing that is made on the way falls back on the default device or type."""
+    p, matrix = distribution(4).float(), distribution(3, 3).float()
+    assert needs_no_defaults(lambda: [jensen_bound(p, p, n=3, eps=0.1), stationary(matrix)])

@@ -39,8 +39,9 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ["simplex", "target", "metric", "exact", "squeeze", "states", "checks", "execution"],
         [
             "tests/test_checks.py",
-            "tests/test_core_details.py",
+            "tests/test_states.py",
             "tests/test_simplex.py",
+            "tests/test_metric.py",
             "tests/test_target.py",
             "tests/test_exact.py",
             "tests/test_squeeze.py",
