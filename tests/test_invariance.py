@@ -55,14 +55,6 @@ def same(found: Tensor, wanted: Tensor) -> bool:
     return close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
 
 
-def test_default_is_relative() -> None:
-    """The defaults are among the options tested here."""
-    options = next(o for o in COMBINATIONS.values() if o["step_size"] is None)
-    default, named = Problem({}).updates(), Problem(options).updates()
-    assert torch.equal(default, named)
-    assert default.abs().max() > 0.1
-
-
 @each_relative
 def test_sum_mean_and_size_of_the_batch(options: dict[str, Any]) -> None:
     """The mean's updates are the sum's over the batch size, and those of an example alone."""

@@ -384,10 +384,11 @@ def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
         kl(value, HALF)
     with pytest.raises(error, match=rf"^q: .*{message}"):
         kl(HALF, value)
-    with pytest.raises(error, match=rf"^p: .*{message}"):
-        jensen_bound(value, HALF, eps=1e-8)
-    with pytest.raises(error, match=rf"^probs: .*{message}"):
-        jensen_bound(HALF, value, eps=1e-8)
+    for bound in (jensen_bound, gap):
+        with pytest.raises(error, match=rf"^p: .*{message}"):
+            bound(value, HALF, eps=1e-8)
+        with pytest.raises(error, match=rf"^probs: .*{message}"):
+            bound(HALF, value, eps=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -409,13 +410,13 @@ def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
 def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -> None:
     """A count below one, a negative guard, and what is no such number are refused."""
     for call in (jensen_bound, gap):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             call(HALF, HALF, **({"eps": 1e-8} | options))
     if "n" in options:
-        with pytest.raises(error, match=message.replace("n:", "categories:", 1)):
+        with pytest.raises(error, match=message.replace("n:", "^categories:", 1)):
             transition(lambda z: z, options["n"])
     else:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             kl(HALF, HALF, **options)
 
 
@@ -433,7 +434,7 @@ def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -
 )
 def test_bad_input_matrix(matrix: Any, error: type[Exception], message: str) -> None:
     """What is no stochastic matrix is refused."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         stationary(matrix)
 
 
@@ -444,35 +445,15 @@ def test_float32_distributions_are_accepted() -> None:
         assert kl(probs, probs).abs().max() < 1e-4
 
 
-def test_squeeze_refusals_name_the_argument() -> None:
-    """Distributions, counts and guards, each under its own name."""
-    p, bad = torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.6])
-    for name, call in {
-        "p": lambda: kl(bad, p),
-        "q": lambda: kl(p, bad),
-        "eps": lambda: kl(p, p, eps=-1.0),
-    }.items():
-        with pytest.raises(ValueError, match=f"^{name}: expected "):
-            call()
+def test_defaults() -> None:
+    """One draw, and no guard."""
     for bound in (jensen_bound, gap):
-        for name, call in {
-            "p": lambda bound=bound: bound(bad, p, eps=0.1),
-            "probs": lambda bound=bound: bound(p, bad, eps=0.1),
-            "n": lambda bound=bound: bound(p, p, n=0, eps=0.1),
-            "eps": lambda bound=bound: bound(p, p, eps=-0.1),
-        }.items():
-            with pytest.raises(ValueError, match=f"^{name}: expected "):
-                call()
-        assert torch.equal(bound(p, p, eps=0.1), bound(p, p, n=1, eps=0.1))
-    assert torch.equal(kl(p, p), kl(p, p, eps=0.0))
-    with pytest.raises(ValueError, match=r"^categories: expected at least 1, got 0$"):
-        transition(lambda z: z, 0)
+        assert torch.equal(bound(HALF, HALF, eps=0.1), bound(HALF, HALF, n=1, eps=0.1))
+    assert torch.equal(kl(HALF, HALF), kl(HALF, HALF, eps=0.0))
 
 
 def test_stationary_refusals() -> None:
     """Square, of rows that sum to one up to 1e-5."""
-    with pytest.raises(TypeError, match=r"^matrix: .* got torch\.int64$"):
-        stationary(torch.ones(1, 1).long())
     for shape in ((), (2,), (2, 3), (2, 2, 3)):
         with pytest.raises(ValueError, match=r"^matrix: expected shape \(\.\.\., K, K\), got \("):
             stationary(torch.ones(shape) / 2)
