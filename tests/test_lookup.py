@@ -54,14 +54,14 @@ def test_embedding_gives_what_is_asked_for(dtypes: tuple[torch.dtype, torch.dtyp
     """Table and logits may go without a gradient; each has its own type, as exact as it can be."""
     logits, table = normal(6, 5, seed=14).to(dtypes[0]), normal(5, 2, seed=15).to(dtypes[1])
     index, weights = ils.sample_index(logits, generator=generator(16)), normal(6, 2, seed=17)
-    leaves = logits.double().requires_grad_(), table.double().requires_grad_()
+    leaves = [value.double().clone().requires_grad_() for value in (logits, table)]
     out = ils.embedding(index, leaves[1], leaves[0])
     exact = torch.autograd.grad((out.pow(2) * weights).sum(), leaves)
     for wanted in itertools.product([True, False], repeat=2):
-        leaves = tuple(
+        leaves = [
             value.clone().requires_grad_(asked)
             for value, asked in zip((logits, table), wanted, strict=True)
-        )
+        ]
         out = ils.embedding(index, leaves[1], leaves[0])
         assert out.dtype == table.dtype
         assert out.requires_grad is any(wanted)
