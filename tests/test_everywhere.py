@@ -126,12 +126,14 @@ def test_gradients_per_example(name: str, categories: int) -> None:
     wanted = update(ils.differentiable_draw(leaf, z, rule=rule), leaf, weights)
     same = ils.differentiable_draw(leaf, z, rule=rule)
     (linear,) = torch.autograd.grad((same * weights).sum(), leaf)
+    # Long rows are projected another way where values cannot be looked at.
+    few = 1e-12 if categories <= 100 else 1e-9
     for one, other in (
         (found, wanted),
         (vmap(grad(attached))(logits, z, weights), wanted),
         (vmap(grad(looked_up))(logits, z, weights), linear),
     ):
-        assert close(one, other, 1e-12 * (1 + float(other.abs().max())))
+        assert close(one, other, few * (1 + float(other.abs().max())))
 
 
 @pytest.mark.parametrize("categories", [4, 100])
