@@ -1,8 +1,9 @@
-"""Random inputs of the tests, each from a generator of its own with a fixed seed."""
+"""Random inputs of the tests, each from a generator with a fixed seed, and how to compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -69,3 +70,24 @@ def exponential_nodes(half_width: float = 34.0, step: float = 0.25) -> tuple[Ten
     """The same for the standard exponential law: minus the logarithm of a uniform number."""
     nodes, weights = logistic_nodes(half_width, step)
     return -torch.nn.functional.logsigmoid(nodes), weights
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Tensors that are made without a device or a type get the wrong ones."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def needs_no_defaults(results: Callable[[], list[Tensor]]) -> bool:
+    """Whether results in float32 are the same where the default device and type are wrong."""
+    before = results()
+    with elsewhere():
+        found = results()
+    assert all(one.dtype == torch.float32 for one in before + found)
+    return all(torch.equal(one, other) for one, other in zip(before, found, strict=True))

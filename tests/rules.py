@@ -99,6 +99,12 @@ OTHERS: dict[str, Rule] = {
 }
 
 
+# All of them, and of those of another formula the ones with noise and without.
+EVERY: dict[str, Rule] = {**{name: rule_of(o) for name, o in COMBINATIONS.items()}, **OTHERS}
+DETERMINISTIC = [name for name, rule in OTHERS.items() if type(rule).noise is Rule.noise]
+NOISY = [name for name in OTHERS if name not in DETERMINISTIC]
+
+
 def update_by_hand(
     options: dict[str, Any], grad: Tensor, drawn: int, probs: Tensor, allowed: Tensor
 ) -> Tensor:

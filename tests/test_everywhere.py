@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import socket
 import time
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import close, distribution, eye, generator, normal
-from rules import COMBINATIONS, NORMALIZERS, RULES, leaky, rule_of
+from carriers import CARRIERS, Carrier, by_sample, each_carrier, gradient
+from cases import close, distribution, elsewhere, eye, generator, normal
+from rules import COMBINATIONS, EVERY, NOISY, RULES, leaky, rule_of
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
@@ -24,6 +26,7 @@ from torch.func import grad, jacrev, jvp, vjp, vmap
 from torch.utils.checkpoint import checkpoint
 
 import ils
+from ils.rules import ReinMax
 
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 
@@ -33,21 +36,104 @@ def update(z: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
     return torch.autograd.grad(((z - 0.3) ** 3 * weights).sum(), logits)[0]
 
 
-@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_gradients_per_example(options: dict[str, Any]) -> None:
+@each_carrier
+def test_defaults(carrier: Carrier) -> None:
+    """Left out, the rule is ReinMax at temperature 1."""
+    logits = normal(50, 4, seed=1)
+    z, update = gradient(carrier, logits)
+    again, other = gradient(carrier, logits, rule=ReinMax(1.0))
+    assert torch.equal(z, again)
+    assert torch.equal(update, other)
+
+
+@each_carrier
+@pytest.mark.parametrize("name", RULES)
+def test_rules_arrive(carrier: Carrier, name: str) -> None:
+    """Every way to draw hands on by the same rule."""
+    logits = normal(20, 4, seed=1)
+    _, expected = gradient(by_sample, logits, rule=rule_of(RULES[name]))
+    _, found = gradient(carrier, logits, rule=rule_of(RULES[name]))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@each_carrier
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("categories", [5, 70])
+def test_device_and_type_are_those_of_the_logits(
+    carrier: Carrier, name: str, categories: int
+) -> None:
+    """Nothing falls back on the default device or the default type."""
+    logits = normal(3, categories, seed=1).float()
+    logits[0, 1] = -torch.inf
+    z, update = gradient(carrier, logits, rule=rule_of(RULES[name]))
+    with elsewhere():
+        found, other = gradient(carrier, logits, rule=rule_of(RULES[name]))
+    assert found.dtype == other.dtype == torch.float32
+    assert torch.equal(z, found)
+    assert torch.equal(update, other)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_update_under_create_graph(name: str) -> None:
+    """Keeping the graph changes no number, masked categories included."""
+    logits = normal(4, 5, seed=1)
+    logits[0, 1] = -torch.inf
+    leaf, weights = logits.requires_grad_(), normal(4, 5, seed=2)
+    weights[0, 1] = 100
+    for carrier in CARRIERS:
+        z = carrier(leaf, rule=rule_of(RULES[name]))
+        plain, kept = (
+            torch.autograd.grad((z * weights).sum(), leaf, retain_graph=True, create_graph=graph)[0]
+            for graph in (False, True)
+        )
+        assert torch.equal(plain, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "categories"),
+    [*((name, 4) for name in EVERY), *itertools.product(RULES, [5, 70, 100, 300])],
+)
+def test_gradients_per_example(name: str, categories: int) -> None:
     """vmap(grad(...)) gives each example the gradient that it has alone after the same draw."""
-    logits, weights = normal(6, 4, seed=1), normal(6, 4, seed=2)
+    rule, logits, weights = (
+        EVERY[name],
+        normal(6, categories, seed=1),
+        normal(6, categories, seed=2),
+    )
+    if categories > 4:
+        logits[:, 0] = logits[0, 1] = -torch.inf
 
     def loss(row: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        z = ils.sample(row, rule=rule_of(options))
+        z = ils.sample(row, rule=rule)
         return ((z - 0.3) ** 3 * weight).sum(), z
+
+    def attached(row: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        return ((ils.differentiable_draw(row, z, rule=rule) - 0.3) ** 3 * weight).sum()
+
+    def looked_up(row: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        return ils.embedding(z.argmax(-1), weight.unsqueeze(-1), row, rule=rule).sum()
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         found, z = vmap(grad(loss, has_aux=True), randomness="different")(logits, weights)
+    assert torch.equal(z, eye(categories)[z.argmax(-1)])
+    assert not (z * logits.isneginf()).any()
+    assert found.isfinite().all()
+    assert found.abs().max() > 0.01
+    if name in NOISY:
+        return
     leaf = logits.clone().requires_grad_()
-    wanted = update(ils.differentiable_draw(leaf, z, rule=rule_of(options)), leaf, weights)
-    assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
+    wanted = update(ils.differentiable_draw(leaf, z, rule=rule), leaf, weights)
+    same = ils.differentiable_draw(leaf, z, rule=rule)
+    (linear,) = torch.autograd.grad((same * weights).sum(), leaf)
+    # Long rows are projected another way where values cannot be looked at.
+    few = 1e-12 if categories <= 100 else 1e-9
+    for one, other in (
+        (found, wanted),
+        (vmap(grad(attached))(logits, z, weights), wanted),
+        (vmap(grad(looked_up))(logits, z, weights), linear),
+    ):
+        assert close(one, other, few * (1 + float(other.abs().max())))
 
 
 @pytest.mark.parametrize("categories", [4, 100])
@@ -290,7 +376,7 @@ def test_broadcast_logits_collect_their_gradients() -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_modes_without_gradient(mode: Any) -> None:
-    """Without a graph the draws are the same, and nothing is kept."""
+    """Without a graph or a leaf the draws are the same, and nothing is kept."""
     logits = normal(20, 5, seed=27).requires_grad_()
     wanted = ils.sample(logits, generator=generator(28)).detach()
     table = normal(5, 2, seed=29).requires_grad_()
@@ -298,7 +384,10 @@ def test_modes_without_gradient(mode: Any) -> None:
         z = ils.sample(logits, generator=generator(28))
         index = ils.sample_index(logits, generator=generator(28))
         assert not ils.embedding(index, table, logits).requires_grad
+        assert not ils.sample(logits, rule=ils.rules.Step(0.1)).requires_grad
     assert not z.requires_grad
+    for rule in (ils.rules.DEFAULT, ils.rules.Step(0.1)):
+        assert not ils.sample(logits.detach(), rule=rule).requires_grad
     assert torch.equal(z, wanted)
     assert torch.equal(index, wanted.argmax(-1))
 
@@ -372,16 +461,6 @@ def test_shapes_without_values(
     assert tuple(index.shape) == (2, 3, rows)
 
 
-@pytest.mark.parametrize("form", ["fake", "meta"])
-@pytest.mark.parametrize("categories", [3, 100, 2000])
-def test_normalizers_without_values(form: str, categories: int) -> None:
-    """So do the maps onto the simplex."""
-    with FakeTensorMode() if form == "fake" else nullcontext():
-        x = torch.zeros(5, categories, device="meta" if form == "meta" else "cpu")
-        for normalizer in NORMALIZERS:
-            assert normalizer(x).shape == x.shape
-
-
 @pytest.mark.parametrize("categories", [3, 16, 1100])
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf], ids=str)
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
@@ -425,18 +504,6 @@ def test_gradients_that_are_not_finite(
                 hidden = masked and place == 2
                 if hidden or math.isnan(poison):
                     assert bool(found.isfinite().all()) == hidden
-
-
-@pytest.mark.parametrize("categories", [3, 15, 16, 100, 1100])
-@pytest.mark.parametrize("poison", [math.nan, math.inf], ids=str)
-def test_projection_of_what_is_not_finite(poison: float, categories: int) -> None:
-    """A row that holds NaN or +inf has no nearest distribution: NaN throughout; others have."""
-    x = normal(4, categories, seed=42)
-    wanted = ils.project_simplex(x)
-    x[2, 1] = poison
-    for found in (ils.project_simplex(x), vmap(ils.project_simplex)(x)):
-        assert found[2].isnan().all()
-        assert close(found[[0, 1, 3]], wanted[[0, 1, 3]])
 
 
 # What PyTorch loads for it uses parts that are on their way out.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import close, normal
+from cases import close, needs_no_defaults, normal
 from torch import Tensor
 
 import ils
@@ -20,6 +20,7 @@ from ils.estimators import (
     score_function,
     straight_through,
 )
+from ils.states import probability
 
 
 def cubic(z: Tensor) -> Tensor:
@@ -44,17 +45,6 @@ def joint(logits: Tensor) -> list[tuple[float, Tensor]]:
 
 SHAPES = [(4,), (1, 4), (2, 3), (3, 3), (5, 2), (1, 1), (3, 1)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-
-
-@each_shape
-def test_states(shape: tuple[int, ...]) -> None:
-    """Every joint state once, in the type of the logits."""
-    z = exact.states(torch.zeros(shape))
-    variables, categories = (1, *shape)[-2:]
-    assert z.shape == (categories**variables, *shape)
-    assert z.dtype == torch.float32
-    assert torch.equal(z.sum(-1), torch.ones(z.shape[:-1]))
-    assert len({tuple(state.flatten().tolist()) for state in z}) == len(z)
 
 
 @each_shape
@@ -183,9 +173,10 @@ def test_bad_input(logits: Any, error: type[Exception], message: str) -> None:
     for call in (
         lambda: exact.states(logits),
         lambda: exact.expectation(cubic, logits),
+        lambda: exact.gradient(cubic, logits),
         lambda: exact.moments(score_function(), cubic, logits),
     ):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             call()
 
 
@@ -237,23 +228,47 @@ def test_batch() -> None:
                 assert close(getattr(quality, name)[i], getattr(one, name), 1e-10)
 
 
-def test_nodes() -> None:
-    """Nodes and weights stand in for a support, and are checked against it."""
-    logits, estimator = normal(2, 3, seed=12), straight_through()
-    z = exact.states(logits)
-    weights = (logits.softmax(-1) * z).sum(-1).prod(-1)
-    ours = exact.moments(estimator, cubic, logits, nodes=(z, weights))
-    theirs = exact.moments(estimator, cubic, logits)
-    assert close(ours.mean, theirs.mean)
-    assert close(ours.variance, theirs.variance)
+def test_moments_take_given_nodes() -> None:
+    """Nodes and weights are used as they are, with weights for each problem too."""
+    logits, loss = normal(2, 3), lambda z: (z * torch.arange(3.0).double()).sum(-1) ** 2
+    estimator = score_function()
+    z = exact.states(logits, 1)
+    weights = probability(logits, z, 1)
+    given = exact.moments(estimator, loss, logits, nodes=(z, weights))
+    found = exact.moments(estimator, loss, logits)
+    for name in ("gradient", "mean", "bias", "variance", "cosine"):
+        assert close(getattr(given, name), getattr(found, name), 1e-12)
+    assert close(found.mean, found.gradient, 1e-12)
+    assert close(found.bias, found.mean - found.gradient, 0)
+    # Over variables as well as categories.
+    both = exact.moments(estimator, lambda z: (z[..., 0].sum(-1) - 1) ** 2, logits)
+    assert both.variance.shape == both.cosine.shape == ()
+    assert abs(float(both.cosine) - 1) < 1e-12
+    flat = torch.full((3,), 1 / 3, dtype=torch.float64)
+    uniform = exact.moments(estimator, loss, logits, nodes=(z, flat))
+    estimates = estimator.formula(logits, z, loss)
+    assert close(uniform.mean, estimates.mean(0), 1e-12)
+    spread = ((estimates - estimates.mean(0)) ** 2).sum(-1).mean(0)
+    assert close(uniform.variance, spread, 1e-12)
+    wrong = Estimator(
+        "wrong", lambda logits, noise, loss: noise[:2], estimator.randomness, 1, True, False
+    )
+    expected = r"^estimator: expected one estimate a node, shape \(3, 2, 3\), got \(2, 2, 3\)$"
+    with pytest.raises(ValueError, match=expected):
+        exact.moments(wrong, loss, logits)
 
 
-def test_states_of_no_variables_and_wrong_axes() -> None:
-    """No variables have one state; axes that are not there are refused."""
-    assert exact.states(torch.zeros(0, 3)).shape == (1, 0, 3)
-    assert exact.states(torch.zeros(2, 0, 3), 1).shape == (1, 2, 0, 3)
-    assert exact.states(torch.zeros(0, 2, 3), 1).shape == (9, 0, 2, 3)
+def test_no_variables() -> None:
+    """Without variables the expectation is the loss of the one state."""
     assert exact.expectation(lambda z: z.sum((-1, -2)) + 2, torch.zeros(0, 3)) == 2
-    for wrong in (-1, 3):
-        with pytest.raises(ValueError, match=r"^batch_dims: expected from 0 to 2 "):
-            exact.states(torch.zeros(2, 3, 4), wrong)
+
+
+def test_device_and_type() -> None:
+    """Nothing that is made on the way falls back on the default device or type."""
+    logits = normal(2, 3).float()
+
+    def results() -> list[Tensor]:
+        quality = exact.moments(straight_through(), lambda z: z[..., 0].sum(-1) ** 2, logits)
+        return [quality.gradient, quality.variance]
+
+    assert needs_no_defaults(results)

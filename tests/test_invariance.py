@@ -55,14 +55,6 @@ def same(found: Tensor, wanted: Tensor) -> bool:
     return close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
 
 
-def test_default_is_relative() -> None:
-    """The defaults are among the options tested here."""
-    options = next(o for o in COMBINATIONS.values() if o["step_size"] is None)
-    default, named = Problem({}).updates(), Problem(options).updates()
-    assert torch.equal(default, named)
-    assert default.abs().max() > 0.1
-
-
 @each_relative
 def test_sum_mean_and_size_of_the_batch(options: dict[str, Any]) -> None:
     """The mean's updates are the sum's over the batch size, and those of an example alone."""
@@ -165,3 +157,21 @@ def test_factor_in_short_types(dtype: torch.dtype, factor: float) -> None:
     assert close(updates(factor) / factor, plain, 8 * torch.finfo(dtype).eps)
     absolute = {"relative": False, "step_size": 0.4}
     assert (updates(factor, **absolute) / factor - updates(1.0, **absolute)).abs().max() > 0.05
+
+
+def test_mean_of_a_batch_divides_the_step() -> None:
+    """The mean of a batch divides the note's step by the batch's size, not its update; not ours."""
+    logits = normal(8, 4, seed=15).requires_grad_()
+    weights = normal(8, 4, seed=16)
+
+    def update(rule: ils.rules.Rule, scale: float) -> Tensor:
+        z = ils.sample(logits, rule=rule, generator=generator(17))
+        return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
+
+    for options, least in (({}, 0.1), ({"metric": ils.metric.fisher, "centred": True}, 0.01)):
+        long, short = (ils.rules.Note(size, **options) for size in (0.8, 0.1))
+        assert torch.equal(update(long, 1 / 8), update(short, 1.0))
+        error = update(long, 1 / 8) - update(long, 1.0) / 8
+        assert error.abs().max() > least
+    for rule in (ils.rules.ReinMax(), ils.rules.Step(0.8)):
+        assert torch.equal(update(rule, 1 / 8), update(rule, 1.0) / 8)

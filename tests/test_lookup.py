@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from typing import Any
 
 import pytest
@@ -15,29 +15,11 @@ import ils
 
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-SHAPES: list[Any] = [(), 1, 3, (2,), (2, 3), (0,), 0, torch.Size([4])]
+TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
 
 def as_tuple(draws: Any) -> tuple[int, ...]:
     return (draws,) if isinstance(draws, int) else tuple(draws)
-
-
-@pytest.mark.parametrize("draws", SHAPES, ids=str)
-@pytest.mark.parametrize("categories", [4, 100])
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3)], ids=str)
-def test_indices_are_the_draws(draws: Any, categories: int, batch: tuple[int, ...]) -> None:
-    """sample_index names what sample draws from the same generator, with the same shapes."""
-    logits = normal(*batch, categories, seed=1)
-    z = ils.sample(logits, draws=draws, generator=generator(2))
-    assert z.shape == (*as_tuple(draws), *batch, categories)
-    leaf = logits.clone().requires_grad_()
-    assert torch.equal(ils.sample(leaf, draws=draws, generator=generator(2)), z)
-    index = ils.sample_index(logits, draws=draws, generator=generator(2))
-    assert index.dtype == torch.int64
-    assert index.shape == z.shape[:-1]
-    assert torch.equal(torch.nn.functional.one_hot(index, categories).double(), z)
-    if math.prod(as_tuple(draws)) > 1 and math.prod(batch) > 1:
-        assert not torch.equal(index[0], index[-1])
 
 
 def test_several_draws_are_independent() -> None:
@@ -49,21 +31,6 @@ def test_several_draws_are_independent() -> None:
     slack = 5 * (law * (1 - law) / 50_000).sqrt()
     assert ((share - law).abs() < slack).all()
     assert (slack < 0.1 * law.sqrt()).all()  # a correlation of a tenth would be seen
-
-
-@every_combination
-def test_gradients_of_several_draws_are_added(options: dict[str, Any]) -> None:
-    """The update after several draws is the sum of the updates after each."""
-    logits, weights = normal(4, 3, seed=4).requires_grad_(), normal(2, 3, 4, 3, seed=5)
-    z = ils.sample(logits, draws=(2, 3), generator=generator(6), rule=rule_of(options))
-    (found,) = torch.autograd.grad(((z - 0.3) ** 3 * weights).sum(), logits)
-    wanted = torch.zeros_like(found)
-    for i in range(2):
-        for j in range(3):
-            one = ils.differentiable_draw(logits, z[i, j].detach(), rule=rule_of(options))
-            loss = ((one - 0.3) ** 3 * weights[i, j]).sum()
-            wanted += torch.autograd.grad(loss, logits)[0]
-    assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
 
 
 @every_combination
@@ -82,35 +49,32 @@ def test_embedding_is_the_product(options: dict[str, Any], draws: tuple[int, ...
         assert close(one, other, 1e-12 * (1 + float(other.abs().max())))
 
 
-def test_embedding_with_masks() -> None:
-    """Masked categories stay out of the look-up and have a gradient of exactly zero."""
-    mask = torch.arange(5) % 2 == 1
-    table = normal(5, 2, seed=11).requires_grad_()
-    for options in RULES.values():
-        logits = normal(6, 5, seed=12).masked_fill(mask, -torch.inf).requires_grad_()
-        index = ils.sample_index(logits, generator=generator(13))
-        assert not mask[index].any()
-        out = ils.embedding(index, table, logits, rule=rule_of(options))
-        found, for_table = torch.autograd.grad(out.pow(3).sum(), (logits, table))
-        assert found.isfinite().all()
-        assert not found[:, mask].any()
-        assert not for_table[mask].any()
-
-
-@pytest.mark.parametrize("wanted", ["logits", "table", "neither"])
-def test_embedding_gives_what_is_asked_for(wanted: str) -> None:
-    """Either argument may be without a gradient, and so may both."""
-    logits, table = normal(6, 5, seed=14), normal(5, 2, seed=15)
-    index = ils.sample_index(logits, generator=generator(16))
-    leaf = {"logits": logits, "table": table}.get(wanted)
-    if leaf is not None:
-        leaf.requires_grad_()
-    out = ils.embedding(index, table, logits)
-    assert out.requires_grad == (leaf is not None)
-    if leaf is not None:
-        out.pow(2).sum().backward()
-        assert leaf.grad is not None
-        assert leaf.grad.abs().max() > 0
+@pytest.mark.parametrize("dtypes", [*itertools.product(TYPES, TYPES)], ids=str)
+def test_embedding_gives_what_is_asked_for(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    """Table and logits may go without a gradient; each has its own type, as exact as it can be."""
+    logits, table = normal(6, 5, seed=14).to(dtypes[0]), normal(5, 2, seed=15).to(dtypes[1])
+    index, weights = ils.sample_index(logits, generator=generator(16)), normal(6, 2, seed=17)
+    leaves = [value.double().clone().requires_grad_() for value in (logits, table)]
+    out = ils.embedding(index, leaves[1], leaves[0])
+    exact = torch.autograd.grad((out.pow(2) * weights).sum(), leaves)
+    for wanted in itertools.product([True, False], repeat=2):
+        leaves = [
+            value.clone().requires_grad_(asked)
+            for value, asked in zip((logits, table), wanted, strict=True)
+        ]
+        out = ils.embedding(index, leaves[1], leaves[0])
+        assert out.dtype == table.dtype
+        assert out.requires_grad is any(wanted)
+        if out.requires_grad:
+            (out.pow(2) * weights.to(out.dtype)).sum().backward()
+        for leaf, asked, right in zip(leaves, wanted, exact, strict=True):
+            assert (leaf.grad is not None) is asked
+            if leaf.grad is not None:
+                assert leaf.grad.dtype == leaf.dtype
+                unit = max(torch.finfo(dtype).eps for dtype in dtypes)
+                size = float(right.abs().max())
+                assert close(leaf.grad.double(), right, 8 * unit * (1 + size))
+                assert size > 0.1
 
 
 def test_embedding_keeps_an_index_a_row() -> None:
@@ -136,35 +100,6 @@ def test_embedding_keeps_an_index_a_row() -> None:
         ils.sample(logits, generator=generator(19)) @ table
     assert sum(value.numel() for value in kept if value.data_ptr() not in own) >= logits.numel()
     out.sum().backward()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
-def test_embedding_in_short_types(dtype: torch.dtype) -> None:
-    """Types of table and logits may differ; each gradient comes in the type of its argument."""
-    logits = normal(6, 5, seed=20).to(dtype).requires_grad_()
-    table = normal(5, 2, seed=21).requires_grad_()
-    index = ils.sample_index(logits, generator=generator(22))
-    out = ils.embedding(index, table, logits)
-    assert out.dtype == table.dtype
-    out.pow(2).sum().backward()
-    assert logits.grad is not None
-    assert table.grad is not None
-    assert logits.grad.dtype == dtype
-    assert table.grad.dtype == torch.float64
-    exact = logits.detach().double().requires_grad_()
-    ils.embedding(index, table, exact).pow(2).sum().backward()
-    assert close(logits.grad.double(), exact.grad, 8 * torch.finfo(dtype).eps)
-
-
-def test_embedding_refuses_a_second_derivative() -> None:
-    """A second derivative is refused, for the logits and for the table."""
-    logits, table = normal(6, 5, seed=23).requires_grad_(), normal(5, 2, seed=24).requires_grad_()
-    out = ils.embedding(ils.sample_index(logits), table, logits)
-    for leaf in (logits, table):
-        (first,) = torch.autograd.grad(out.pow(2).sum(), leaf, create_graph=True)
-        for other in (logits, table):
-            with pytest.raises(RuntimeError, match="ils: expected to be differentiated once"):
-                torch.autograd.grad(first.pow(2).sum(), other, retain_graph=True)
 
 
 def test_empty_look_ups() -> None:
@@ -212,21 +147,15 @@ def logits_size(dim: int) -> int:
     return (4, 5, 4)[dim]
 
 
-def test_draws_of_masked_categories_are_refused() -> None:
-    """By the mask or by a logit of -inf, in look-ups and attached draws; a tiny law is no mask."""
-    logits, table = torch.tensor([[0.0, -torch.inf, 1.0], [0.0, -1e4, 1.0]]), torch.eye(3)
-    refused = "expected categories that can be drawn, got one that is masked"
-    for draws in ((), (2,)):
-        bad, good = torch.tensor([1, 1]).expand(*draws, 2), torch.tensor([0, 1]).expand(*draws, 2)
-        with pytest.raises(ValueError, match=f"^index: {refused}"):
-            ils.embedding(bad, table, logits)
-        with pytest.raises(ValueError, match=f"^z: {refused}"):
-            ils.differentiable_draw(logits, table[bad])
-        assert torch.equal(ils.embedding(good, table, logits), table[good])
-        assert torch.equal(ils.differentiable_draw(logits, table[good]), table[good])
-        with pytest.raises(ValueError, match=f"^index: {refused}"):
-            ils.embedding(good, table, logits, mask=torch.tensor([True, False, False]))
-    with pytest.raises(TypeError, match=r"^mask: expected a boolean tensor"):
-        ils.embedding(torch.tensor([0, 0]), table, logits, mask=table)
-    with pytest.raises(ValueError, match=r"^dim: expected an axis"):
-        ils.embedding(torch.tensor([0, 0]), table, logits, dim=2)
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("shape", [(), (2, 3)], ids=str)
+def test_the_index_of_a_draw(dim: int, shape: tuple[int, ...]) -> None:
+    """return_index gives the draw and what sample_index draws from the same numbers."""
+    logits = normal(5, 4, seed=38).requires_grad_()
+    how: Any = {"dim": dim, "draws": shape}
+    z, index = ils.sample(logits, return_index=True, generator=generator(39), **how)
+    assert torch.equal(z, ils.sample(logits, generator=generator(39), **how))
+    assert torch.equal(index, ils.sample_index(logits, generator=generator(39), **how))
+    assert index.dtype == torch.int64
+    assert z.requires_grad
+    assert not index.requires_grad

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import generator
+from carriers import Carrier, each_carrier
+from cases import generator, normal
 from rules import NORMALIZERS
 
 import ils
@@ -127,19 +128,19 @@ def test_bad_input(case: str) -> None:
     logits, options, error, message = BAD_INPUT[case]
     own = generator(29)
     state = own.get_state()
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         ils.sample(logits, **({"generator": own} | options))
     assert case in VALUES or torch.equal(own.get_state(), state)
     if isinstance(logits, torch.Tensor) and logits.is_floating_point():
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             ils.sample(logits.clone().requires_grad_(), **({"generator": own} | options))
     if not NOT_FOR_GIVEN_DRAWS & set(options):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             ils.differentiable_draw(logits, torch.eye(3)[:2], **options)
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             ils.embedding(torch.zeros(2).long(), torch.eye(3), logits, **options)
     if not NOT_FOR_INDICES & set(options):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             ils.sample_index(logits, generator=own, **options)
         assert case in VALUES or torch.equal(own.get_state(), state)
 
@@ -154,8 +155,23 @@ def test_bad_rules_of_objects(case: str) -> None:
         partial(Categorical, logits=ROW),
         ils.estimators.from_rule,
     ):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             make(**options)
+
+
+@each_carrier
+def test_refusals_of_normalizers(carrier: Carrier) -> None:
+    """Each way to draw tries the normaliser itself, and names it."""
+    logits = normal(2, 3)
+    for broken, message in (
+        (lambda x: x[..., :1], r"normalizer: its output: expected shape \(2, \d\), got \(2, 1\)"),
+        (lambda x: 0.99 * x, r"normalizer: expected h\(z\) = z for every one-hot z, got .* 0\.01$"),
+        (lambda x: x.flip(-1), r"normalizer: expected h\(z\) = z for every one-hot z, got .* 1$"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            carrier(logits, rule=Step(0.5, normalizer=broken))
+    # A difference that rounding could make is let pass.
+    carrier(logits, rule=Step(0.5, normalizer=lambda x: (1 + 5e-4) * x))
 
 
 BAD_OPTIONS: dict[str, tuple[Any, type[Exception], str]] = {
@@ -243,11 +259,31 @@ def test_bad_values_that_cannot_be_looked_at(case: str) -> None:
     assert z.sum(dim)[good].eq(1).all()
 
 
+@pytest.mark.parametrize("categories", [1, 2, 5, 100, 1000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_bad_rows_under_a_transform(categories: int, dtype: torch.dtype) -> None:
+    """A row without a law gives NaN, and as an index the last category; others are drawn still."""
+    last = torch.full((2, categories), -torch.inf, dtype=dtype)
+    last[:, -1] = 0
+    bad = torch.zeros(3, categories, dtype=dtype)
+    bad[0, 0], bad[1, -1], bad[2] = torch.nan, torch.inf, -torch.inf
+    rows = torch.cat([last, bad])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        z = torch.func.vmap(ils.sample, randomness="different")(rows)
+        index = torch.func.vmap(ils.sample_index, randomness="different")(rows)
+    assert z.dtype == dtype
+    assert torch.equal(z[:2], (last == 0).to(dtype))
+    assert z[2:].isnan().any(-1).all()
+    assert index.tolist() == [categories - 1] * 5
+
+
 @pytest.mark.parametrize(
     ("z", "error", "message"),
     [
         (torch.zeros(2, 2), ValueError, r"z: expected shape \(\*draws, \*\(2, 3\)\), got \(2, 2\)"),
         (torch.zeros(3), ValueError, r"z: .* got \(3,\)"),
+        (torch.eye(3)[:1], ValueError, r"z: .* got \(1, 3\)"),
         (torch.zeros(3, 2, 3, 1), ValueError, r"z: .* got \(3, 2, 3, 1\)"),
         (torch.zeros(2, 3), ValueError, "z: expected one-hot rows along the last axis, got others"),
         (torch.ones(2, 3), ValueError, "z: expected one-hot rows"),
@@ -256,11 +292,11 @@ def test_bad_values_that_cannot_be_looked_at(case: str) -> None:
         (torch.zeros(2, 3).long(), TypeError, r"z: .* got torch\.int64"),
         ([[1.0, 0.0, 0.0]] * 2, TypeError, "z: expected a torch.Tensor, got list"),
     ],
-    ids=["narrow", "one row", "deep", "zeros", "ones", "soft", "NaN", "integers", "list"],
+    ids=["narrow", "row", "one row", "deep", "zeros", "ones", "soft", "NaN", "integers", "list"],
 )
 def test_bad_input_draw(z: Any, error: type[Exception], message: str) -> None:
     """A draw of another shape, or that can carry no gradient, is refused."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         ils.differentiable_draw(torch.zeros(2, 3, requires_grad=True), z)
 
 
@@ -269,17 +305,24 @@ def test_bad_input_draw(z: Any, error: type[Exception], message: str) -> None:
     [
         ([0, 1], torch.eye(3), TypeError, "index: expected a torch.Tensor, got list"),
         (torch.zeros(2), torch.eye(3), TypeError, r"index: expected int64, got torch\.float32"),
-        (torch.zeros(3).long(), torch.eye(3), ValueError, r"index: expected shape .*, got \(3,\)"),
+        (
+            torch.zeros(3).long(),
+            torch.eye(3),
+            ValueError,
+            r"index: expected shape \(\*draws, \*\(2,\)\), got \(3,\)",
+        ),
         (torch.tensor([0, 3]), torch.eye(3), ValueError, "index: .* from 0 to 2, got 0 to 3"),
         (torch.tensor([-1, 0]), torch.eye(3), ValueError, "index: .* from 0 to 2, got -1 to 0"),
         (torch.zeros(2).long(), torch.eye(4), ValueError, r"weight: .* \(3, D\), got \(4, 4\)"),
         (torch.zeros(2).long(), torch.ones(3), ValueError, r"weight: .* got \(3,\)"),
+        (torch.zeros(2).long(), torch.eye(3)[:2], ValueError, r"weight: .* got \(2, 3\)"),
+        (torch.zeros(2).long(), torch.eye(3)[None], ValueError, r"weight: .* got \(1, 3, 3\)"),
         (torch.zeros(2).long(), torch.eye(3).long(), TypeError, r"weight: .* got torch\.int64"),
     ],
 )
 def test_bad_input_embedding(index: Any, weight: Any, error: type[Exception], message: str) -> None:
     """An index that names no category, or a table of another height, is refused."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         ils.embedding(index, weight, torch.zeros(2, 3))
 
 
@@ -288,3 +331,23 @@ def test_given_maps_are_not_tried_out(normalizer: ils.Normalizer) -> None:
     """The given maps are known to keep the corners; a row of a million is no work for a check."""
     z = ils.sample(torch.zeros(2, 3), rule=Step(0.1, normalizer=normalizer))
     assert z.sum(-1).tolist() == [1, 1]
+
+
+def test_draws_of_masked_categories_are_refused() -> None:
+    """By the mask or by a logit of -inf, in look-ups and attached draws; a tiny law is no mask."""
+    logits, table = torch.tensor([[0.0, -torch.inf, 1.0], [0.0, -1e4, 1.0]]), torch.eye(3)
+    refused = "expected categories that can be drawn, got one that is masked"
+    for draws in ((), (2,)):
+        bad, good = torch.tensor([1, 1]).expand(*draws, 2), torch.tensor([0, 1]).expand(*draws, 2)
+        with pytest.raises(ValueError, match=f"^index: {refused}"):
+            ils.embedding(bad, table, logits)
+        with pytest.raises(ValueError, match=f"^z: {refused}"):
+            ils.differentiable_draw(logits, table[bad])
+        assert torch.equal(ils.embedding(good, table, logits), table[good])
+        assert torch.equal(ils.differentiable_draw(logits, table[good]), table[good])
+        with pytest.raises(ValueError, match=f"^index: {refused}"):
+            ils.embedding(good, table, logits, mask=torch.tensor([True, False, False]))
+    with pytest.raises(TypeError, match=r"^mask: expected a boolean tensor"):
+        ils.embedding(torch.tensor([0, 0]), table, logits, mask=table)
+    with pytest.raises(ValueError, match=r"^dim: expected an axis"):
+        ils.embedding(torch.tensor([0, 0]), table, logits, dim=2)

@@ -1,4 +1,4 @@
-"""The operator as a module and as a distribution."""
+"""The operator as a module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import torch
 from cases import close, generator, normal
 from rules import COMBINATIONS, RULES, leaky, root, rule_of
 from torch import Tensor, nn
-from torch.distributions import Independent, constraints, kl_divergence
-from torch.distributions import OneHotCategorical as Parent
 
 import ils
-from ils.distributions import OneHotCategorical
+from ils.rules import Step
 
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
@@ -97,146 +95,51 @@ def test_module_loads_into_a_larger_model() -> None:
     assert torch.equal(one[0].weight, two[0].weight)
 
 
-@every_combination
-@pytest.mark.parametrize("shape", [(), (5,), (2, 3)], ids=str)
-def test_rsample_is_the_function(options: dict[str, Any], shape: tuple[int, ...]) -> None:
-    """rsample draws and differentiates as the function does; sample draws the same, without."""
-    logits = normal(4, 3, seed=8).log_softmax(-1).requires_grad_()
-    q = OneHotCategorical(logits=logits, rule=rule_of(options))
-    assert q.has_rsample
-    z = q.rsample(torch.Size(shape), generator(9))
-    assert z.shape == (*shape, 4, 3)
-    wanted = ils.sample(q.logits, draws=shape, generator=generator(9), rule=rule_of(options))
-    assert torch.equal(z, wanted)
-    assert torch.equal(update(z, logits), update(wanted, logits))
-    plain = q.sample(torch.Size(shape), generator(9))
-    assert torch.equal(plain, z)
-    assert not plain.requires_grad
+def test_options_and_their_defaults() -> None:
+    """It prints all its options, and they are kept by name."""
+    assert repr(ils.Sampler()) == "Sampler(rule=ReinMax(), dim=-1, argmax_in_eval=False)"
+    module = ils.Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)
+    assert repr(module) == "Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)"
+    logits, mask = normal(4, 2, 3), torch.tensor([True, False, False])
+    z = ils.Sampler()(logits, mask, generator=generator(3), draws=(2, 5))
+    assert torch.equal(z, ils.sample(logits, mask=mask, generator=generator(3), draws=(2, 5)))
 
 
-@each_rule
-def test_normalising_the_logits_changes_no_gradient(options: dict[str, Any]) -> None:
-    """The parent subtracts log-sum-exp from the logits; a centred update does not notice."""
-    raw = (normal(4, 3, seed=10) + 5).requires_grad_()
-    q = OneHotCategorical(logits=raw, rule=rule_of(options))
-    hard = q.sample(generator=generator(11))
-    found = update(ils.differentiable_draw(q.logits, hard, rule=rule_of(options)), raw)
-    wanted = update(ils.differentiable_draw(raw, hard, rule=rule_of(options)), raw)
-    assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
-    assert torch.equal(update(q.rsample(generator=generator(11)), raw), found)
+@pytest.mark.parametrize("dim", [0, 1, -2, -3])
+def test_axis_of_a_normaliser(dim: int) -> None:
+    """Drawn along another axis than the last, a normaliser of one's own still sees the last."""
+    sampler = ils.Sampler(rule=Step(0.5, normalizer=leaky), dim=dim)
+    z = sampler(normal(4, 2, 3), generator=generator(3))
+    assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
 
 
-def test_gradient_for_probabilities() -> None:
-    """With probs the gradient goes through the logarithm, by the chain rule."""
-    probs = normal(4, 3, seed=12).softmax(-1).requires_grad_()
-    q = OneHotCategorical(probs=probs)
-    z = q.rsample(generator=generator(13))
-    leaf = probs.detach().log().requires_grad_()
-    same = ils.differentiable_draw(leaf, z.detach())
-    # The update sums to zero: the parent's normalisation of probs adds nothing to it.
-    wanted = update(same, leaf) / probs.detach()
-    assert close(update(z, probs), wanted, 1e-11)
-
-
-@pytest.mark.parametrize("by", ["probs", "logits"])
-def test_everything_else_is_the_parents(by: str) -> None:
-    """Densities, entropies, moments, supports and divergences are those of the parent."""
-    first, second = normal(4, 3, seed=14), normal(4, 3, seed=15)
-    values = [x.softmax(-1) if by == "probs" else x for x in (first, second)]
-    ours, other = (OneHotCategorical(**{by: value}) for value in values)
-    parent, parent_other = (Parent(**{by: value}) for value in values)
-    z = parent.sample(torch.Size([6]))
-    assert torch.equal(ours.log_prob(z), parent.log_prob(z))
-    for name in ("mean", "mode", "variance", "probs", "logits", "param_shape", "batch_shape"):
-        found, wanted = getattr(ours, name), getattr(parent, name)
-        assert torch.equal(found, wanted) if isinstance(found, Tensor) else found == wanted
-    assert torch.equal(ours.entropy(), parent.entropy())
-    assert torch.equal(ours.enumerate_support(), parent.enumerate_support())
-    assert ours.support is constraints.one_hot
-    wanted = kl_divergence(parent, parent_other)
-    assert wanted.min() > 0.01
-    for p, q in ((ours, other), (ours, parent_other), (parent, other)):
-        assert torch.equal(kl_divergence(p, q), wanted)
-
-
-def test_expand_keeps_the_options() -> None:
-    """An expanded distribution draws and differentiates by the same rule."""
-    for options in RULES.values():
-        logits = normal(3, seed=16).log_softmax(-1).requires_grad_()
-        q = OneHotCategorical(logits=logits, rule=rule_of(options)).expand([5, 4])
-        assert isinstance(q, OneHotCategorical)
-        assert q.batch_shape == (5, 4)
-        z = q.rsample(generator=generator(17))
-        wanted = ils.sample(logits.expand(5, 4, 3), generator=generator(17), rule=rule_of(options))
-        assert torch.equal(z, wanted)
-        assert close(update(z, logits), update(wanted, logits), 1e-11)
-
-
-def test_independent() -> None:
-    """Independent takes variables of a row as one event, and lets the gradient through."""
-    logits = normal(5, 4, 3, seed=18).requires_grad_()
-    q = Independent(OneHotCategorical(logits=logits), 1)
-    assert q.has_rsample
-    assert q.event_shape == (4, 3)
-    z = q.rsample(torch.Size([2]))
-    assert z.shape == (2, 5, 4, 3)
-    assert q.log_prob(z.detach()).shape == (2, 5)
-    assert update(z, logits).abs().max() > 0.01
-    p = Independent(Parent(logits=torch.zeros(5, 4, 3).double()), 1)
-    assert kl_divergence(q, p).shape == (5,)
-
-
-def test_density_at_a_draw() -> None:
-    """log_prob of a draw has both paths, that of its parameters and that through the draw."""
-    logits = normal(5, 4, seed=19).requires_grad_()
-    q = OneHotCategorical(logits=logits)
-    z = q.rsample(generator=generator(20))
-    leaf = logits.detach().requires_grad_()
-    scores = leaf.log_softmax(-1)
-    hard = ils.differentiable_draw(leaf, z.detach())
-    (direct,) = torch.autograd.grad((scores * z.detach()).sum(), leaf, retain_graph=True)
-    (through,) = torch.autograd.grad((scores.detach() * hard).sum(), leaf)
-    assert torch.equal(q.log_prob(z), Parent(logits=logits).log_prob(z))
-    (found,) = torch.autograd.grad(q.log_prob(z).sum(), logits)
-    assert close(found, direct + through)
-    assert through.abs().max() > 0.01
-
-
-def test_density_of_a_masked_category() -> None:
-    """A category that cannot be drawn has the log-probability -inf, and makes no NaN elsewhere."""
-    logits = torch.tensor([0.0, -torch.inf, 1.0], dtype=torch.float64, requires_grad=True)
-    found = OneHotCategorical(logits=logits).log_prob(torch.eye(3).double())
-    assert torch.equal(found, Parent(logits=logits).log_prob(torch.eye(3).double()))
-    assert found.isneginf().tolist() == [False, True, False]
-    (gradient,) = torch.autograd.grad(found[[0, 2]].sum(), logits)
-    assert gradient.isfinite().all()
-
-
-@pytest.mark.parametrize("validate_args", [True, False])
-def test_validate_args(validate_args: bool) -> None:
-    """Arguments and values are checked as the parent's are, if they are."""
-    half = torch.tensor([0.5, 0.5])
-    if validate_args:
-        with pytest.raises(ValueError, match="Simplex"):
-            OneHotCategorical(probs=torch.tensor([-0.5, 1.5]), validate_args=True)
-        with pytest.raises(ValueError, match="OneHot"):
-            OneHotCategorical(probs=half, validate_args=True).log_prob(half)
-    else:
-        OneHotCategorical(probs=half, validate_args=False).log_prob(half)
-
-
-def test_bad_arguments() -> None:
-    """Neither, both, integers and lists are refused."""
-    for arguments in ({}, {"probs": torch.ones(2), "logits": torch.ones(2)}):
-        with pytest.raises(ValueError, match="Either `probs` or `logits`"):
-            OneHotCategorical(**arguments)
-    for value in (torch.ones(2).long(), [0.5, 0.5]):
-        with pytest.raises(TypeError, match="logits: expected a"):
-            OneHotCategorical(logits=value)
-
-
-def test_masks_of_a_distribution() -> None:
-    """-inf among the logits, or zero among the probabilities, is a category never drawn."""
-    probs = torch.tensor([0.5, 0.0, 0.25, 0.25]).double()
-    for q in (OneHotCategorical(logits=probs.log(), validate_args=False), OneHotCategorical(probs)):
-        assert not q.rsample(torch.Size([500]))[:, 1].any()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("dim", [-1, 1])
+def test_the_mode_at_evaluation(dim: int) -> None:
+    """If it is asked for, eval() returns the likeliest category, with the gradient at it."""
+    logits = normal(6, 5, 4, seed=40).requires_grad_()
+    mask = logits.detach() == logits.detach().amax(dim, keepdim=True)
+    plain, sampler = ils.Sampler(dim=dim), ils.Sampler(dim=dim, argmax_in_eval=True)
+    for module in (plain.eval(), sampler.train()):
+        drawn = module(logits, generator=generator(41))
+        assert torch.equal(drawn, ils.sample(logits, dim=dim, generator=generator(41)))
+    z = sampler.eval()(logits)
+    assert torch.equal(z.argmax(dim), logits.argmax(dim))
+    assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
+    moved = logits.detach().movedim(dim, -1).requires_grad_()
+    same = ils.differentiable_draw(moved, z.detach().movedim(dim, -1))
+    weights = normal(*z.shape, seed=42)
+    (found,) = torch.autograd.grad((z * weights).sum(), logits)
+    (wanted,) = torch.autograd.grad((same * weights.movedim(dim, -1)).sum(), moved)
+    assert close(found.movedim(dim, -1), wanted)
+    second = sampler(logits, mask, draws=3)
+    assert second.shape == (3, *logits.shape)
+    assert torch.equal(second[0], second[2])
+    assert not second[:, mask].any()
+    compiled = torch.compile(sampler, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(logits), z)
+    with pytest.raises(ValueError, match=r"logits: .* got NaN"):
+        sampler(torch.full((2, 3), torch.nan))
+    with pytest.raises(TypeError, match="argmax_in_eval: expected a bool, got int"):
+        ils.Sampler(argmax_in_eval=1)  # type: ignore[arg-type]

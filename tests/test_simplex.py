@@ -6,16 +6,19 @@ import copy
 import itertools
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
-from cases import close, distribution, draws, eye, normal
+from cases import close, distribution, draws, eye, needs_no_defaults, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules import NORMALIZERS
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 import ils
+from ils import simplex
 from ils.metric import euclidean, fisher
 from ils.rules import Note, Step
 from ils.simplex import pullback
@@ -42,23 +45,6 @@ def smooth_maps(categories: int) -> dict[str, Callable[[Tensor], Tensor]]:
         "softmax of logarithms": lambda x: torch.softmax((x**2 + 1e-300).log(), -1),
         "cubes of the size": _by_weights(lambda x: (x**2) ** 1.5),
     }
-
-
-def projection_by_supports(x: Tensor) -> Tensor:
-    """Nearest distribution to each row: try every support, keep the nearest feasible point."""
-    categories = x.shape[-1]
-    best, nearest = torch.full_like(x, torch.nan), torch.full_like(x[..., 0], torch.inf)
-    for inside in itertools.product([False, True], repeat=categories):
-        if not any(inside):
-            continue
-        mask = torch.tensor(inside)
-        excess = (x[..., mask].sum(-1, keepdim=True) - 1) / mask.sum()
-        candidate = torch.where(mask, x - excess, 0)
-        distance = ((candidate - x) ** 2).sum(-1)
-        better = (candidate >= 0).all(-1) & (distance < nearest)
-        best = torch.where(better[..., None], candidate, best)
-        nearest = torch.where(better, distance, nearest)
-    return best
 
 
 @pytest.mark.parametrize("categories", [2, 3, 6])
@@ -147,6 +133,15 @@ def test_direction_of_the_projection(categories: int) -> None:
     assert close(pullback(ils.project_simplex, z, grad + 17.5), delta)
 
 
+def test_sum_normalised_maps() -> None:
+    """Positive parts over their sum, and the note's form; -inf gets nothing in both."""
+    x = torch.tensor([[1.0, 3.0, -2.0, -torch.inf], [0.0, 0.5, 0.5, -1.0]])
+    before = x.clone()
+    assert ils.sum_normalize(x).tolist() == [[0.25, 0.75, 0, 0], [0, 0.5, 0.5, 0]]
+    assert ils.sum_normalize_unclamped(x[:1]).tolist() == [[0.5, 1.5, -1, 0]]
+    assert torch.equal(x, before)
+
+
 @each_onto
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(
@@ -171,20 +166,97 @@ def test_values_lie_on_the_simplex(
 @each_normalizer
 def test_corners_and_distributions_are_kept(normalizer: ils.Normalizer) -> None:
     """A one-hot vector is kept to the bit, another distribution to rounding."""
-    for categories in (1, 2, 5, 1000):
-        assert torch.equal(normalizer(eye(categories)[:9]), eye(categories)[:9])
+    for categories in (1, 2, 3, 5, 40, 300, 319, 1000):
+        corners = eye(categories)[[0, categories // 2, -1]]
+        assert torch.equal(normalizer(corners), corners)
     q = distribution(50, 6, seed=7)
     assert close(normalizer(q), q)
 
 
-def test_projection_is_the_nearest_point() -> None:
-    """The projection agrees with a search through all supports, and ignores a constant."""
-    for categories in (1, 2, 3, 5):
-        for scale in (0.1, 1.0, 10.0):
-            x = scale * normal(40, categories, seed=8)
-            expected = projection_by_supports(x)
-            assert close(ils.project_simplex(x), expected)
-            assert close(ils.project_simplex(x + 3.25), expected)
+def nearest(x: Tensor) -> Tensor:
+    """The projection onto the simplex by bisection in float64, as it is defined."""
+    x = x.double()
+    low, high = x.amax(-1, keepdim=True) - 1, x.amax(-1, keepdim=True)
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = (x - middle).clamp(min=0).sum(-1, keepdim=True) > 1
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (x - low).clamp(min=0)
+
+
+# Up to 15 sorted, up to 255 in one piece, and then in blocks: of a divisor of the length where
+# there is a good one, else with a short last block.
+LENGTHS = [1, 2, 3, 15, 16, 17, 100, 255, 256, 257, 260, 263, 318, 319, 320, 384, 1021, 1024, 4099]
+
+
+@pytest.mark.parametrize("categories", LENGTHS)
+@pytest.mark.parametrize("spread", [1e-3, 0.1, 1.0, 30.0])
+def test_projection_of_long_rows(categories: int, spread: float) -> None:
+    """The nearest distribution, with few categories in its support or all of them."""
+    for shape in ((), (1,), (3,), (2, 3)):
+        x = spread * normal(*shape, categories, seed=categories)
+        before = x.clone()
+        found = ils.project_simplex(x)
+        assert close(found, nearest(x), 1e-12)
+        assert torch.equal(x, before)
+        assert close(ils.project_simplex(x + 1000), found, 1e-12)
+        # The support in the last places, where a last block is short.
+        rising = x.sort(-1).values
+        assert close(ils.project_simplex(rising), nearest(rising), 1e-12)
+        if categories > 2:
+            x[..., 1:-1:2] = -torch.inf
+            assert close(ils.project_simplex(x), nearest(x), 1e-12)
+
+
+@pytest.mark.parametrize("categories", [3, 40, 300, 319])
+def test_projection_of_edges(categories: int) -> None:
+    """Ties share, an empty batch stays empty, half types are as exact without values to look at."""
+    level = torch.zeros(2, categories, dtype=torch.float64)
+    assert close(ils.project_simplex(level), level + 1 / categories, 1e-12)
+    for shape in ((0,), (0, 2), (2, 0)):
+        empty = torch.zeros(*shape, categories)
+        assert ils.project_simplex(empty).shape == empty.shape
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        x = normal(2, categories, seed=1).to(dtype)
+        before = x.clone()
+        found = ils.project_simplex(x)
+        assert found.dtype == dtype
+        assert torch.equal(x, before)
+        assert close(found.double(), nearest(x), 4 * torch.finfo(dtype).eps)
+        # Where values cannot be looked at, rows of any length are sorted.
+        batched = torch.func.vmap(ils.project_simplex)(x)
+        assert batched.dtype == dtype
+        assert close(batched.double(), nearest(x), 4 * torch.finfo(dtype).eps)
+
+
+def test_half_types_are_projected_in_float32() -> None:
+    """A cumulative sum of thousands of float16 numbers would be off by more than an entry."""
+    x = (1e-3 * normal(1, 3000, seed=2)).half()
+    found = ils.project_simplex(x)
+    assert abs(float(found.double().sum()) - 1) < 1e-3
+    assert close(torch.func.vmap(ils.project_simplex)(x), found, 1e-6)
+
+
+@pytest.mark.parametrize("categories", [3, 15, 16, 100, 1100])
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf], ids=str)
+def test_projection_of_what_is_not_finite(poison: float, categories: int) -> None:
+    """A row that holds NaN or +inf has no nearest distribution: NaN throughout; others have."""
+    x = normal(4, categories, seed=42)
+    wanted = ils.project_simplex(x)
+    x[2, 1] = poison
+    for found in (ils.project_simplex(x), torch.func.vmap(ils.project_simplex)(x)):
+        assert found[2].isnan().all()
+        assert close(found[[0, 1, 3]], wanted[[0, 1, 3]])
+
+
+@pytest.mark.parametrize("form", ["fake", "meta"])
+@pytest.mark.parametrize("categories", [3, 100, 2000])
+def test_normalizers_without_values(form: str, categories: int) -> None:
+    """Of fake tensors and those of the device meta the maps give the shapes."""
+    with FakeTensorMode() if form == "fake" else nullcontext():
+        x = torch.zeros(5, categories, device="meta" if form == "meta" else "cpu")
+        for normalizer in NORMALIZERS:
+            assert normalizer(x).shape == x.shape
 
 
 @each_normalizer
@@ -219,22 +291,64 @@ def test_projection_of_huge_entries() -> None:
     assert close(ils.project_simplex(x), expected, 1e-6)
 
 
-@each_normalizer
-def test_normalizer_is_a_value(normalizer: ils.Normalizer) -> None:
-    """A normaliser prints its name, carries its docstring, and survives copying and pickling."""
-    x, z, grad = normal(4, 3, seed=11).abs(), draws(4, 3, seed=12), normal(4, 3, seed=13)
-    assert eval(repr(normalizer)) is normalizer
-    assert "Args:" in (normalizer.__doc__ or "")
-    for twin in (copy.deepcopy(normalizer), pickle.loads(pickle.dumps(normalizer))):
-        assert isinstance(twin, ils.Normalizer)
-        assert repr(twin) == repr(normalizer)
-        assert torch.equal(twin(x), normalizer(x))
-        assert torch.equal(pullback(twin, z, grad), pullback(normalizer, z, grad))
+def square(x: Tensor) -> Tensor:
+    """A normaliser of one's own."""
+    return x.square() / x.square().sum(-1, keepdim=True)
 
 
-def test_stated_derivative_is_used() -> None:
-    """A normaliser's own product is taken where there is one, autograd's otherwise."""
-    z, grad = draws(4, 3, seed=12), normal(4, 3, seed=13)
-    odd = ils.Normalizer("odd", lambda x: x, lambda z, grad: 2 * grad)
-    assert torch.equal(pullback(odd, z, grad), 2 * grad)
+def nothing(z: Tensor, grad: Tensor) -> Tensor:
+    """Its derivative at a corner."""
+    return torch.zeros_like(grad)
+
+
+def test_normalizer() -> None:
+    """Name, docstring, parts, call, and what a copy or a pickle of one is."""
+    mine = ils.Normalizer("square", square, nothing)
+    assert repr(mine) == "ils.square"
+    assert mine.__name__ == "square"
+    assert mine.__doc__ == square.__doc__
+    assert (mine.h, mine.vjp) == (square, nothing)
+    x = normal(2, 3)
+    assert torch.equal(mine(x), square(x))
+    for again in (copy.copy(mine), copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))):
+        assert type(again) is ils.Normalizer
+        assert again is not mine
+        assert (again.__name__, again.h, again.vjp) == ("square", square, nothing)
+    # Under the name of a given one, one's own is still one's own.
+    other = pickle.loads(pickle.dumps(ils.Normalizer("sum_normalize", square, nothing)))
+    assert other.h is square
+
+
+@pytest.mark.parametrize("name", ["sum_normalize", "sum_normalize_unclamped", "project_simplex"])
+def test_given_normalizers(name: str) -> None:
+    """Each prints its name, carries its docstring, and is itself after copying and pickling."""
+    given = getattr(ils, name)
+    assert given is getattr(simplex, name)
+    assert given in NORMALIZERS
+    assert repr(given) == f"ils.{name}"
+    assert "Args:" in (given.__doc__ or "")
+    for again in (copy.deepcopy(given), pickle.loads(pickle.dumps(given))):
+        assert again is given
+
+
+def test_pullback_of_functions() -> None:
+    """A normaliser's own derivative, or autograd's; a function that changes the shape is named."""
+    z, grad = draws(4, 3), normal(4, 3, seed=1)
+    mine = ils.Normalizer("square", square, lambda z, grad: 2 * grad)
+    assert torch.equal(pullback(mine, z, grad), 2 * grad)
     assert torch.equal(pullback(lambda x: 3 * x, z, grad), 3 * grad)
+    expected = r"^normalizer: its output: expected shape \(4, 3\), got \(4, 2\)$"
+    with pytest.raises(ValueError, match=expected):
+        pullback(lambda x: x[..., :2], z, grad)
+
+
+def test_device_and_type_of_projections() -> None:
+    """Nothing that is made on the way falls back on the default device or type."""
+    short, long = distribution(4).float(), normal(2, 263).float()
+    assert needs_no_defaults(
+        lambda: [
+            ils.project_simplex(short),
+            ils.project_simplex(long),
+            torch.func.vmap(ils.project_simplex)(short.expand(2, 4)),
+        ]
+    )

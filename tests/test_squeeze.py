@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import close, distribution, eye, normal
+from cases import close, distribution, eye, needs_no_defaults, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -384,10 +384,11 @@ def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
         kl(value, HALF)
     with pytest.raises(error, match=rf"^q: .*{message}"):
         kl(HALF, value)
-    with pytest.raises(error, match=rf"^p: .*{message}"):
-        jensen_bound(value, HALF, eps=1e-8)
-    with pytest.raises(error, match=rf"^probs: .*{message}"):
-        jensen_bound(HALF, value, eps=1e-8)
+    for bound in (jensen_bound, gap):
+        with pytest.raises(error, match=rf"^p: .*{message}"):
+            bound(value, HALF, eps=1e-8)
+        with pytest.raises(error, match=rf"^probs: .*{message}"):
+            bound(HALF, value, eps=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -409,13 +410,13 @@ def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
 def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -> None:
     """A count below one, a negative guard, and what is no such number are refused."""
     for call in (jensen_bound, gap):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             call(HALF, HALF, **({"eps": 1e-8} | options))
     if "n" in options:
-        with pytest.raises(error, match=message.replace("n:", "categories:", 1)):
+        with pytest.raises(error, match=message.replace("n:", "^categories:", 1)):
             transition(lambda z: z, options["n"])
     else:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^{message}"):
             kl(HALF, HALF, **options)
 
 
@@ -433,7 +434,7 @@ def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -
 )
 def test_bad_input_matrix(matrix: Any, error: type[Exception], message: str) -> None:
     """What is no stochastic matrix is refused."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         stationary(matrix)
 
 
@@ -442,3 +443,32 @@ def test_float32_distributions_are_accepted() -> None:
     for categories in (2, 1000, 50_000):
         probs = normal(4, categories, seed=19).float().softmax(-1)
         assert kl(probs, probs).abs().max() < 1e-4
+
+
+def test_defaults() -> None:
+    """One draw, and no guard."""
+    for bound in (jensen_bound, gap):
+        assert torch.equal(bound(HALF, HALF, eps=0.1), bound(HALF, HALF, n=1, eps=0.1))
+    assert torch.equal(kl(HALF, HALF), kl(HALF, HALF, eps=0.0))
+
+
+def test_stationary_refusals() -> None:
+    """Square, of rows that sum to one up to 1e-5."""
+    for shape in ((), (2,), (2, 3), (2, 2, 3)):
+        with pytest.raises(ValueError, match=r"^matrix: expected shape \(\.\.\., K, K\), got \("):
+            stationary(torch.ones(shape) / 2)
+    good = distribution(3, 3)
+    for off in (2e-6, -2e-6, 1.5e-5, -1.5e-5):
+        stationary(good + off / 3)
+    for off in (4e-5, -4e-5, 0.5):
+        with pytest.raises(
+            ValueError, match=r"^matrix: expected rows that sum to 1, got sums from"
+        ):
+            stationary(good + off / 3)
+    assert stationary(torch.ones(1, 1)).tolist() == [1.0]
+
+
+def test_device_and_type() -> None:
+    """Nothing that is made on the way falls back on the default device or type."""
+    p, matrix = distribution(4).float(), distribution(3, 3).float()
+    assert needs_no_defaults(lambda: [jensen_bound(p, p, n=3, eps=0.1), stationary(matrix)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -11,11 +12,11 @@ from cases import close, distribution, draws, eye, generator, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules import NORMALIZERS
-from test_simplex import projection_by_supports
 from torch import Tensor
 
 import ils
 from ils.estimators import intermediate_loss_sampling, straight_through
+from ils.metric import euclidean, fisher
 from ils.target import (
     centred_gradient,
     direction,
@@ -26,6 +27,8 @@ from ils.target import (
 )
 from lab.problems.toy import ils_limit, random_toy
 
+Metric = Callable[[Tensor, Tensor], Tensor]
+
 each_normalizer = pytest.mark.parametrize("normalizer", NORMALIZERS, ids=repr)
 each_keep_mass = pytest.mark.parametrize("keep_mass", [False, True], ids=["plain", "keep mass"])
 
@@ -34,9 +37,26 @@ def dot(left: Tensor, right: Tensor) -> Tensor:
     return (left * right).sum(-1)
 
 
-def fisher(probs: Tensor) -> Tensor:
+def fisher_matrix(probs: Tensor) -> Tensor:
     """Covariance of a one-hot draw, which is the Fisher matrix of the logits."""
     return torch.diag_embed(probs) - probs.unsqueeze(-1) * probs.unsqueeze(-2)
+
+
+def projection_by_supports(x: Tensor) -> Tensor:
+    """Nearest distribution to each row: try every support, keep the nearest feasible point."""
+    categories = x.shape[-1]
+    best, nearest = torch.full_like(x, torch.nan), torch.full_like(x[..., 0], torch.inf)
+    for inside in itertools.product([False, True], repeat=categories):
+        if not any(inside):
+            continue
+        mask = torch.tensor(inside)
+        excess = (x[..., mask].sum(-1, keepdim=True) - 1) / mask.sum()
+        candidate = torch.where(mask, x - excess, 0)
+        distance = ((candidate - x) ** 2).sum(-1)
+        better = (candidate >= 0).all(-1) & (distance < nearest)
+        best = torch.where(better[..., None], candidate, best)
+        nearest = torch.where(better, distance, nearest)
+    return best
 
 
 @pytest.mark.parametrize("categories", [2, 3, 8])
@@ -143,7 +163,7 @@ def test_note_gradient_is_natural(categories: int) -> None:
     note = probs_gradient(target, probs, z, eps=0.0)
     assert close(note, -target / probs)
     true = logits_gradient(target, probs, z)
-    metric = fisher(probs)
+    metric = fisher_matrix(probs)
     assert close((metric @ note.unsqueeze(-1)).squeeze(-1), true)
     natural = (torch.linalg.pinv(metric, rtol=1e-12, hermitian=True) @ true.unsqueeze(-1)).squeeze(
         -1
@@ -251,24 +271,6 @@ def test_nonlinear_in_the_upstream_gradient(keep_mass: bool) -> None:
         assert not moves.all()
 
 
-def test_mean_of_a_batch_divides_the_step() -> None:
-    """The mean of a batch divides the note's step by the batch's size, not its update; not ours."""
-    logits = normal(8, 4, seed=15).requires_grad_()
-    weights = normal(8, 4, seed=16)
-
-    def update(rule: ils.rules.Rule, scale: float) -> Tensor:
-        z = ils.sample(logits, rule=rule, generator=generator(17))
-        return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
-
-    for options, least in (({}, 0.1), ({"metric": ils.metric.fisher, "centred": True}, 0.01)):
-        long, short = (ils.rules.Note(size, **options) for size in (0.8, 0.1))
-        assert torch.equal(update(long, 1 / 8), update(short, 1.0))
-        error = update(long, 1 / 8) - update(long, 1.0) / 8
-        assert error.abs().max() > least
-    for rule in (ils.rules.ReinMax(), ils.rules.Step(0.8)):
-        assert torch.equal(update(rule, 1 / 8), update(rule, 1.0) / 8)
-
-
 def test_straight_through_is_linear() -> None:
     """A factor on the loss is the same factor on the straight-through estimate."""
     logits, z, weights = normal(3, seed=18), eye(3), normal(3, seed=19)
@@ -280,6 +282,23 @@ def test_straight_through_is_linear() -> None:
     ours = intermediate_loss_sampling(step_size=1.0, gradient=centred_gradient).formula
     few, many = (ours(logits, z, lambda x, f=f: f * (x @ weights) ** 2) for f in (1.0, 7.0))
     assert (many - 7 * few).abs().max() > 0.1
+
+
+def test_defaults() -> None:
+    """The Euclidean metric and the sum by default; another metric needs a distribution."""
+    z, grad, probs = draws(5, 4), normal(5, 4, seed=1), distribution(5, 4, seed=2)
+    plain = direction(z, grad)
+    options = {"normalizer": ils.sum_normalize, "metric": euclidean, "keep_mass": False}
+    nowhere = torch.zeros_like(z, dtype=torch.bool)
+    assert close(plain, direction(z, grad, probs=probs, mask=nowhere, **options), 1e-15)
+    weighted = direction(z, grad, metric=fisher, probs=probs)
+    assert close(weighted, probs * (grad - (z * grad).sum(-1, keepdim=True)), 1e-15)
+    for moved, more in ((plain, {}), (weighted, {"metric": fisher, "probs": probs})):
+        step = intermediate_target(z, grad, step_size=0.3, **more)
+        assert close(step, ils.sum_normalize(z - 0.3 * moved), 1e-15)
+    expected = "^probs: expected the distribution that the metric needs, got None$"
+    with pytest.raises(ValueError, match=expected):
+        direction(z, grad, metric=fisher)
 
 
 @each_normalizer
@@ -300,36 +319,26 @@ def test_direction_that_keeps_mass(normalizer: ils.Normalizer) -> None:
 
 @each_normalizer
 @each_keep_mass
+@pytest.mark.parametrize("metric", [euclidean, fisher], ids=lambda metric: metric.__name__)
 @pytest.mark.parametrize("poison", [0.0, 1e300, torch.inf, -torch.inf, torch.nan])
 def test_mask_is_the_problem_without_those_categories(
-    normalizer: ils.Normalizer, keep_mass: bool, poison: float
+    normalizer: ils.Normalizer, keep_mass: bool, metric: Metric, poison: float
 ) -> None:
     """A masked category gets no mass, and its gradient, whatever it is, reaches no other."""
-    kept = [0, 2, 3, 5]
-    mask = torch.ones(6, dtype=torch.bool)
-    mask[kept] = False
-    z, grad = torch.zeros(40, 6, dtype=torch.float64), normal(40, 6, seed=22)
-    z[:, kept] = draws(40, 4, seed=23)
-    grad[:, mask] = poison
-    options = {"step_size": 0.3, "normalizer": normalizer, "keep_mass": keep_mass}
-    target = intermediate_target(z, grad, mask=mask.expand(40, 6), **options)
-    alone = intermediate_target(z[:, kept], grad[:, kept], **options)
-    assert torch.equal(target[:, mask], torch.zeros(40, 2, dtype=torch.float64))
-    assert close(target[:, kept], alone)
-
-
-@each_normalizer
-@each_keep_mass
-def test_direction_with_a_mask(normalizer: ils.Normalizer, keep_mass: bool) -> None:
-    """The direction is that of the problem without the masked categories, and zero on them."""
-    mask = torch.tensor([False, True, False, False, True])
-    z, grad = torch.zeros(40, 5, dtype=torch.float64), normal(40, 5, seed=29)
-    z[:, ~mask] = draws(40, 3, seed=30)
-    grad[:, mask] = torch.inf
-    options = {"normalizer": normalizer, "keep_mass": keep_mass}
-    found = direction(z, grad, mask=mask.expand(40, 5), **options)
-    assert torch.equal(found[:, mask], torch.zeros(40, 2, dtype=torch.float64))
-    assert close(found[:, ~mask], direction(z[:, ~mask], grad[:, ~mask], **options))
+    kept = torch.tensor([True, False, True, True, False, True, False])
+    z, grad = torch.zeros(40, 7, dtype=torch.float64), normal(40, 7, seed=22)
+    probs = torch.zeros_like(z)
+    z[:, kept], probs[:, kept] = draws(40, 4, seed=23), distribution(40, 4, seed=24)
+    grad[:, ~kept] = poison
+    options = {"normalizer": normalizer, "metric": metric, "keep_mass": keep_mass}
+    step = {**options, "step_size": torch.tensor(0.2, dtype=torch.float64)}
+    for function, how in ((direction, options), (intermediate_target, step)):
+        found = function(z, grad, probs=probs, mask=(~kept).expand(40, 7), **how)
+        alone = function(z[:, kept], grad[:, kept], probs=probs[:, kept], **how)
+        assert torch.equal(found[:, ~kept], torch.zeros(40, 3, dtype=torch.float64))
+        assert close(found[:, kept], alone)
+        if keep_mass and function is direction:
+            assert close(found.sum(-1), torch.zeros(40))
 
 
 def test_mask_of_nothing_changes_nothing() -> None:
@@ -340,6 +349,28 @@ def test_mask_of_nothing_changes_nothing() -> None:
         options = {"step_size": 0.3, "normalizer": normalizer, "keep_mass": keep_mass}
         plain = intermediate_target(z, grad, **options)
         assert torch.equal(intermediate_target(z, grad, mask=mask, **options), plain)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 1, 3, 4)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_target_of_stacks(shape: tuple[int, ...], masked: bool) -> None:
+    """Whatever stands before the categories, each row is treated as if it were alone."""
+    z, grad, probs = draws(*shape), normal(*shape, seed=1), distribution(*shape, seed=2)
+    hidden = (normal(*shape, seed=3) > 0.3) & (z == 0)
+    for normalizer, keep_mass in itertools.product(NORMALIZERS, (False, True)):
+        options = {"normalizer": normalizer, "metric": fisher, "keep_mass": keep_mass}
+
+        def both(*row: Tensor, options: dict[str, object] = options) -> tuple[Tensor, Tensor]:
+            more = {"probs": row[2], "mask": row[3] if masked else None, **options}
+            moved = direction(row[0], row[1], **more)
+            return moved, intermediate_target(row[0], row[1], step_size=0.3, **more)
+
+        together = both(z, grad, probs, hidden)
+        rows = (x.reshape(-1, shape[-1]) for x in (z, grad, probs, hidden))
+        alone = [both(*row) for row in zip(*rows, strict=True)]
+        for found, parts in zip(together, zip(*alone, strict=True), strict=True):
+            assert found.shape == shape
+            assert close(found.reshape(-1, shape[-1]), torch.stack(parts), 1e-14)
 
 
 @each_normalizer
@@ -361,13 +392,25 @@ def test_one_category(normalizer: ils.Normalizer) -> None:
     assert torch.equal(logits_gradient(target, z, z), torch.zeros_like(z))
 
 
+def test_loss_and_gradients_of_stacks() -> None:
+    """The last axis is summed, whatever stands before it."""
+    aim, probs, z = distribution(2, 3, 4), distribution(2, 3, 4, seed=1), draws(2, 3, 4)
+    loss = intermediate_loss(aim, probs)
+    assert close(loss, (aim * (aim / probs).log()).sum(-1), 1e-14)
+    assert close(logits_gradient(2 * aim, probs, z), 2 * probs - 2 * aim, 1e-14)
+    assert close(centred_gradient(aim, probs, z), z - aim, 0)
+    assert close(probs_gradient(aim, probs, z), -aim / (probs + 1e-7), 0)
+    assert close(probs_gradient(aim, probs, z, eps=0.5), -aim / (probs + 0.5), 0)
+
+
 @pytest.mark.parametrize("wrap", [False, True], ids=["function", "Normalizer"])
-def test_bad_input(wrap: bool) -> None:
-    """A normaliser that changes the shape is named, with both shapes."""
+def test_normaliser_that_changes_the_shape(wrap: bool) -> None:
+    """It is named, with both shapes."""
 
     def shorten(x: Tensor) -> Tensor:
         return x[..., :2]
 
     normalizer = ils.Normalizer("short", shorten, lambda z, grad: grad) if wrap else shorten
-    with pytest.raises(ValueError, match=r"normalizer.*expected shape \(2, 3\), got \(2, 2\)"):
+    expected = r"^normalizer: its output: expected shape \(2, 3\), got \(2, 2\)$"
+    with pytest.raises(ValueError, match=expected):
         intermediate_target(draws(2, 3), normal(2, 3), step_size=0.1, normalizer=normalizer)
