@@ -67,7 +67,8 @@ def sample(
         \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) .
 
     Every estimate is *biased*; the default is exact in expectation for losses that are quadratic
-    in each variable with the others held.  A program of ``torch.export``
+    in each of several *independent* variables with the others held.  Where the logits of one draw
+    depend on another draw, it is not, even for a linear loss.  A program of ``torch.export``
     draws, and carries no gradient: it holds the forward pass alone.
 
     Args:

@@ -157,7 +157,8 @@ class ReinMax(Rule):
     At ``tau = 1``, the default of :func:`ils.sample`, it is half the limit of small steps in the
     Fisher metric: ``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``.  So
     it is ZGR, half of straight-through plus DARN.  Exact in expectation for a loss that is
-    quadratic in each variable with the others held.
+    quadratic in each of several *independent* variables with the others held; not where the logits
+    of one draw depend on another draw, even for a linear loss.
 
     Args:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
@@ -194,7 +195,7 @@ class ReinMax(Rule):
 class StraightThrough(Rule):
     r"""Straight-through: ``p (g - <p, g>) / tau`` with ``p = softmax(theta / tau)``.
 
-    Exact for a linear loss at ``tau = 1``.
+    Exact in expectation for a loss linear in each of several independent variables, at ``tau = 1``.
 
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
@@ -231,7 +232,7 @@ class StraightThrough(Rule):
 class DARN(Rule):
     """DARN: ``(z - pi) <g, z - pi>``, the score function with a first-order Taylor baseline.
 
-    Exact in expectation for a loss that is linear in each variable with the others held.
+    Exact in expectation for a loss that is linear in each of several independent variables.
 
     Shape:
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
@@ -579,8 +580,8 @@ class Step(_Stepped):
     r"""A step relative to the gradient: ``s (z - h(z - a Delta / s)) / a``, ``s = max |Delta_k|``.
 
     ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: the update of
-    an example depends neither on the batch it came in nor on a factor of the loss, apart from that
-    factor.
+    an example does not depend on the batch that it came in, and a factor on the loss is the same
+    factor on the update.
 
     Args:
         size: ``a > 0``, without unit: by how much the entry moves that moves most.
