@@ -133,8 +133,8 @@ def darn() -> Estimator:
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
     derivative of the loss; **biased**, exact in expectation for a loss that is linear in each of
-    several independent variables with the others held; for one that is quadratic, its bias is minus that of
-    straight-through.  One evaluation an estimate.
+    several independent variables with the others held; for one that is quadratic in each, its bias
+    is minus that of straight-through.  One evaluation an estimate.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
