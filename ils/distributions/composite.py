@@ -75,7 +75,8 @@ class MixtureSameFamily(_MixtureSameFamily):
         \frac{\partial L}{\partial\,\mathrm{logits}_k} \leftarrow
         \tfrac12 w_k \langle g, z_k - z_i \rangle \quad (k \ne i) ,
 
-    *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.  Where
+    *biased*, and exact in expectation for losses quadratic in ``z`` with the others, independent
+    draws, held.  Where
     the components lie apart a gradient at one knows nothing of the loss at another, and that of
     the weights is of no use: sum over the components, or compare values of the loss.
 

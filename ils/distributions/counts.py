@@ -1,9 +1,10 @@
 r"""Draws of whole numbers: Bernoulli, binomial, Poisson, geometric and negative binomial.
 
 Each moves by half the mean square of the jumps of a birth-death process that keeps the distribution
-(:mod:`ils.velocity`): exact for losses that are quadratic in the draw with the others held, off by
-at most a twelfth of the largest third derivative, times the derivative of the mean.  The number of
-failures of the negative binomial moves otherwise: exact for quadratic losses, without that bound.
+(:mod:`ils.velocity`): exact for losses that are quadratic in each of several independent draws, off
+by at most a twelfth of the largest third derivative, times the derivative of the mean.  The number
+of failures of the negative binomial moves otherwise: exact for quadratic losses, without that
+bound.
 
 A loss that bends sharply at small counts, as one with ``log(z + c)`` of a small ``c``, is far from
 quadratic.  For ``-log Poisson(3; z + c)`` of a geometric draw of logits 0, summed over all draws:
