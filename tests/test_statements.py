@@ -641,6 +641,21 @@ def kl_target(sign: float = -1.0) -> float:
     return float((whole - alone - sign * width**2 / sigma.detach() ** 3).abs())
 
 
+@states("prop-mixed", tolerance=1e-5, sign={"sign": -1.0}, metric_left_out={"power": 0})
+def small_step(sign: float = 1.0, power: int = 1) -> float:
+    """Of a gamma draw (s(z) - s(z - alpha M g)) / alpha tends to d/da d/dz log p M g = M g / z."""
+    a = torch.full((5,), 1.4, dtype=torch.float64, requires_grad=True)
+    z, g = normal(5, seed=50).exp(), normal(5, seed=51)
+    metric, alpha = z.sqrt(), 1e-7
+
+    def score(at: Tensor) -> Tensor:
+        law = torch.distributions.Gamma(a, torch.tensor(0.7, dtype=torch.float64))
+        return torch.autograd.grad(law.log_prob(at).sum(), a)[0]
+
+    found = (score(z) - score(z - alpha * metric * g)) / alpha
+    return largest(found - sign * metric**power * g / z)
+
+
 def gaussian(points: int = 4001) -> tuple[Tensor, Tensor]:
     """Nodes and weights for the standard normal law."""
     nodes = torch.linspace(-12, 12, points, dtype=torch.float64)
@@ -770,6 +785,19 @@ def additive(rule: Rule = Limit()) -> float:  # noqa: B008
     """The limit is linear: U(g + g') = U(g) + U(g')."""
     other = normal(K, K, seed=26)
     return largest(updates(rule, GRADS + other) - updates(rule) - updates(rule, other))
+
+
+@states("prop-invariant", tolerance=1e-12, absolute={"relative": False}, half={"most": 0.2})
+def bounded(relative: bool = True, most: float = 0.4) -> float:
+    """No entry of the draw moves by more than the size 0.4, before h."""
+    delta = direction(CORNERS, 3 * GRADS, normalizer=ils.sum_normalize)
+    scale = delta.abs().amax(-1, keepdim=True) if relative else 1.0
+    # The rule and the target of this step are one.
+    target = ils.sum_normalize(CORNERS - 0.4 * delta / scale)
+    if relative:
+        rule = updates(Step(0.4, metric=euclidean), 3 * GRADS)
+        assert largest(rule - scale / 0.4 * (CORNERS - target)) < 1e-12
+    return max(0.0, largest(0.4 * delta / scale) - most)
 
 
 def small(normalizer: Any = ils.sum_normalize, metric: Any = fisher) -> Step:
