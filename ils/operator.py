@@ -67,8 +67,10 @@ def sample(
         \frac{\partial L}{\partial \theta_i} \leftarrow -\tfrac12 \sum_k \pi_k (g_k - g_i) .
 
     Every estimate is *biased*; the default is exact in expectation for losses that are quadratic
-    in each variable with the others held.  Units: those of ``g``, unless the rule says otherwise.
-    A program of ``torch.export`` is the forward pass alone: it draws, and carries no gradient.
+    in each of several *independent* variables with the others held.  Where the logits of one draw
+    depend on another draw, it is not, even for a linear loss.  Units: those of ``g``, unless the
+    rule says otherwise.  A program of ``torch.export`` is the forward pass alone: it draws, and
+    carries no gradient.
 
     Args:
         logits: ``theta``, floating point, any shape.  ``-inf`` masks a category: it is never

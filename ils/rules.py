@@ -157,7 +157,8 @@ class ReinMax(Rule):
     At ``tau = 1``, the default of :func:`ils.sample`, it is half the limit of small steps in the
     Fisher metric: ``pi_k (g_k - g_i) / 2``, and minus their sum for the drawn category ``i``.  So
     it is ZGR, half of straight-through plus DARN.  *Biased*; exact in expectation at ``tau = 1``
-    for a loss that is quadratic in each variable with the others held.
+    for a loss that is quadratic in each of several *independent* variables with the others held;
+    not where the logits of one draw depend on another draw, even for a linear loss.
 
     Args:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.
@@ -194,7 +195,8 @@ class ReinMax(Rule):
 class StraightThrough(Rule):
     r"""Straight-through: ``p (g - <p, g>) / tau`` with ``p = softmax(theta / tau)``.
 
-    *Biased*; exact for a linear loss at ``tau = 1``.
+    *Biased*; exact in expectation at ``tau = 1`` for a loss that is linear in each of several
+    independent variables.
 
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
@@ -231,7 +233,8 @@ class StraightThrough(Rule):
 class DARN(Rule):
     """DARN: ``(z - pi) <g, z - pi>``, the score function with a first-order Taylor baseline.
 
-    *Biased*; exact in expectation for a loss that is linear in each variable with the others held.
+    *Biased*; exact in expectation for a loss that is linear in each of several independent
+    variables.
 
     Shape:
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
@@ -579,9 +582,9 @@ class _Stepped(Rule):
 class Step(_Stepped):
     r"""A step relative to the gradient: ``s (z - h(z - a Delta / s)) / a``, ``s = max |Delta_k|``.
 
-    ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: a factor on the
-    loss multiplies the update of an example and changes nothing else, and the other examples of
-    the batch have no influence.  *Biased*, in the units of ``g``.
+    ``Delta = M J_h(z)^T g``.  Homogeneous of degree one in the ``g`` of each draw: the update of
+    an example does not depend on the batch that it came in, and a factor on the loss is the same
+    factor on the update.  *Biased*, in the units of ``g``.
 
     Args:
         size: ``a > 0``, without unit: the largest change of an entry, before ``h``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -291,17 +292,36 @@ def test_options_matter() -> None:
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("step_size", [None, 1e-7])
-def test_clamped_and_limit_have_the_exact_mean(step_size: float | None) -> None:
-    """For a linear loss the mean over the draws is the gradient, clamped at small steps or not."""
+@pytest.mark.parametrize("metric", [fisher, euclidean, root])
+@pytest.mark.parametrize(
+    "rule",
+    [Limit, partial(Step, 1e-7), partial(Step, 1e-7, normalizer=ils.sum_normalize_unclamped)],
+)
+def test_clamped_and_limit_have_the_exact_mean(rule: Any, metric: Any) -> None:
+    """For a linear loss, in the Fisher metric alone; unclamped, the relative rule has it twice.
+
+    With the metric diag(w) the limit gives sum_i (w_k pi_i + w_i pi_k) (g_k - g_i) / 2, the clamped
+    relative rule the flow pi_i w_k (g_i - g_k)_+ from each i to each k.
+    """
     probs, slope = distribution(3, K, seed=60), normal(3, K, seed=61)
-    rule = Limit() if step_size is None else Step(step_size)
     at = torch.arange(K).expand(3, K).unsqueeze(-1)
     grad = slope.unsqueeze(1).repeat(1, K, 1)
-    each = update(rule, grad, at, probs.unsqueeze(1).expand_as(grad))
+    each = update(rule(metric=metric), grad, at, probs.unsqueeze(1).expand_as(grad))
     mean = (probs.unsqueeze(-1) * each).sum(1)
     exact = probs * (slope - (probs * slope).sum(-1, keepdim=True))
-    assert close(mean, exact, 1e-12 if step_size is None else 1e-6)
+
+    # From each i, the second axis, to each k, the last.
+    flow = probs.unsqueeze(-1) * metric(torch.ones_like(probs), probs).unsqueeze(1)
+    flow = flow * (slope.unsqueeze(-1) - slope.unsqueeze(1))
+    if rule is Limit:
+        flow, times = flow / 2, 1
+    elif "normalizer" in rule.keywords:
+        times = 2
+    else:
+        flow, times = flow.clamp(min=0), 1
+    tolerance = 1e-12 if rule is Limit else 1e-5
+    assert close(mean, flow.sum(2) - flow.sum(1), tolerance)
+    assert close(mean, times * exact, tolerance) == (metric is fisher)
     assert exact.abs().max() > 0.1
 
 

@@ -1,4 +1,4 @@
-"""The update of an example depends neither on its batch nor on the scale of the loss."""
+"""The update of an example is proportional to the factor on its loss, whatever its batch."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_weights_of_examples(options: dict[str, Any]) -> None:
 
 @each_absolute
 def test_absolute_steps_violate_it(options: dict[str, Any]) -> None:
-    """Of an absolute step, mean, accumulation and factor change the update: the tests can fail."""
+    """Of an absolute step, but a linear one, mean and factor change the direction of the update."""
     problem = Problem(options | {"step_size": 4.0})
     total = problem.updates()
     if (
@@ -130,8 +130,10 @@ def test_absolute_steps_violate_it(options: dict[str, Any]) -> None:
         and options["keep_mass"]
         and options["centred"]
     ):
-        # The sum of the stepped draw is one whatever the step: nothing is divided.
+        # The sum of the stepped draw is one whatever the step: the rule is linear, as stated.
         assert same(B * problem.updates(torch.mean), total)
+        for factor in (3.0, 50.0):
+            assert same(problem.updates(lambda x, f=factor: f * x.sum()) / factor, total)
         return
     for found in (
         B * problem.updates(torch.mean),

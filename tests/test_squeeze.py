@@ -323,6 +323,18 @@ def test_expected_update_vanishes_at_the_stationary_distribution(
     assert singular[-2] > 1e-3
     flow = torch.linalg.matrix_exp(3000 * (matrix - eye(categories)))
     assert close(flow, rest.expand(categories, -1), 1e-9)
+    # What moves so is the model under the note's gradient in expectation; not under the true one.
+    theta, eta = normal(categories, seed=50), 1e-6
+    probs = theta.softmax(-1)
+    wanted = probs @ matrix - probs
+    for gradient, follows in (
+        (ils.target.probs_gradient, True),
+        (ils.target.logits_gradient, False),
+    ):
+        each = gradient(matrix, probs.expand_as(matrix), eye(categories))
+        moved = ((theta - eta * (probs @ each)).softmax(-1) - probs) / eta
+        # 1e-6: the guard of the note's gradient, and the second order of the step.
+        assert close(moved, wanted, 1e-5) == follows
 
 
 def test_stationary_of_a_known_chain() -> None:

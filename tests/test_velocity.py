@@ -345,33 +345,42 @@ def test_von_mises_factors(kappa: float) -> None:
     assert abs(found / wanted - 1) < 2e-8
 
 
-def test_mixture_is_exact_for_quadratic_losses() -> None:
-    """The weights of a mixture move as a draw of categories does: exact for quadratics."""
-    family = MixtureSameFamily(
-        ils.distributions.Categorical(logits=number([0.3, -0.4])), COUNTS_OF_TWO
-    )
-    first, second = (nodes(part) for part in parts_of_two())
-    logits = family.mixture_distribution.logits
+class Points(torch.distributions.Distribution):
+    """Components whose points are given: one for each draw and component."""
+
+    has_rsample = True
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points
+        super().__init__(points.shape[-1:], validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        assert sample_shape == self.points.shape[:1]
+        return self.points
+
+
+def test_mixture_is_exact_for_quadratic_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of the package's mixture, over all draws of three components; a cubic is not."""
+    values, chances = normal(3, 2, seed=40), normal(3, 2, seed=41).softmax(-1)
+    places = torch.cartesian_prod(*[torch.arange(2)] * 3)  # which point each component drew
+    points = values[torch.arange(3), places].repeat(3, 1)
+    chance = chances[torch.arange(3), places].prod(-1).repeat(3)
+    drawn = torch.eye(3, dtype=torch.float64).repeat_interleave(len(places), 0)
+    logits = normal(3, seed=42)
     w = logits.softmax(-1)
-    found = torch.zeros(2, dtype=torch.float64)
-    pairs = first.weights[:, None] * second.weights
-    for drawn in (0, 1):
-        at = [first.z[:, None].expand(pairs.shape), second.z.expand(pairs.shape)]
-        g = gradient_at(quadratic, at[drawn])
-        # The other gains half of w_k <g, z_k - z_i>, the drawn one loses it.
-        other = 1 - drawn
-        gain = (pairs * w[other] / 2 * g * (at[other] - at[drawn])).sum() * w[drawn]
-        found[other] += gain
-        found[drawn] -= gain
-    losses = torch.stack([mean(at.weights, quadratic(at.z)) for at in (first, second)])
-    assert close(found, w * (losses - (w * losses).sum()), 1e-10)
 
+    def chosen(at: Tensor, **options: Any) -> Tensor:
+        return ils.differentiable_draw(at, drawn)
 
-COUNTS_OF_TWO = ils.distributions.Poisson(number([1.5, 4.0]))
-
-
-def parts_of_two() -> list[Any]:
-    return [ils.distributions.Poisson(rate) for rate in COUNTS_OF_TWO.rate]
+    monkeypatch.setattr("ils.distributions.composite.draw_one_hot", chosen)
+    for loss, exact in ((quadratic, True), (lambda z: z**3, False)):
+        leaf = logits.clone().requires_grad_()
+        weights = ils.distributions.Categorical(logits=leaf)
+        z = MixtureSameFamily(weights, Points(points), validate_args=False).rsample((len(points),))
+        assert torch.equal(z.detach(), (points * drawn).sum(-1))
+        (found,) = torch.autograd.grad((chance * (drawn @ w) * loss(z)).sum(), leaf)
+        losses = (chances * loss(values)).sum(-1)
+        assert close(found, w * (losses - w @ losses), 1e-12) == exact
 
 
 def short_inputs() -> list[tuple[str, list[list[float]], dict[str, Any]]]:

@@ -75,9 +75,10 @@ class MixtureSameFamily(_MixtureSameFamily):
         \frac{\partial L}{\partial\,\mathrm{logits}_k} \leftarrow
         \tfrac12 w_k \langle g, z_k - z_i \rangle \quad (k \ne i) ,
 
-    *biased*, and exact in expectation for losses quadratic in ``z`` with the others held.  Where
-    the components are far apart, a gradient at one says nothing about the loss at another, and the
-    gradient for the weights is useless: sum over the components, or compare values of the loss.
+    *biased*, and exact in expectation for losses quadratic in ``z`` with the others, independent
+    draws, held.  Where the components are far apart, a gradient at one says nothing about the loss
+    at another, and the gradient for the weights is useless: sum over the components, or compare
+    values of the loss.
 
     Args:
         mixture_distribution: ``torch.distributions.Categorical`` or that of this package without a

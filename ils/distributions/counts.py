@@ -1,10 +1,10 @@
 r"""Distributions of counts: Bernoulli, binomial, Poisson, geometric and negative binomial.
 
 The velocity of each draw is half the mean square of the jumps of a birth-death process that leaves
-the distribution invariant (:mod:`ils.velocity`).  It is exact for losses that are quadratic in the
-draw with the others held; otherwise the bias is at most a twelfth of the largest third derivative,
-times the derivative of the mean.  For the number of failures of the negative binomial the velocity
-is another one: exact for quadratic losses, without that bound.
+the distribution invariant (:mod:`ils.velocity`).  It is exact for losses that are quadratic in each
+of several independent draws; otherwise the bias is at most a twelfth of the largest third
+derivative, times the derivative of the mean.  For the number of failures of the negative binomial
+the velocity is another one: exact for quadratic losses, without that bound.
 
 A loss with large curvature at small counts, such as ``log(z + c)`` with a small ``c``, is far from
 quadratic.  For ``-log Poisson(3; z + c)`` of a geometric draw of logits 0, summed over all draws:

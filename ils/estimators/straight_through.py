@@ -21,8 +21,8 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     ``z ~ softmax(theta)``.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
-    derivative of the loss; **biased**, exact for a linear loss at ``tau = 1``.  One evaluation an
-    estimate.
+    derivative of the loss; **biased**, exact in expectation at ``tau = 1`` for a loss linear in
+    each of several independent variables.  One evaluation an estimate.
 
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
@@ -56,8 +56,8 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
 
     *Approximates* the gradient of ``E[L]`` *with* Heun's rule (the trapezium) along the segments
     between the categories; *requires* the derivative of the loss; **biased**, exact in
-    expectation at ``tau = 1`` for a loss that is quadratic in each variable with the others held.
-    One evaluation an estimate.
+    expectation at ``tau = 1`` for a loss that is quadratic in each of several *independent*
+    variables with the others held.  One evaluation an estimate.
 
     Args:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.  Other than 1,
@@ -96,8 +96,8 @@ def zgr() -> Estimator:
     ReinMax at temperature 1, draw by draw.
 
     *Approximates* the gradient of ``E[L]`` *with* the trapezium rule; *requires* the derivative of
-    the loss; **biased**, exact in expectation for a loss that is quadratic in each variable with
-    the others held.  One evaluation an estimate.
+    the loss; **biased**, exact in expectation for a loss that is quadratic in each of several
+    independent variables with the others held.  One evaluation an estimate.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
@@ -132,9 +132,9 @@ def darn() -> Estimator:
     of the loss about the draw, at the mean.  It depends on the draw, and so gives a bias.
 
     *Approximates* the gradient of ``E[L]`` *with* the loss linearised at the draw; *requires* the
-    derivative of the loss; **biased**, exact in expectation for a loss that is linear in each
-    variable with the others held; for one that is quadratic, its bias is minus that of
-    straight-through.  One evaluation an estimate.
+    derivative of the loss; **biased**, exact in expectation for a loss that is linear in each of
+    several independent variables with the others held; for one that is quadratic in each, its bias
+    is minus that of straight-through.  One evaluation an estimate.
 
     Returns:
         An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.

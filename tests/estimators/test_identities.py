@@ -243,7 +243,10 @@ def test_first_order_methods_are_exact_for_affine_losses(shape: tuple[int, ...])
 
 
 def test_reinmax_error_is_that_of_the_trapezium() -> None:
-    """For a cubic loss the bias is pi_k sum_i pi_i d3 / 12, d3 the third derivative from i to k."""
+    """For a cubic loss the bias is pi_k sum_i pi_i d3 / 12, d3 the third derivative from i to k.
+
+    For others it is at most pi_k (1 - pi_k) times the largest over 12, which one cubic attains.
+    """
     weights, logits = normal(5, seed=60), normal(5, seed=61)
     quality = exact.moments(reinmax(), lambda z: (z @ weights) ** 3, logits)
     probs = logits.softmax(-1)
@@ -251,6 +254,17 @@ def test_reinmax_error_is_that_of_the_trapezium() -> None:
     expected = probs * ((third / 12) @ probs)
     assert close(quality.bias, expected, 1e-11)
     assert quality.bias.abs().max() > 1e-3
+
+    share, rise = probs * (1 - probs), weights[:, None] - weights
+    for frequency in (0.2, 1.0, 3.0):
+        quality = exact.moments(reinmax(), lambda z, f=frequency: (f * (z @ weights)).sin(), logits)
+        bound = share * (frequency * rise).abs().max() ** 3 / 12
+        assert (quality.bias.abs() <= bound).all()
+        assert quality.bias.abs().max() > 1e-5
+    for k in range(5):
+        # Its slope is zero at every corner, so the whole gradient is bias.
+        quality = exact.moments(reinmax(), lambda z, k=k: z[:, k] ** 2 * (3 - 2 * z[:, k]), logits)
+        assert close(quality.bias[k], -12 * share[k] / 12, 1e-12)
 
 
 @each_loss
