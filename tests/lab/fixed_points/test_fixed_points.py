@@ -203,6 +203,11 @@ def test_small_fisher_step_is_reinmax_there() -> None:
     mean = exact.moments(step, loss, start).mean
     twice = 2 * exact.moments(estimators.reinmax(), loss, start).mean * fp.EPS * fp.SIZE
     assert close(mean, twice, 1e-12)
+    # Half of it is not, nor is a step of 20 times that size, where the draw is clamped.
+    assert not close(mean, twice / 2, 1e-4)
+    longer = fp._ils(20 * fp.EPS * fp.SIZE, keep_mass=True, metric=fp.fisher)
+    long = exact.moments(longer, loss, start).mean
+    assert not close(long / long.norm(), twice / twice.norm(), 1e-4)
     assert mean.abs().max() > 1e-3
 
 
