@@ -78,8 +78,9 @@ def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:
         >>> ils.squeeze.jensen_bound(p, p, n=1, eps=1e-8)
         tensor(8.5172, dtype=torch.float64)
 
-    Source: Shliselberg (2019) for ``n = 1``; the ladder in ``n`` is that of Burda, Grosse and
-    Salakhutdinov (2016), here for the divergence.
+    Source: Shliselberg (2019) for ``n = 1``.  For more draws a sum of Bernstein polynomials of
+    ``-log(. + eps)``, whose fall with ``n`` is classical (Temple, 1954); Burda, Grosse and
+    Salakhutdinov (2016) have such a ladder for the likelihood.
     """
     check_distribution("p", p)
     check_distribution("probs", probs)

@@ -11,6 +11,7 @@ import torch
 from cases import close, distribution, eye, needs_no_defaults, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ladder_minimiser import half_count, minimiser_of, slope
 from torch import Tensor
 
 import ils
@@ -189,25 +190,192 @@ def test_ladder_is_monotone(seed: int, categories: int, eps: float, sharpness: f
         assert (falls > 0).all()
 
 
+LIMITS = {
+    "true": lambda q, eps: 0.5 * q * (1 - q) / (q + eps) ** 2,
+    "no half": lambda q, eps: q * (1 - q) / (q + eps) ** 2,
+    "variance q": lambda q, eps: 0.5 * q / (q + eps) ** 2,
+    "one power": lambda q, eps: 0.5 * q * (1 - q) / (q + eps),
+    "a percent more": lambda q, eps: 0.505 * q * (1 - q) / (q + eps) ** 2,
+}
+
+
+def falls_like_one_over_n(p: Tensor, q: Tensor, eps: float, name: str) -> bool:
+    """Whether n times the gap nears the named limit, with an error that falls like 1/n."""
+    limit = (p * LIMITS[name](q, eps)).sum(-1)
+    errors = [
+        (n * gap(p, q, n=n, eps=eps) / limit - 1).abs().max().item() for n in (300, 1000, 10_000)
+    ]
+    return (
+        errors[0] < 0.05
+        and errors[1] < 0.35 * errors[0]  # 0.30 for an error of 1/n
+        and errors[2] < 0.11 * errors[1]  # 0.10
+        and errors[2] < 2e-3
+    )
+
+
 @pytest.mark.parametrize("eps", [0.5, 1e-2, 1e-8])
 def test_gap_of_the_ladder(eps: float) -> None:
     """The gap times n tends to the delta method's constant, with an error like 1/n."""
     p = distribution(6, 3, seed=9)
     q = 0.1 + 0.7 * distribution(6, 3, seed=10)  # no entry below a tenth
-    limit = 0.5 * (p * q * (1 - q) / (q + eps) ** 2).sum(-1)
-    errors = [
-        (n * gap(p, q, n=n, eps=eps) / limit - 1).abs().max().item() for n in (300, 1000, 10_000)
+    assert falls_like_one_over_n(p, q, eps, "true")
+    for name in LIMITS.keys() - {"true"}:
+        assert not falls_like_one_over_n(p, q, eps, name), name
+
+
+def most_of_the_bound(eps: float) -> float:
+    """The largest gap over log(1 + 1 / (2 eps sqrt n)), the bound for every model."""
+    certain = torch.tensor([1 - 1e-6, 1e-6], dtype=torch.float64)
+    first = torch.linspace(0, 1, 201, dtype=torch.float64)[1:]
+    models = torch.stack([first, 1 - first], -1)
+    spread = (8 * normal(100, 2, seed=11)).softmax(-1)
+    return max(
+        float((gap(certain, q, n=n, eps=eps) / math.log1p(0.5 / eps / math.sqrt(n))).max())
+        for n in (1, 2, 5, 30, 400)
+        for q in (models, spread)
+    )
+
+
+@pytest.mark.parametrize(
+    ("eps", "factor"), [(0.5, 0.2), (1e-2, 0.5), (1e-8, 0.8)], ids=["large", "middle", "note"]
+)
+def test_uniform_bound_of_the_gap(eps: float, factor: float) -> None:
+    """The gap is at most log(1 + 1 / (2 eps sqrt n)) for every model, and may come near it."""
+    assert most_of_the_bound(eps) <= 1
+    assert most_of_the_bound(eps) > factor  # so that the bound times this factor is false
+    # The Lipschitz bound 1 / (2 eps sqrt n) follows from it.
+    assert math.log1p(0.5 / eps) < 0.5 / eps
+
+
+def test_bound_is_a_bernstein_polynomial() -> None:
+    """The bound's derivative in one entry is that of the Bernstein polynomial of -log(. + eps)."""
+    p, q = distribution(5, seed=20), distribution(5, seed=21)
+    for n, eps in ((2, 1e-8), (7, 1e-2), (40, 1e-8)):
+        leaf = q.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(jensen_bound(p, leaf, n=n, eps=eps), leaf)
+        assert close(grad / (-p * slope(q, n, eps)), torch.ones(5), 1e-9)
+        assert not close(grad / (-p * slope(q, n + 1, eps)), torch.ones(5), 1e-3)
+
+
+FALSE_STATEMENTS = {
+    "squeeze: the other way round": lambda p, q: gap(p, q, eps=1e-3) <= 1e-12,
+    "squeeze: a lower bound by half": lambda p, q: (
+        jensen_bound(p, q, eps=1e-3) <= 0.5 * kl(p, q, eps=1e-3)
+    ),
+    "ladder: it rises": lambda p, q: (
+        jensen_bound(p, q, n=3, eps=1e-3) >= jensen_bound(p, q, n=2, eps=1e-3) + 1e-12
+    ),
+    "ladder: it halves": lambda p, q: gap(p, q, n=2, eps=1e-3) <= 0.5 * gap(p, q, eps=1e-3) - 1e-12,
+    "collapse: slope log(1/eps)": lambda p, q: (
+        (
+            jensen_bound(p, q, eps=0.5)
+            - jensen_bound(p, p, eps=0.5)
+            - math.log(2) * ((p - q) * p).sum(-1)
+        ).abs()
+        <= 1e-12
+    ),
+    "collapse: the excess is p_m - |p|": lambda p, q: (
+        (
+            jensen_bound(p, p, eps=1e-3)
+            - jensen_bound(p, eye(4)[p.argmax(-1)], eps=1e-3)
+            - math.log(1001) * (p.amax(-1) - p.norm(dim=-1))
+        ).abs()
+        <= 1e-12
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FALSE_STATEMENTS)
+def test_false_statements_are_refused(name: str) -> None:
+    """Statements on the bound with a sign, a constant or an order changed fail on most problems."""
+    p, q = distribution(50, 4, seed=22), distribution(50, 4, seed=23)
+    assert FALSE_STATEMENTS[name](p, q).double().mean() < 0.1
+
+
+def test_conditions_of_the_squeeze_are_needed() -> None:
+    """Without p > 0 the gap may vanish off the corners; with a tie the minimiser is not unique."""
+    p = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    edge = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    assert float(gap(p, edge, eps=1e-3)) == pytest.approx(0, abs=1e-14)
+    tied = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
+    low = jensen_bound(tied, eye(3)[0], eps=1e-3)
+    assert close(jensen_bound(tied, edge, eps=1e-3), low)
+    assert close(jensen_bound(tied, eye(3)[1], eps=1e-3), low)
+    # With eps above the least entry the formula of the minimiser leaves the simplex.
+    small = torch.tensor([0.7, 0.25, 0.05], dtype=torch.float64)
+    assert ((1 + 3 * 0.1) * small - 0.1).min() < 0
+    # And with eps it is not the truth.
+    goal = (1 + 3 * 0.01) * small - 0.01
+    assert kl(small, goal, eps=0.01) < kl(small, small, eps=0.01) - 1e-5
+
+
+def bound_by_counts(p: Tensor, q: Tensor, n: int, eps: float) -> Tensor:
+    """The bound for three categories by enumeration of all counts with their multinomial law."""
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(n + 1):
+        for j in range(n + 1 - i):
+            count = (i, j, n - i - j)
+            ways = math.factorial(n) // math.prod(math.factorial(k) for k in count)
+            mean = torch.tensor(count, dtype=torch.float64) / n
+            log = ((p + eps).log() - (mean + eps).log()) @ p
+            total = total + ways * q[0] ** i * q[1] ** j * q[2] ** count[2] * log
+    return total
+
+
+def test_minimiser_by_enumeration() -> None:
+    """By enumeration of multinomial counts, the model found by bisection is least and at rest."""
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    for n, eps in ((4, 1e-8), (25, 1e-8)):
+        found = minimiser_of(p, n, eps)
+        leaf = found.clone().requires_grad_()
+        lowest = bound_by_counts(p, leaf, n, eps)
+        assert close(lowest.detach(), jensen_bound(p, found, n=n, eps=eps), 1e-10)
+        (grad,) = torch.autograd.grad(lowest, leaf)
+        inside = found > 1e-9
+        assert (grad[inside] - grad[inside].mean()).abs().max() < 1e-6 * grad.abs().max()
+        assert (grad >= grad[inside].mean() - 1e-6 * grad.abs().max()).all()
+        assert (jensen_bound(p, distribution(300, 3, seed=24), n=n, eps=eps) >= lowest).all()
+
+
+def half_count_errors(rounds: tuple[int, ...], **options: Any) -> list[float]:
+    """The largest error of the half count, or a false variant, at the minimiser with n draws."""
+    p = torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64)
+    return [
+        float((minimiser_of(p, n, 1e-12) - half_count(p, n, **options)).abs().max()) for n in rounds
     ]
-    assert errors[0] < 0.05
-    assert errors[1] < 0.35 * errors[0]  # 0.30 for an error of 1/n
-    assert errors[2] < 0.11 * errors[1]  # 0.10
-    assert errors[2] < 2e-3
-    # The uniform bound holds for every model, corners' neighbourhoods among them.
-    for sharpness in (1.0, 8.0):
-        models = (sharpness * normal(50, 3, seed=11)).softmax(-1)
-        for n in (1, 4, 30, 400):
-            found = gap(p[0], models, n=n, eps=eps)
-            assert (found <= 1 / (2 * eps * math.sqrt(n))).all()
+
+
+def test_half_count() -> None:
+    """The minimiser is (p + 1/(2n)) / (1 + K/(2n)) up to O(1/n^2), once no category is missed."""
+    first, second = half_count_errors((150, 300))
+    assert first < 10 / 150**2
+    assert second < 0.3 * first  # a quarter for an error of 1/n^2
+    # The guard adds an error of its own order, and no more.
+    p = torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64)
+    for eps in (1e-3, 1e-4):
+        shift = (minimiser_of(p, 300, eps) - half_count(p, 300)).abs().max()
+        assert 0.1 * eps < shift < 3 * eps + 2 * second
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"count": 1.0}, {"count": 0.0}, {"count": -0.5}, {"count": 0.45}, {"normalised": False}],
+    ids=["one count", "no count", "minus a half", "a little less", "not normalised"],
+)
+def test_false_counts_are_refused(options: Any) -> None:
+    """Another pseudo-count, or none, leaves an error that falls like 1/n only."""
+    first, second = half_count_errors((150, 300), **options)
+    assert second > 0.35 * first
+
+
+def test_half_count_needs_its_condition() -> None:
+    """With few draws a category can be missed, and the minimiser is not near the half count."""
+    p = torch.tensor([0.4, 0.35, 0.2, 0.05], dtype=torch.float64)
+    for n in (5, 20):
+        apart = (minimiser_of(p, n, 1e-8) - half_count(p, n)).abs().max()
+        assert apart > 0.02
+    assert minimiser_of(p, 3, 1e-8).min() < 1e-6  # dropped
+    assert minimiser_of(p, 20, 1e-8)[-1] > 1.8 * half_count(p, 20)[-1]  # raised far more
 
 
 def minimiser(p: Tensor, n: int, eps: float) -> Tensor:

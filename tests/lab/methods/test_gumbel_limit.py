@@ -47,6 +47,9 @@ def test_gradient_of_the_relaxed_toy(temperature: float) -> None:
         slack = 1e-13 + 2 * eps / float(y.min()) / (temperature * 15)
         assert slack < 1e-3
         assert close(expected, (y - p) / (temperature * 15), slack)
+        # Another sign, or no temperature or size below it, is refused.
+        for false in ((p - y) / (temperature * 15), (y - p) / temperature, (y - p) / 5):
+            assert not close(expected, false, slack)
         assert expected.abs().max() > 1e-3
 
 
@@ -73,6 +76,14 @@ def test_mean_relaxed_sample_is_the_target(temperature: float) -> None:
     # The model itself is more peaked than p, by far more than that.
     assert float(model[0, 0]) > 0.92
     assert float(model[1, 1]) > 0.67
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 3.0])
+def test_two_categories_are_flattened(temperature: float) -> None:
+    """For K = 2 the mean relaxed sample lies between the model and one half."""
+    for theta in (0.3, 1.0, 3.0):
+        assert 0.5 < mean_of_two(theta, temperature) < expit(theta)
+        assert expit(-theta) < mean_of_two(-theta, temperature) < 0.5
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

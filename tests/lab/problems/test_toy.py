@@ -140,6 +140,47 @@ def test_mass_keeping_step_reveals_the_target() -> None:
         assert (other - TOY.p.unsqueeze(-2)).abs().max() > 0.1
 
 
+def normalised(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True)
+
+
+C = 2.0
+FALSE_LIMITS = {
+    "p": lambda p: p,
+    "p (1 - p)": lambda p: normalised(p * (1 - p)),
+    "p (1 + c)": lambda p: normalised(p * (1 + C)),
+    "p (1 - c (1 - p))": lambda p: normalised(p * (1 - C * (1 - p))),
+    "p (1 + c p)": lambda p: normalised(p * (1 + C * p)),
+    "half of c": lambda p: normalised(p * (1 + C / 2 * (1 - p))),
+}
+
+
+@pytest.mark.parametrize("name", ["true", *FALSE_LIMITS])
+def test_false_limits_are_refused(name: str) -> None:
+    """Only the closed form is left in place by the chain of the sum-normalised step."""
+    matrix = matrices(TOY, step_size=C * TOY.eps * SIZE)
+    true = normalised(TOY.p * (1 + C * (1 - TOY.p)))
+    limit = true if name == "true" else FALSE_LIMITS[name](TOY.p)
+    residual = ((limit.unsqueeze(-2) @ matrix).squeeze(-2) - limit).abs().amax(-1)
+    if name == "true":
+        assert residual.max() < 1e-5
+    else:
+        assert residual.median() > 1e-3
+
+
+@pytest.mark.parametrize("c", [0.25, 1.0, 1.5, 4.0])
+def test_mass_keeping_needs_a_small_step(c: float) -> None:
+    """The row c p + (1 - c) e_i holds for c up to 1 only; no multiple of c will do."""
+    matrix = matrices(TOY, step_size=c * TOY.eps * SIZE, keep_mass=True)
+    for factor in (0.5, 1.0, 1.1):
+        mixture = (1 - factor * c) * eye(5) + factor * c * TOY.p.unsqueeze(-2)
+        apart = float((matrix - mixture).abs().max())
+        if factor == 1.0 and c <= 1:
+            assert apart < 1e-6
+        else:
+            assert apart > 0.01
+
+
 def test_exact_gradient_collapses() -> None:
     """Descent on the exact bound ends at the corner of the largest entry, worse than it began."""
     theta = TOY.start.clone().requires_grad_()
