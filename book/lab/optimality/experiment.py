@@ -9,6 +9,7 @@ each entry ``b`` of its estimate, a flow ``f[b, a, c] = -f[b, c, a]`` between ca
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -261,7 +262,9 @@ def noise_table(sizes: tuple[int, ...] = (3, 10, 100), points: int = 40) -> pd.D
     """
     rows = []
     for count in sizes:
-        for rest in torch.logspace(-4, 0, points, dtype=torch.float64)[:-1].tolist():
+        # Up to the uniform distribution.
+        last = math.log10(1 - 1 / count)
+        for rest in torch.logspace(-4, last, points, dtype=torch.float64).tolist():
             rows.append((count, rest, noise_ratio(heavy(count, 1 - rest))))
     return pd.DataFrame(rows, columns=["categories", "rest", "ratio"])
 

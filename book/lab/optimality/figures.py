@@ -105,7 +105,7 @@ def noise(table: pd.DataFrame, limits: dict[int, float], ax: Axes) -> Axes:
     ax.axhline(0.75, color="0.6", linewidth=0.8)
     ax.set_xscale("log")
     ax.set_xlabel("mass of all categories but the likeliest")
-    ax.set_ylabel("second moment, electrical over direct")
+    ax.set_ylabel("mean square over ReinMax's")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
@@ -131,7 +131,7 @@ def depth(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         )
         noise_axes.plot(rows["draws"], rows["noise"], **look)
     bias.set_ylabel("bias over gradient")
-    noise_axes.set_ylabel("standard deviation over gradient")
+    noise_axes.set_ylabel("std. deviation over gradient")
     noise_axes.set_yscale("log")
     for ax in axes:
         ax.set_xticks(sorted(set(table["draws"])))
