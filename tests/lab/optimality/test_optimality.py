@@ -102,7 +102,7 @@ def signs(categories: int) -> list[Tensor]:
 @pytest.mark.parametrize("categories", [2, 3, 5])
 def test_a_loss_that_no_derivative_at_a_draw_shows(categories: int) -> None:
     """Its slope is zero at every corner, its third derivative M, and its gradient the bound."""
-    for probs in distributions(categories):
+    for probs in distributions(categories, 5):
         for k in range(categories):
             loss = opt.smooth_step(k, 3.0)
             assert opt.corner_slopes(loss, categories).abs().max() == 0
@@ -122,7 +122,7 @@ def test_a_loss_that_no_derivative_at_a_draw_shows(categories: int) -> None:
 
 def test_a_sum_of_steps_shows_nothing_either() -> None:
     """The steps of a set of categories: third derivatives at most M, gradient ``F 1_A M / 12``."""
-    for probs in distributions(4, 5):
+    for probs in distributions(4, 2):
         for size in (1, 2, 3):
             for chosen in itertools.combinations(range(4), size):
                 loss = steps_of(chosen)
@@ -192,7 +192,7 @@ def test_a_weighted_sum_of_entries() -> None:
 
 def test_the_bound_for_several_variables() -> None:
     """Independent variables that act on each other: every entry of each keeps its own bound."""
-    for seed in range(20):
+    for seed in range(8):
         logits = normal(2, 3, seed=seed)
         probs = logits.softmax(-1)
         choices = signs(3)
