@@ -1,0 +1,1 @@
+"""How good an estimator of one draw can be: bounds, flows, and draws that depend on draws."""

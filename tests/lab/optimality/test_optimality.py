@@ -1,0 +1,655 @@
+"""How good an estimator of one draw can be: every statement by enumeration, in float64.
+
+After each check stands a statement that is false in one place, which the same check refuses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+from cases import close
+from torch import Tensor
+
+import ils
+import lab.optimality.experiment as opt
+from ils import estimators, exact
+
+DOUBLE = torch.float64
+
+
+def distributions(categories: int, count: int = 20, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 1.5 * torch.randn(count, categories, generator=generator, dtype=DOUBLE)
+    return list(logits.softmax(-1))
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def cubic(third: Tensor, seed: int = 1) -> exact.Loss:
+    """A cubic loss with these third derivatives on the edges, and random lower terms."""
+    count = len(third)
+    return opt.edge_cubic(third, normal(count, count, seed=seed), normal(count, seed=seed + 1))
+
+
+def steps_of(chosen: Sequence[int]) -> exact.Loss:
+    """The smooth steps of a set of categories, added."""
+    return lambda z: torch.stack([opt.smooth_step(k)(z) for k in chosen]).sum(0)
+
+
+def waves(inner: Tensor, outer: Tensor) -> exact.Loss:
+    return lambda z: ((z @ inner).sin() * outer).sum(-1)
+
+
+def of_first(loss: exact.Loss) -> exact.Loss:
+    """A loss of the first of several variables."""
+    return lambda z: loss(z[..., 0, :])
+
+
+def rows_as_slopes(grads: Tensor) -> exact.Loss:
+    """At the draw of category ``a``, in row ``a``, the derivative is row ``a``."""
+    return lambda x: torch.einsum("dc,dc->d", x, grads)
+
+
+def given(first: Tensor, loss: exact.Loss) -> exact.Loss:
+    """A loss of two draws, of which one is held."""
+    return lambda y: loss(torch.stack([first.expand_as(y), y], -2))
+
+
+def square_times_line(a: Tensor, b: Tensor) -> exact.Loss:
+    return lambda z: (z[..., 0, :] @ a) ** 2 * (z[..., 1, :] @ b)
+
+
+def line_and_cube(a: Tensor, b: Tensor) -> exact.Loss:
+    return lambda z: (z * a).sum((-1, -2)) + (z * b).sum((-1, -2)) ** 3 / 30
+
+
+def reinmax_bias(loss: exact.Loss, probs: Tensor) -> Tensor:
+    return exact.moments(estimators.reinmax(), loss, probs.log()).bias
+
+
+def third_derivatives(loss: exact.Loss, categories: int, at: float) -> Tensor:
+    """Along each edge ``[i, j]``, at this share of the way, by autograd."""
+    found = torch.zeros(categories, categories, dtype=DOUBLE)
+    corners = torch.eye(categories, dtype=DOUBLE)
+    for i, j in itertools.permutations(range(categories), 2):
+        t = torch.tensor(at, dtype=DOUBLE, requires_grad=True)
+        value = loss(((1 - t) * corners[i] + t * corners[j])[None]).sum()
+        for _ in range(3):
+            (value,) = torch.autograd.grad(value, t, create_graph=True)
+        found[i, j] = value.detach()
+    return found
+
+
+def signs(categories: int) -> list[Tensor]:
+    """All antisymmetric matrices of signs."""
+    above = torch.triu_indices(categories, categories, 1)
+    found = []
+    for values in itertools.product((-1.0, 1.0), repeat=above.shape[1]):
+        matrix = torch.zeros(categories, categories, dtype=DOUBLE)
+        matrix[tuple(above)] = torch.tensor(values, dtype=DOUBLE)
+        found.append(matrix - matrix.T)
+    return found
+
+
+# --- what no estimator can do --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("categories", [2, 3, 5])
+def test_a_loss_that_no_derivative_at_a_draw_shows(categories: int) -> None:
+    """Its slope is zero at every corner, its third derivative M, and its gradient the bound."""
+    for probs in distributions(categories, 5):
+        for k in range(categories):
+            loss = opt.smooth_step(k, 3.0)
+            assert opt.corner_slopes(loss, categories).abs().max() == 0
+            for at in (0.0, 0.3, 1.0):
+                third = third_derivatives(loss, categories, at)
+                assert close(third.abs().max(), torch.tensor(3.0, dtype=DOUBLE))
+            gradient = exact.gradient(loss, probs.log())
+            assert close(gradient[k], 3 * opt.bound(probs)[k])
+            # False: half as steep a step would do, with the same third derivative.
+            assert not close(gradient[k] / 2, 3 * opt.bound(probs)[k])
+            # Whatever is linear in the derivative hands back nothing, and so is off by all of it.
+            for flow in (opt.direct_flow(probs), opt.electrical_flow(probs)):
+                slopes = opt.corner_slopes(loss, categories)
+                assert opt.mean_estimate(flow, probs, slopes).abs().max() == 0
+            assert close(reinmax_bias(loss, probs)[k].abs(), 3 * opt.bound(probs)[k])
+
+
+def test_a_sum_of_steps_shows_nothing_either() -> None:
+    """The steps of a set of categories: third derivatives at most M, gradient ``F 1_A M / 12``."""
+    for probs in distributions(4, 2):
+        for size in (1, 2, 3):
+            for chosen in itertools.combinations(range(4), size):
+                loss = steps_of(chosen)
+                assert opt.corner_slopes(loss, 4).abs().max() == 0
+                third = max(float(third_derivatives(loss, 4, t).abs().max()) for t in (0, 0.4, 1))
+                assert third <= 1 + 1e-12
+                mass = probs[list(chosen)].sum()
+                total = exact.gradient(loss, probs.log()).abs().sum()
+                assert close(total, mass * (1 - mass) / 6)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 4])
+def test_reinmax_attains_the_bound(categories: int) -> None:
+    """Over all signs of the third derivatives no entry is off by more, and each is by as much."""
+    for probs in distributions(categories, 4, seed=3):
+        biases = torch.stack([reinmax_bias(cubic(s), probs).abs() for s in signs(categories)])
+        assert close(biases.amax(0), opt.bound(probs))
+        # False: 1/13 in place of 1/12.
+        assert not (biases <= opt.bound(probs) * 12 / 13 + 1e-12).all()
+
+
+def test_reinmax_attains_the_bound_of_the_sum() -> None:
+    """The largest sum of absolute biases is ``max_A pi_A (1 - pi_A) / 6``."""
+    for probs in distributions(4, 4, seed=4):
+        masses = [
+            probs[list(chosen)].sum()
+            for size in (1, 2, 3)
+            for chosen in itertools.combinations(range(4), size)
+        ]
+        most = torch.stack([mass * (1 - mass) / 6 for mass in masses]).max()
+        sums = torch.stack([reinmax_bias(cubic(s), probs).abs().sum() for s in signs(4)])
+        assert close(sums.max(), most)
+        # False: single categories are enough.
+        assert most >= 2 * opt.bound(probs).max()
+
+
+def test_no_smooth_loss_of_the_class_is_worse() -> None:
+    """Losses that are no polynomials: the bias of each entry stays below the bound."""
+    for seed, probs in enumerate(distributions(3, 40, seed=5)):
+        inner, outer = normal(3, 6, seed=seed), normal(6, seed=seed + 1)
+        loss = waves(inner, outer)
+        grid = torch.linspace(0, 1, 201, dtype=DOUBLE)
+        steepest = 0.0
+        for i, j in itertools.combinations(range(3), 2):
+            rate, start = inner[j] - inner[i], inner[i]
+            third = -((start + grid[:, None] * rate).cos() * rate**3 * outer).sum(-1)
+            steepest = max(steepest, float(third.abs().max()))
+        assert (reinmax_bias(loss, probs).abs() <= 1.01 * steepest * opt.bound(probs)).all()
+
+
+def test_a_weighted_sum_of_entries() -> None:
+    """ReinMax is off by the mean difference, any estimator by the mean deviation, times M / 24."""
+    for seed, probs in enumerate(distributions(4, 5, seed=6)):
+        weights = normal(4, seed=seed)
+        mean_difference = (torch.outer(probs, probs) * (weights[:, None] - weights).abs()).sum()
+        biases = torch.stack([reinmax_bias(cubic(s), probs) @ weights for s in signs(4)])
+        assert close(biases.max(), mean_difference / 24)
+        deviation = (probs * (weights - probs @ weights).abs()).sum()
+        hidden = steps_of([k for k in range(4) if weights[k] > probs @ weights])
+        assert close(exact.gradient(hidden, probs.log()) @ weights, deviation / 24)
+        assert deviation * (1 + 1e-6) < mean_difference <= 2 * deviation
+        # With two values they agree.
+        two = (weights > weights.median()).double()
+        spread = (torch.outer(probs, probs) * (two[:, None] - two).abs()).sum()
+        assert close(spread, (probs * (two - probs @ two).abs()).sum())
+
+
+def test_the_bound_for_several_variables() -> None:
+    """Independent variables that act on each other: every entry of each keeps its own bound."""
+    for seed in range(8):
+        logits = normal(2, 3, seed=seed)
+        probs = logits.softmax(-1)
+        choices = signs(3)
+        picked = torch.randint(0, len(choices), (6,), generator=torch.Generator().manual_seed(seed))
+        own = [
+            [cubic(choices[int(k)], seed + 5 * at) for at, k in enumerate(row)]
+            for row in (picked[:3], picked[3:])
+        ]
+
+        def loss(z: Tensor, own: list[list[exact.Loss]] = own) -> Tensor:
+            # Of a variable's edges the third derivatives depend on the other's draw.
+            first, second = z[..., 0, :], z[..., 1, :]
+            left = torch.stack([second[..., j] * own[0][j](first) for j in range(3)])
+            right = torch.stack([first[..., j] * own[1][j](second) for j in range(3)])
+            return (left + right).sum(0)
+
+        bias = exact.moments(estimators.reinmax(), loss, logits).bias.abs()
+        bounds = torch.stack([opt.bound(row) for row in probs])
+        assert (bias <= bounds + 1e-12).all()
+    # A loss of one variable alone attains it.
+    alone = of_first(opt.smooth_step(1))
+    logits = normal(2, 3, seed=0)
+    probs = logits.softmax(-1)
+    bias = exact.moments(estimators.reinmax(), alone, logits).bias
+    assert close(bias[0, 1].abs(), opt.bound(probs[0])[1])
+
+
+# --- all estimators of one draw that are exact for quadratic losses ------------------------------
+
+
+def conditions(probs: Tensor) -> Tensor:
+    """The means on all linear and quadratic losses as linear maps of ``n[b, a, c]``, one row each.
+
+    ``n[b, a, c]`` weighs ``g_c`` after a draw of ``a`` in entry ``b``, times ``pi_a``.
+    """
+    count, rows = len(probs), []
+    eye = torch.eye(count, dtype=DOUBLE)
+    for b in range(count):
+        grads = [eye[c].expand(count, -1) for c in range(count)]
+        for i, j in itertools.combinations_with_replacement(range(count), 2):
+            symmetric = torch.outer(eye[i], eye[j]) + torch.outer(eye[j], eye[i])
+            grads.append(symmetric)
+        for grad in grads:
+            row = torch.zeros(count, count, count, dtype=DOUBLE)
+            row[b] = grad
+            rows.append(row.flatten())
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 4, 5])
+def test_dimension_of_the_exact_estimators(categories: int) -> None:
+    """Weights exact for all quadratic losses: a space of dimension K (K - 1) (K - 2) / 2."""
+    rank = int(torch.linalg.matrix_rank(conditions(distributions(categories, 1)[0])))
+    dimension = categories**3 - rank
+    assert dimension == categories * (categories - 1) * (categories - 2) // 2
+    # Those whose entries sum to zero, as a gradient's do.
+    sums = torch.eye(categories**2, dtype=DOUBLE).repeat(1, categories)
+    both = torch.cat([conditions(distributions(categories, 1)[0]), sums])
+    left = categories**3 - int(torch.linalg.matrix_rank(both))
+    assert left == (categories - 1) ** 2 * (categories - 2) // 2
+
+
+def random_flow(probs: Tensor, seed: int) -> Tensor:
+    """The direct flow and a random circulation in each entry."""
+    count = len(probs)
+    matrix = normal(count, count, count, seed=seed)
+    matrix = matrix - matrix.transpose(-1, -2)
+    # Without its part along potentials a flow between all pairs has no divergence.
+    level = matrix.sum(-1) / count
+    circulation = matrix - (level[:, :, None] - level[:, None, :])
+    return opt.direct_flow(probs) + circulation / 10
+
+
+@pytest.mark.parametrize("categories", [2, 3, 4])
+def test_flows_are_exact_for_quadratic_losses(categories: int) -> None:
+    """Every flow with these supplies has no bias on quadratic losses; other supplies have."""
+    for seed, probs in enumerate(distributions(categories, 10, seed=7)):
+        loss = cubic(torch.zeros(categories, categories, dtype=DOUBLE), seed)
+        slopes = opt.corner_slopes(loss, categories)
+        truth = exact.gradient(loss, probs.log())
+        flows = [opt.direct_flow(probs), opt.electrical_flow(probs), random_flow(probs, seed)]
+        for flow in flows:
+            assert close(flow, -flow.transpose(-1, -2))
+            assert close(flow.sum(-1), opt.supplies(probs))
+            assert close(opt.mean_estimate(flow, probs, slopes), truth)
+            shifted = slopes + normal(categories, 1, seed=seed)
+            assert close(opt.estimates(flow, probs, shifted), opt.estimates(flow, probs, slopes))
+        # False: any antisymmetric matrix.
+        wrong = flows[0] + 0.1 * (signs(categories)[0])
+        assert not close(opt.mean_estimate(wrong, probs, slopes), truth, 1e-4)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 4])
+def test_exact_weights_are_flows(categories: int) -> None:
+    """A random solution of the equations is antisymmetric, with the diagonal and sums stated."""
+    probs = distributions(categories, 1, seed=8)[0]
+    rows = conditions(probs)
+    direct = weights_of(opt.direct_flow(probs), probs)
+    right = rows @ direct.flatten()
+    _, values, basis = torch.linalg.svd(rows)
+    free = basis[int((values > 1e-9).sum()) :]
+    found = direct + (normal(len(free), seed=2) @ free).reshape(direct.shape)
+    assert close(rows @ found.flatten(), right)
+    assert close(found.diagonal(dim1=-2, dim2=-1), opt.fisher(probs) / 2)
+    outside = found - torch.diag_embed(found.diagonal(dim1=-2, dim2=-1))
+    assert close(outside, -outside.transpose(-1, -2))
+    assert close(2 * outside.sum(-1), opt.supplies(probs))
+    assert (categories == 2) == bool(close(found, direct, 1e-6))
+
+
+def weights_of(flow: Tensor, probs: Tensor) -> Tensor:
+    """``n[b, a, c]`` of a flow."""
+    return flow / 2 - torch.diag_embed(flow.sum(-1) / 2)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 5])
+def test_reinmax_is_the_direct_flow(categories: int) -> None:
+    """Draw by draw the estimate of the direct flow is ReinMax."""
+    for seed, probs in enumerate(distributions(categories, 10, seed=9)):
+        grads = normal(categories, categories, seed=seed)
+        z = torch.eye(categories, dtype=DOUBLE)
+        reinmax = estimators.reinmax().formula(probs.log(), z, rows_as_slopes(grads))
+        assert close(opt.estimates(opt.direct_flow(probs), probs, grads), reinmax)
+        if categories > 2:
+            electrical = opt.estimates(opt.electrical_flow(probs), probs, grads)
+            assert not close(electrical, reinmax, 1e-6)
+
+
+def test_worst_bias_is_the_length_of_the_flow() -> None:
+    """By all signs of the third derivatives: the L1 norm of a flow over 12; least when direct."""
+    for seed, probs in enumerate(distributions(4, 4, seed=10)):
+        for flow in (opt.direct_flow(probs), opt.electrical_flow(probs), random_flow(probs, seed)):
+            biases = []
+            for sign in signs(4):
+                loss = cubic(sign, seed)
+                mean = opt.mean_estimate(flow, probs, opt.corner_slopes(loss, 4))
+                biases.append((mean - exact.gradient(loss, probs.log())).abs())
+            assert close(torch.stack(biases).amax(0), opt.worst_bias(flow))
+            assert (opt.worst_bias(flow) >= opt.bound(probs) - 1e-12).all()
+        assert close(opt.worst_bias(opt.direct_flow(probs)), opt.bound(probs))
+        # False: the electrical flow is as short.
+        assert (opt.worst_bias(opt.electrical_flow(probs)) > opt.bound(probs) + 1e-6).any()
+
+
+def test_electrical_flow_has_the_least_second_moment() -> None:
+    """Less than any other of its kind, and the mean square by enumeration."""
+    for seed, probs in enumerate(distributions(4, 10, seed=11)):
+        least = opt.electrical_flow(probs)
+        for other in (opt.direct_flow(probs), random_flow(probs, seed)):
+            assert opt.second_moment(least, probs) < opt.second_moment(other, probs)
+            # A circulation changes it by its own square alone: no linear term.
+            circulation = other - least
+            middle = (
+                opt.second_moment(least + circulation, probs)
+                + opt.second_moment(least - circulation, probs)
+            ) / 2
+            alone = (circulation**2 / (4 * probs[None, :, None])).sum()
+            assert close(middle - opt.second_moment(least, probs), alone)
+            slope = opt.second_moment(least + circulation, probs) - opt.second_moment(
+                least - circulation, probs
+            )
+            assert slope.abs() < 1e-12
+        # The mean over a derivative with covariance I: the sum over unit derivatives.
+        total = torch.zeros((), dtype=DOUBLE)
+        for c in range(4):
+            unit = torch.eye(4, dtype=DOUBLE)[c].expand(4, -1)
+            total = total + probs @ (opt.estimates(least, probs, unit) ** 2).sum(-1)
+        assert close(total, opt.second_moment(least, probs))
+        # False: conductances pi_a pi_c. Their current is the direct flow.
+        wrong = torch.outer(probs, probs) - torch.diag(probs**2)
+        assert close(opt.current(probs, wrong), opt.direct_flow(probs))
+        assert opt.second_moment(opt.current(probs, wrong), probs) > opt.second_moment(least, probs)
+
+
+def test_when_the_direct_flow_is_electrical() -> None:
+    """The ratio is one for two categories and at the uniform distribution, and less elsewhere."""
+    for count in (3, 4, 10):
+        assert abs(opt.noise_ratio(opt.heavy(count, 1 / count)) - 1) < 1e-12
+        for probs in distributions(count, 30, seed=12):
+            assert 0.75 < opt.noise_ratio(probs) < 1 - 1e-6
+    for probs in distributions(2, 10, seed=13):
+        assert abs(opt.noise_ratio(probs) - 1) < 1e-12
+
+
+def test_the_gain_is_below_a_quarter() -> None:
+    """The three sums of the proof, and what the ratio tends to: 3 (K + 2) / (4 (K + 1))."""
+    for count in (3, 4, 8):
+        for probs in distributions(count, 20, seed=14):
+            conductance = torch.outer(probs, probs) / (probs[:, None] + probs)
+            resistance = torch.where(torch.eye(count) > 0, 0, 1 / conductance)
+            fixed = (probs * (1 - probs)).sum()
+            direct = (opt.direct_flow(probs) ** 2 * resistance).sum() / 2
+            least = (opt.electrical_flow(probs) ** 2 * resistance).sum() / 2
+            assert close(direct, 2 * (probs**2 * (1 - probs)).sum())
+            distinct = 1 - 3 * (probs**2).sum() + 2 * (probs**3).sum()
+            assert close(fixed - direct, distinct)
+            assert least >= direct / 2
+            assert close(4 * opt.second_moment(opt.direct_flow(probs), probs), fixed + direct)
+            assert close(4 * opt.second_moment(opt.electrical_flow(probs), probs), fixed + least)
+    for count in (3, 4, 10, 40):
+        assert abs(opt.noise_ratio(opt.heavy(count, 1 - 1e-5)) - opt.lowest_ratio(count)) < 1e-3
+        # False: the limit of the ratio is that for many categories, three quarters.
+        assert opt.noise_ratio(opt.heavy(count, 1 - 1e-5)) > 0.75 + 0.5 / (count + 1)
+
+
+def test_no_lower_ratio_was_found() -> None:
+    """Descent on the ratio from random starts does not pass below the value at the corner."""
+    for count in (3, 4, 6):
+        for seed in range(3):
+            logits = normal(count, seed=seed).requires_grad_()
+            ratio = torch.ones((), dtype=DOUBLE)
+            descent = torch.optim.Adam([logits], lr=0.1)
+            for _ in range(150):
+                descent.zero_grad()
+                probs = logits.softmax(-1)
+                least, direct = opt.electrical_flow(probs), opt.direct_flow(probs)
+                ratio = opt.second_moment(least, probs) / opt.second_moment(direct, probs)
+                ratio.backward()
+                descent.step()
+            assert opt.lowest_ratio(count) < ratio < opt.lowest_ratio(count) + 0.02
+
+
+@pytest.mark.parametrize("categories", [2, 3, 5])
+def test_limit_of_the_optimal_straight_through(categories: int) -> None:
+    """Hooper and Shekhovtsov's estimator: straight-through at 0, the electrical flow far out."""
+    for seed, probs in enumerate(distributions(categories, 5, seed=15)):
+        grads = normal(categories, categories, seed=seed)
+        at_zero = opt.optimal_straight_through(probs, 0.0)
+        assert close(at_zero, opt.fisher(probs).expand(categories, -1, -1), 1e-6)
+        far = torch.einsum("abc,ac->ab", opt.optimal_straight_through(probs, 1e7), grads)
+        electrical = opt.estimates(opt.electrical_flow(probs), probs, grads)
+        assert close(far, electrical, 1e-4)
+        near = torch.einsum("abc,ac->ab", opt.optimal_straight_through(probs, 1.0), grads)
+        assert not close(near, electrical, 1e-3)
+
+
+# --- draws that depend on draws ------------------------------------------------------------------
+
+
+def parts(first: Tensor, table: Tensor, loss: exact.Loss, link: str) -> tuple[Tensor, Tensor]:
+    """The two parts of the bias for one chain of two draws, from the formula of the chapter."""
+    count = len(first)
+    probs = first.softmax(-1)
+
+    def extension(x: Tensor) -> Tensor:
+        second = opt.CHAINS[link](x, table.expand(len(x), -1, -1)).softmax(-1)
+        pairs = torch.stack(
+            [
+                torch.stack([x, torch.eye(count, dtype=DOUBLE)[j].expand_as(x)], -2)
+                for j in range(count)
+            ]
+        )
+        return (second.T * loss(pairs)).sum(0)
+
+    trapezium = opt.mean_estimate(
+        opt.direct_flow(probs), probs, opt.corner_slopes(extension, count)
+    )
+    smooth = trapezium - exact.gradient(extension, first)
+    handed = torch.zeros(count, count, dtype=DOUBLE)
+    for i, corner in enumerate(torch.eye(count, dtype=DOUBLE)):
+        x = corner[None].requires_grad_()
+        logits = opt.CHAINS[link](x, table[None])
+        bias = reinmax_bias(given(corner, loss), logits[0].detach().softmax(-1))
+        handed[i] = torch.autograd.grad(logits, x, bias[None])[0][0]
+    return smooth, opt.mean_estimate(opt.direct_flow(probs), probs, handed)
+
+
+def pair_loss(seed: int, powers: tuple[int, int]) -> exact.Loss:
+    """Of degree ``powers`` in the first and in the second of two draws."""
+    a, b = normal(3, seed=seed), normal(3, seed=seed + 1)
+    c = normal(3, 3, seed=seed + 2)
+
+    def loss(z: Tensor) -> Tensor:
+        x, y = z[..., 0, :], z[..., 1, :]
+        curved = (x @ a) ** powers[0] + (y @ b) ** powers[1]
+        return curved + torch.einsum("...i,...j,ij->...", x, y, c)
+
+    return loss
+
+
+def chain(seed: int, loss: exact.Loss, link: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    first, table = normal(3, seed=seed + 10), 1.5 * normal(3, 3, seed=seed + 11)
+    truth, mean, _ = opt.chain_gradients(
+        first[None], [table[None]], lambda zs: loss(torch.stack(zs, -2)), link
+    )
+    return truth[0], mean[0], first, table
+
+
+def test_bias_of_two_dependent_draws() -> None:
+    """The trapezium's error on the smooth extension plus the propagated bias, and nothing else."""
+    for seed in range(10):
+        for powers in ((1, 1), (2, 2), (1, 3), (3, 3)):
+            loss = pair_loss(seed, powers)
+            for link in opt.CHAINS:
+                truth, mean, first, table = chain(seed, loss, link)
+                smooth, propagated = parts(first, table, loss, link)
+                assert close(mean - truth, smooth + propagated)
+                # For losses quadratic in the second draw nothing is propagated.
+                assert (powers[1] < 3) == bool(propagated.abs().max() < 1e-10)
+                # False: the first part is all.
+                assert (powers[1] < 3) == bool(close(mean - truth, smooth, 1e-6))
+
+
+def test_tables_of_probabilities_leave_no_bias() -> None:
+    """Affine in each draw, quadratic in the last: exact, whatever the length; logits are not."""
+    for seed in range(6):
+        for powers in ((1, 1), (1, 2)):
+            truth, mean, *_ = chain(seed, pair_loss(seed, powers), "probabilities")
+            assert close(mean, truth)
+            truth, mean, *_ = chain(seed, pair_loss(seed, powers), "logits")
+            assert not close(mean, truth, 1e-3)
+        # False: quadratic in both would do.
+        both = square_times_line(normal(3, seed=seed), normal(3, seed=seed + 1))
+        truth, mean, *_ = chain(seed, both, "probabilities")
+        assert not close(mean, truth, 1e-4)
+    for length in (3, 4):
+        first = normal(5, 3, seed=length)
+        tables = [1.5 * normal(5, 3, 3, seed=length + k) for k in range(length - 1)]
+        weights = normal(length, 5, 3, seed=length)
+
+        def product(zs: list[Tensor], weights: Tensor = weights) -> Tensor:
+            return torch.stack([(w * z).sum(-1) for w, z in zip(weights, zs, strict=True)]).prod(0)
+
+        truth, mean, _ = opt.chain_gradients(first, tables, product, "probabilities")
+        assert close(mean, truth)
+        truth, mean, _ = opt.chain_gradients(first, tables, product, "logits")
+        assert not close(mean, truth, 1e-3)
+
+
+def factor(table: Tensor) -> Tensor:
+    """By how much one link between two categories stretches, ``(B,)``."""
+    rise = (table[:, 1, 1] - table[:, 1, 0]) - (table[:, 0, 1] - table[:, 0, 0])
+    chance = table.softmax(-1)[:, :, 1]
+    slope = (chance * (1 - chance)).sum(-1) / 2
+    return slope * rise / (chance[:, 1] - chance[:, 0])
+
+
+def test_chains_of_two_categories_stretch_by_a_product() -> None:
+    """Each link multiplies the mean by its factor, which is positive."""
+    for length in (2, 3, 4):
+        first = normal(30, 2, seed=length)
+        tables = [1.5 * normal(30, 2, 2, seed=length + 7 * k) for k in range(length - 1)]
+        truth, mean, _ = opt.chain_gradients(
+            first, tables, opt.LastDraw(normal(30, 2, seed=1)), "logits"
+        )
+        product = torch.stack([factor(table) for table in tables]).prod(0)
+        assert (product > 0).all()
+        assert close(mean, product[:, None] * truth)
+        # False: only the last link counts.
+        assert (length == 2) == bool(close(mean, factor(tables[-1])[:, None] * truth, 1e-3))
+    # The example of the chapter: 1/4 and 3/4.
+    table = torch.tensor([[[3.0, 1.0], [1.0, 3.0]]], dtype=DOUBLE).log()
+    expected = 0.75 * torch.log(torch.tensor([3.0], dtype=DOUBLE))
+    assert close(factor(table), expected)
+
+
+def test_bias_grows_with_depth() -> None:
+    """The median relative bias of the default rises with each draw, of the other stays zero."""
+    table = opt.growth(instances=100, seed=3).set_index(["link", "draws"])
+    logits, probabilities = table.loc["logits"], table.loc["probabilities"]
+    assert logits["median"].is_monotonic_increasing
+    assert logits["median"].iloc[0] == 0
+    assert logits["median"].iloc[1] > 0.1
+    assert probabilities["median"].max() == 0
+    # It is not free: it is noisier.
+    assert (probabilities["noise"].iloc[1:] > logits["noise"].iloc[1:]).all()
+
+
+def test_the_default_of_the_package_is_the_mean_by_enumeration() -> None:
+    """200,000 draws of the operator: within five standard errors, and the exact is not (1e-5)."""
+    first, table = normal(3, seed=1), 1.5 * normal(3, 3, seed=2)
+    weights = 3 * normal(3, seed=3)
+    truth, mean, variance = opt.chain_gradients(
+        first[None], [table[None]], opt.LastDraw(weights[None]), "logits"
+    )
+    count = 200_000
+    generator = torch.Generator().manual_seed(0)
+    leaf = first.expand(count, -1).clone().requires_grad_()
+    z = ils.sample(leaf, generator=generator)
+    last = ils.sample(z @ table, generator=generator)
+    (last @ weights).sum().backward()
+    assert leaf.grad is not None
+    error = (variance / count).sqrt()
+    found = leaf.grad.mean(0)
+    assert (found - mean[0]).norm() < 5 * error
+    assert (found - truth[0]).norm() > 10 * error
+
+
+# --- what a bias does to descent -----------------------------------------------------------------
+
+
+def test_descent_outside_the_neighbourhood() -> None:
+    """The mean loss falls along ReinMax's mean wherever the gradient is longer than the bound."""
+    seen = 0
+    for seed in range(200):
+        logits = 1.5 * normal(2, 3, seed=seed)
+        a, b = normal(2, 3, seed=seed + 1), 3 * normal(2, 3, seed=seed + 2)
+        loss = line_and_cube(a, b)
+        most = float((b[:, :, None] - b[:, None, :]).abs().max() ** 3 * 6 / 30)
+        moments = exact.moments(estimators.reinmax(), loss, logits)
+        probs = logits.softmax(-1)
+        radius = most / 12 * (probs * (1 - probs)).norm()
+        assert moments.bias.norm() <= radius + 1e-12
+        if moments.gradient.norm() > radius:
+            seen += 1
+            assert (moments.mean * moments.gradient).sum() > 0
+    assert 20 < seen < 200
+
+
+def natural_flow(loss: exact.Loss, probs: Tensor, steps: int = 4000, size: float = 0.02) -> Tensor:
+    """``d pi_k / dt = -mean_k`` in small steps of ``log pi``, for a fixed matrix of trapezia."""
+    slopes = opt.corner_slopes(loss, len(probs))
+    corners = slopes.diagonal()
+    rise = slopes - corners[:, None]
+    trapezia = (rise - rise.T) / 2
+    logits = probs.log()
+    for _ in range(steps):
+        logits = (logits - size * logits.softmax(-1) @ trapezia).log_softmax(-1)
+    return logits.softmax(-1)
+
+
+def test_a_lead_above_the_bound_is_found() -> None:
+    """A category that is better by more than M / 12 takes all mass; below that, not always."""
+    for seed, probs in enumerate(distributions(3, 10, seed=16)):
+        sign = signs(3)[seed % 8]
+        best = int(seed % 3)
+        # Values at the corners alone: the linear part; the lead is 1.2 times the bound.
+        values = torch.full((3,), 1.2 / 12, dtype=DOUBLE)
+        values[best] = 0.0
+        nothing = torch.zeros(3, 3, dtype=DOUBLE)
+        loss = opt.edge_cubic(sign, nothing, values)
+        assert natural_flow(loss, probs, steps=8000, size=1.0)[best] > 0.99
+    # A lead of 0.9 of the bound, hidden by the cubic: the worse category wins.
+    sign = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=DOUBLE)
+    for lead, wins in ((0.9, 1), (1.1, 0)):
+        worse = torch.tensor([0.0, lead / 12], dtype=DOUBLE)
+        loss = opt.edge_cubic(sign, torch.zeros(2, 2, dtype=DOUBLE), worse)
+        half = torch.tensor([0.5, 0.5], dtype=DOUBLE)
+        assert natural_flow(loss, half, steps=8000, size=1.0)[wins] > 0.99
+        mean = exact.moments(estimators.reinmax(), loss, half.log()).mean
+        assert (mean[wins] < 0).all()
+    # And the speed: the odds grow at least as fast as stated.
+    probs, time = torch.tensor([0.2, 0.5, 0.3], dtype=DOUBLE), 40.0
+    values = torch.tensor([0.0, 0.2, 0.3], dtype=DOUBLE)
+    loss = opt.edge_cubic(signs(3)[5], torch.zeros(3, 3, dtype=DOUBLE), values)
+    found = natural_flow(loss, probs, steps=4000, size=time / 4000)
+    odds, start = found[0] / (1 - found[0]), probs[0] / (1 - probs[0])
+    assert odds >= 0.99 * start * torch.tensor((0.2 - 1 / 12) * time).exp()
+
+
+def test_a_small_lead_can_go_round_for_ever() -> None:
+    """Three equal categories and cyclic third derivatives: the product of the masses is kept."""
+    cycle = torch.tensor([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], dtype=DOUBLE)
+    loss = opt.edge_cubic(cycle, torch.zeros(3, 3, dtype=DOUBLE), torch.zeros(3, dtype=DOUBLE))
+    probs = torch.tensor([0.5, 0.3, 0.2], dtype=DOUBLE)
+    assert exact.gradient(loss, probs.log()).abs().max() < 1e-15
+    found = natural_flow(loss, probs, steps=20_000, size=0.01)
+    assert close(found.prod(), probs.prod(), 1e-3)
+    assert not close(found, probs, 0.01)
+    assert found.min() > 0.01
