@@ -19,6 +19,7 @@ __all__ = [
     "CONTESTANTS",
     "FORMS",
     "GUMBEL",
+    "IN_DOUBLE",
     "LOSS",
     "TEN_LINES",
     "TenLines",
@@ -29,6 +30,7 @@ __all__ = [
 
 GUMBEL = "Gumbel-Softmax, hard"
 TEN_LINES = "ten lines by hand"
+IN_DOUBLE = f"{TEN_LINES}, in float64"
 LOSS = "the loss alone"
 _HARD = "straight-through Gumbel"
 _STEP = 0.1
@@ -214,8 +216,9 @@ CONTESTANTS = (
         _plain(_reinmax),
         method="ReinMax (default)",
     ),
-    Timed(
-        TEN_LINES, "by hand", _plain(_ten_lines), types=(torch.float32,), method="ReinMax (default)"
+    *(
+        Timed(name, "by hand", _plain(f), types=(torch.float32,), method="ReinMax (default)")
+        for name, f in ((TEN_LINES, _ten_lines), (IN_DOUBLE, _ten_lines_in_double))
     ),
     # In bfloat16 its cumulative sums are too coarse to find the threshold.
     Timed("sparsemax", "projection", _sparsemax, draws=False, types=(torch.float32,)),
