@@ -439,6 +439,18 @@ def test_small_probabilities_keep_their_update(dtype: torch.dtype) -> None:
         assert abs(one - exact) <= 4 * torch.finfo(dtype).eps * abs(exact) + least
 
 
+def test_every_rule_is_listed() -> None:
+    """What the module defines is public, and takes part in these tests."""
+    made = {
+        kind
+        for kind in vars(rules).values()
+        if isinstance(kind, type) and issubclass(kind, rules.Rule) and kind is not rules.Rule
+    }
+    public = {kind for kind in made if not kind.__name__.startswith("_")}
+    assert {kind.__name__ for kind in public} <= set(rules.__all__)
+    assert {type(rule) for rule in EVERY.values()} == public
+
+
 @each_rule
 def test_a_million_categories(options: dict[str, Any]) -> None:
     """At a million categories the update sums to zero and is finite, in float32."""

@@ -100,13 +100,16 @@ def main() -> None:
     """Run the sweep; the exit status is 1 if a run failed, and the rest is kept."""
     parser = argparse.ArgumentParser(description="Tune and compare the methods on every problem.")
     parser.add_argument("tasks", nargs="*", default=list(TUNED))
-    parser.add_argument("--folder", type=Path, default=Path("book/data"), help="of the records")
+    parser.add_argument("--folder", type=Path, help="of the records")
     parser.add_argument("--runs", type=Path, default=Path("_build/sweep"), help="of single runs")
     add_engine_options(parser)
     parser.add_argument("--device", default="cpu", help="where to train")
     wanted = parser.parse_args()
     if unknown := set(wanted.tasks) - set(TUNED):
         parser.error(f"unknown tasks {sorted(unknown)}; there are {list(TUNED)}")
+    # The records of the book hold all problems: a part of them must not take their place.
+    part = set(wanted.tasks) != set(TUNED)
+    folder = wanted.folder or (wanted.runs / "some-problems" if part else Path("book/data"))
     options = engine_options(parser, wanted)
     failed: dict[str, str] = {}
     spent: dict[str, float] = {}
@@ -142,7 +145,8 @@ def main() -> None:
             configuration=configuration,
             seconds=seconds,
             checkout=describe_checkout(SOURCES),
-            folder=wanted.folder,
+            folder=folder,
         )
+        print(f"wrote {folder / name}")
     print(f"{len(spent)} runs, {seconds:.0f} s with {wanted.workers} workers")
     finish(failed)

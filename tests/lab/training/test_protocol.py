@@ -212,7 +212,10 @@ def test_edges() -> None:
 
 
 def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A problem from the command line: two records, with what was run and what failed."""
+    """A problem from the command line: two records, with what was run and what failed.
+
+    They lie apart from the book's, whose rows of other problems would be lost.
+    """
     kept = ("ReinMax (default)", "REINFORCE", "straight-through")
 
     def execute(runs: list[Training], **options: Any) -> Outcome:
@@ -223,17 +226,17 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / f"{run.name}.json").write_text('{"seconds": 3.0}')
         return Outcome(tables, dict.fromkeys(broken, "it broke"))
 
-    folders = ["--folder", str(tmp_path), "--runs", str(tmp_path)]
+    folder = tmp_path / "some-problems"
     monkeypatch.setattr(type(TASKS["bits"]), "steps", 40)
     monkeypatch.setattr(cli, "execute", execute)
-    monkeypatch.setattr(sys, "argv", ["sweep", "bits", *folders])
+    monkeypatch.setattr(sys, "argv", ["sweep", "bits", "--runs", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    final = records.read("sweep-final", tmp_path)
+    final = records.read("sweep-final", folder)
     assert set(final.table.index.get_level_values("method")) == set(kept[:2])
     assert report.ends(final.table, "bits").shape == (2, 10)
-    tuning = records.read("sweep-tuning", tmp_path)
+    tuning = records.read("sweep-tuning", folder)
     assert len(tuning.table) == 3 * TRIALS
     chosen = choose(tuning.table)
     listing = report.listing(final.table, chosen, "bits")
