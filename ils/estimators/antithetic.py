@@ -222,11 +222,11 @@ def disarm_categorical() -> Estimator:
     r"""DisARM-SB: ``[L(z) - L(z')] / 2`` times, for each stick ``k``, a factor ``s_k``.
 
     A category is drawn by a sequence of binary draws ``b_1, b_2, ...`` with the logits of
-    :func:`stick_logits`: the first that is 1.  The second sequence ``b'`` is
-    antithetic.  ``s_k`` is the DisARM factor ``(b_k - b'_k) sigmoid(|phi_k|)`` while both sequences
-    still run, ``b_k - sigmoid(phi_k)`` where only the first does, minus the same of ``b'`` where
-    only the second does, and 0 after both have ended.  The chain rule takes it from ``phi``
-    to the logits.  With two categories this is DisARM.
+    :func:`~ils.estimators.antithetic.stick_logits`: the first that is 1.  The second sequence
+    ``b'`` is antithetic.  ``s_k`` is the DisARM factor ``(b_k - b'_k) sigmoid(|phi_k|)`` while both
+    sequences still run, ``b_k - sigmoid(phi_k)`` where only the first does, minus the same of
+    ``b'`` where only the second does, and 0 after both have ended.  The chain rule takes it from
+    ``phi`` to the logits.  With two categories this is DisARM.
 
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two evaluations an estimate.

@@ -165,7 +165,7 @@ def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
     r"""Unordered set: ``sum_s p(s) R(S, s) (z_s - pi) (L(z_s) - B(S, s))``.
 
     ``S`` holds different joint states drawn without replacement, ``R`` are the ratios of
-    :func:`leave_out_ratios`, and the baseline is the same estimator
+    :func:`~ils.estimators.without_replacement.leave_out_ratios`; the baseline is the same estimator
     of the mean loss without ``s``, ``B = sum_s' p(s') R(S, s, s') L(z_s')``.
 
     *Approximates* the gradient of ``E[L]`` *with* ``samples`` different states, in no order;
