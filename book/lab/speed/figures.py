@@ -40,7 +40,7 @@ def ratios(curves: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yscale("log")
     ax.set_xlabel("batch × categories")
     ax.set_ylabel("times as fast as Gumbel-Softmax, hard")
-    ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")
+    ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return ax
 
 
