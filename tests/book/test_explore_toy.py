@@ -246,7 +246,7 @@ def test_first_thing_to_try(page: Page) -> None:
 
 def test_second_thing_to_try(page: Page) -> None:
     """The mass-keeping step at c = 1 goes to the truth without noise; a larger one does not."""
-    press(page, "Mass kept, c = 1")
+    press(page, "ILS (the note), mass kept, c = 1")
     assert readings(page)[2] == 0
     _, now, _ = to_the_end(page)
     assert now < 1e-6
@@ -257,12 +257,12 @@ def test_second_thing_to_try(page: Page) -> None:
 def test_third_thing_to_try(page: Page) -> None:
     """ReinMax collapses: the divergence rises, one category takes all."""
     before = readings(page)[1]
-    press(page, "ReinMax")
+    press(page, "ReinMax (default)")
     _, now, rest = to_the_end(page)
     assert now > 5 * before
     assert rest > now
     assert max(shown_row(page, "model")) > 0.95
-    press(page, "Straight-through")
+    press(page, "straight-through")
     assert readings(page)[2] < rest / 2
     page.wait_for_function("document.querySelector('[role=status]').textContent.includes('50,000')")
 

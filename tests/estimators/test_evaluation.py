@@ -192,3 +192,17 @@ def test_values_of_other_types(name: str) -> None:
         assert make(name)(logits, truth, generator=generator(1)).dtype == torch.float32
     with pytest.raises(TypeError, match=r"^loss: expected real values, got torch\.complex64"):
         estimator(logits, lambda z: plain(z) + 1j, generator=generator(1))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_point_is_like_the_logits(device: str) -> None:
+    """The loss is asked for its axes at a point of the type and on the device of the logits."""
+    seen = []
+
+    def loss(z: Tensor) -> Tensor:
+        seen.append((z.dtype, z.device.type))
+        # Of a type that is not PyTorch's own: what the loss asks for is what it gets.
+        return torch.ones(z.shape[:-1], dtype=torch.float64, device=z.device)
+
+    assert batch_dims(loss, torch.zeros(3, 2, dtype=torch.float64, device=device)) == 1
+    assert seen == [(torch.float64, device)]
