@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from torch.distributions import Distribution
 
 from ils import kernel
 from ils.kernel.build import build
@@ -64,6 +65,13 @@ def form(request: pytest.FixtureRequest) -> Iterator[None]:
     else:
         with kernel.disabled():
             yield
+
+
+@pytest.fixture(autouse=True)
+def checks_of_distributions() -> Iterator[None]:
+    """They are on for each test: PyTorch's compiler turns them off for the whole process."""
+    yield
+    Distribution.set_default_validate_args(__debug__)
 
 
 @pytest.fixture(scope="module")

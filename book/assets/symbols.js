@@ -114,6 +114,10 @@
       if (formula.scrollWidth > formula.clientWidth + 1) formula.tabIndex = 0;
       else formula.removeAttribute("tabindex");
     }
+    // The theme asks the same of tables, but before their formulas are set.
+    for (const table of document.querySelectorAll(".pst-scrollable-table-container")) {
+      table.tabIndex = table.scrollWidth > table.clientWidth ? 0 : -1;
+    }
   }
   window.addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;

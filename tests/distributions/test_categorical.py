@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import close, generator, normal
 from rules import COMBINATIONS, rule_of
+from torch import Tensor
 from torch.distributions import Categorical as Parent
 from torch.distributions import constraints, kl_divergence
 
@@ -321,3 +322,18 @@ def test_lazy_attributes(kind: Any) -> None:
         wide = q.expand((5, 4))
         assert other not in getattr(wide, "_categorical", wide).__dict__
         assert hash(q) != hash(wide)
+
+
+def test_the_generator_serves_the_noise_of_the_rule_too() -> None:
+    """With a rule that draws, one generator gives one gradient, whatever PyTorch's own does."""
+
+    def gradient(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        logits = LOGITS.clone().requires_grad_()
+        q = Categorical(logits=logits, weight=TABLE, rule=ils.rules.GumbelRao(0.5))
+        rows = q.rsample((2,), generator(5))
+        return torch.autograd.grad((rows**2).sum(), logits)[0]
+
+    with torch.random.fork_rng(devices=[]):
+        assert torch.equal(gradient(1), gradient(2))
+        assert gradient(1).abs().max() > 0
