@@ -15,11 +15,15 @@ ROWS = [
 
 
 def test_score() -> None:
-    """At least 95 of 100 mutants are killed over all, and 85 of 100 in every module."""
+    """At least 95 of 100 mutants are killed over all, and 85 of 100 in every module.
+
+    Of ils.pyro 80: much of what it does it does when imported, before mutants are switched on.
+    """
     every, caught = sum(row[1] for row in ROWS), sum(row[2] for row in ROWS)
     assert f"**{caught} of {every} killed: " in RECORD
     assert caught >= 0.95 * every
-    assert not [name for name, mutants, killed in ROWS if killed < 0.85 * mutants]
+    least = {"ils.pyro": 0.8}
+    assert not [name for name, n, killed in ROWS if killed < least.get(name, 0.85) * n]
 
 
 # Their rows stand under names of before, or they are new: to be run with the next record.
@@ -34,8 +38,7 @@ def test_every_module_is_there() -> None:
         ".".join(path.relative_to(package.parent).with_suffix("").parts)
         for folder in folders
         for path in folder.glob("*.py")
-        # Much of what ils.pyro does it does when imported, before mutants are switched on.
-        if path.stem not in ("__init__", "pyro")
+        if path.stem != "__init__"
     }
     assert {name for name, _, _ in ROWS if not name.endswith("__init__")} == wanted - WAITING
 
