@@ -114,9 +114,10 @@
       if (formula.scrollWidth > formula.clientWidth + 1) formula.tabIndex = 0;
       else formula.removeAttribute("tabindex");
     }
-    // The theme asks the same of tables, but before their formulas are set.
-    for (const table of document.querySelectorAll(".pst-scrollable-table-container")) {
-      table.tabIndex = table.scrollWidth > table.clientWidth ? 0 : -1;
+    // The theme asks the same of these, but before formulas are set, and late after a resize.
+    for (const box of document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container")) {
+      const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+      box.tabIndex = scrolls ? 0 : -1;
     }
   }
   window.addEventListener("load", async () => {
