@@ -184,6 +184,15 @@ def test_classes(name: str) -> None:
     assert cls.__doc__.startswith("``ils.distributions.")
 
 
+@pytest.mark.parametrize("name", distributions.__all__)
+def test_making_a_class_again(name: str) -> None:
+    """A class that is made for Pyro has the bases, the name, the text and the home of the first."""
+    first, again = getattr(dist, name), dist._for_pyro(name)  # pyright: ignore[reportPrivateUsage]
+    assert again is not first
+    for attribute in ("__bases__", "__name__", "__doc__", "__module__"):
+        assert getattr(again, attribute) == getattr(first, attribute)
+
+
 def test_other_names_are_pyros() -> None:
     """What is not here is found in pyro.distributions, and what is nowhere is an error."""
     for name in ("Uniform", "Delta", "LogNormal", "constraints", "TorchDistribution"):

@@ -54,6 +54,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_autograd.py",
             "tests/test_draw.py",
             "tests/test_fast.py",
+            "tests/test_relaxation.py",
             "tests/test_rules.py",
             "tests/test_refusals.py",
             "tests/test_operator.py",
@@ -67,6 +68,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     "distributions": (
         ["tangent", "velocity", "intermediate", "distributions/*", "pyro"],
         [
+            "tests/test_tangent.py",
             "tests/test_velocity.py",
             "tests/test_beyond.py",
             "tests/test_intermediate_loss.py",
@@ -84,6 +86,9 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "surrogate": (["surrogate"], ["tests/test_surrogate.py"]),
 }
+
+# How the reason of a mutant begins that no test can notice, as it computes the same.
+EQUIVALENT = "| equivalent"
 
 # Exit codes by which mutmut records that a test failed, or that the tests ran out of time.
 KILLED = {1, 3}
@@ -221,6 +226,11 @@ def kept(page: str, fresh: set[str]) -> dict[str, tuple[int, int, list[str]]]:
     return found
 
 
+def score(mutants: int, killed: int, equivalent: int) -> str:
+    """The share that is killed of what can be."""
+    return f"{100 * killed / max(mutants - equivalent, 1):.1f} %"
+
+
 def report(
     mutants: list[Mutant],
     reasons: list[dict[str, str]],
@@ -232,7 +242,6 @@ def report(
     killed = Counter(mutant.module for mutant in mutants if mutant.killed)
     total.update({name: count for name, (count, _, _) in before.items()})
     killed.update({name: count for name, (_, count, _) in before.items()})
-    every, caught = sum(total.values()), sum(killed.values())
     lines = [
         "# Mutation testing",
         "",
@@ -240,33 +249,41 @@ def report(
         "",
         "mutmut plants one small error at a time into a function of `ils`: another operator, a",
         "number that is one too large, an argument left out or replaced by `None`. A mutant is",
-        "killed if a test fails or does not end; the score is killed / (killed + survived).",
+        "killed if a test fails or does not end. One is equivalent if the program that it makes",
+        "does the same, as the reason then says; the score is killed / (mutants - equivalent).",
         "The wording of error messages is not mutated (the tests match it in part); whether an",
         "error is raised is. The laboratory `lab` is held by notebooks and by",
         "`tests/book/test_guard.py`, the compiled kernel by comparison with the Python path.",
         "",
-        f"**{caught} of {every} killed: {100 * caught / max(every, 1):.1f} %.**",
-        *([f"{left} more had not been run when this was written."] if left else []),
-        "",
-        "| module | mutants | killed | score |",
-        "|---|---|---|---|",
     ]
-    lines += [
-        f"| `{name}` | {total[name]} | {killed[name]} | {100 * killed[name] / total[name]:.1f} % |"
-        for name in sorted(total)
-    ]
-    lines += ["", "## Survivors", ""]
-    for name in sorted(total):
+    rows = {name: before[name][2] for name in before}
+    for name in total.keys() - rows.keys():
         survivors = [mutant for mutant in mutants if mutant.module == name and not mutant.killed]
-        rows = [
+        rows[name] = [
             f"| `{mutant.function}` | {escaped(mutant.was)} | {escaped(mutant.now)} "
             f"| {reason(mutant, reasons) or '**not explained**'} |"
             for mutant in sorted(survivors, key=lambda m: (m.function, m.was, m.now))
         ]
-        rows = before[name][2] if name in before else rows
-        if rows:
+    same = Counter({name: sum(EQUIVALENT in row for row in found) for name, found in rows.items()})
+    every, caught, alike = total.total(), killed.total(), same.total()
+    lines += [
+        f"**{caught} of {every - alike} killed: {score(every, caught, alike)}.**",
+        f"{alike} more are equivalent; with them it would be {score(every, caught, 0)}.",
+        *([f"{left} more had not been run when this was written."] if left else []),
+        "",
+        "| module | mutants | killed | equivalent | score |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {total[name]} | {killed[name]} | {same[name]} "
+        f"| {score(total[name], killed[name], same[name])} |"
+        for name in sorted(total)
+    ]
+    lines += ["", "## Survivors", ""]
+    for name in sorted(total):
+        if rows[name]:
             lines += [f"### `{name}`", "", "| function | was | became | why it survives |"]
-            lines += ["|---|---|---|---|", *rows, ""]
+            lines += ["|---|---|---|---|", *rows[name], ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
