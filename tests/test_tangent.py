@@ -10,6 +10,7 @@ from ils import tangent as module
 from ils.tangent import tangent
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_zeros_with_the_identity_as_jacobian() -> None:
     """The value is zero, and both modes hand a derivative on as it is."""
     theta = torch.tensor([0.5, -2.0], dtype=torch.float64, requires_grad=True)
