@@ -20,7 +20,8 @@ def test_zeros_with_the_identity_as_jacobian() -> None:
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(theta.detach(), direction)
         found = forward_ad.unpack_dual(tangent(dual)).tangent
-    assert found is not None and torch.equal(found, direction)
+    assert found is not None
+    assert torch.equal(found, direction)
 
 
 def test_a_compiler_is_given_no_forward_mode(monkeypatch: pytest.MonkeyPatch) -> None:
