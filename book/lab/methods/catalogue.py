@@ -94,9 +94,9 @@ class Method:
 
 
 FAMILIES = {
-    "straight-through": "a draw forward, an invented derivative backward",
+    "straight-through": "a draw forward, a surrogate derivative backward",
     "relaxation": "a point inside the simplex in place of the draw",
-    "intermediate loss": "a target that is better than the draw",
+    "intermediate loss": "a target that is better than the point it comes from",
     "perturbation": "a second most likely category, for changed logits",
     "score function": "values of the loss, weighted by the score",
 }
@@ -250,7 +250,7 @@ def _squares(y: Tensor) -> Tensor:
 
 
 CATALOGUE: tuple[Method, ...] = (
-    # --- a draw forward, an invented derivative backward
+    # --- a draw forward, a surrogate derivative backward
     _tempered("straight-through", "straight_through", "bengio2013straightthrough"),
     _tempered("straight-through Gumbel", "straight_through_gumbel", "jang2017gumbel", sampled=True),
     Method(
@@ -290,7 +290,7 @@ CATALOGUE: tuple[Method, ...] = (
     _tempered(
         "Gumbel-Softmax", "gumbel_softmax", "jang2017gumbel", family="relaxation", sampled=True
     ),
-    # --- a target that is better than the draw
+    # --- a target that is better than the point it comes from
     _ils("ILS (the note)", trained=_TRAINED_STEPS, main=True),
     _ils("ILS, centred", gradient=_CENTRED, trained=_TRAINED_STEPS, main=True),
     _ils(
