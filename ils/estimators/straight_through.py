@@ -1,4 +1,4 @@
-"""A draw forward, a surrogate derivative backward: straight-through, ReinMax, ZGR, DARN, gapped."""
+"""A draw forward, a surrogate gradient backward: straight-through, ReinMax, ZGR, DARN, gapped."""
 
 from __future__ import annotations
 
