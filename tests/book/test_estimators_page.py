@@ -33,13 +33,13 @@ def test_peers_are_counted(page: str) -> None:
 def test_row_tells_the_truth(method: Method) -> None:
     """The file of tests names it; the derivative is taken inside the simplex only where told."""
     assert method.factory in (ROOT / checked_in(method)).read_text(encoding="utf-8")
-    estimator, logits = method.make(method.default), torch.zeros(2 if method.binary else 3)
+    estimator, logits = method.make(method.default), torch.zeros(1, 2 if method.binary else 3)
     inside = False
 
     def watched(z: Tensor) -> Tensor:
         nonlocal inside
         inside |= z.requires_grad and bool((z.detach() * (1 - z.detach())).any())
-        return (z.cumsum(-1) ** 2).sum(-1)
+        return (z.cumsum(-1) ** 2).sum((-1, -2))
 
     estimator(logits, watched, draws=5, batch_dims=0)
     assert inside == any("inside" in need for need in needs(method, estimator))
