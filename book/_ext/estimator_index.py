@@ -25,7 +25,7 @@ from ils.estimators import Estimator
 from lab.methods.catalogue import FAMILIES, METHODS, Method
 from lab.show.equations import EQUATIONS
 
-__all__ = ["FIRST", "needs", "setup", "tables", "checked_in"]
+__all__ = ["FIRST", "checked_in", "needs", "setup", "tables"]
 
 FIRST = {method.factory: method for method in reversed(METHODS)}
 """Of the forms of each estimator the first, which stands for it."""

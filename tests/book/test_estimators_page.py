@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from _ext.estimator_index import FIRST, needs, checked_in
+from _ext.estimator_index import FIRST, checked_in, needs
 from lab.methods.catalogue import Method
 from lab.show.equations import EQUATIONS
 
