@@ -104,8 +104,8 @@ class Gamma(Reparameterized, _Gamma):
 
     Args:
         concentration: ``a``, the shape, ``(...)``.
-        rate: ``b``, the inverse scale, ``(...)``, in one over the units of a draw; if it is so small
-            (for instance subnormal) that a draw overflows, the draw is infinite.
+        rate: ``b``, the inverse scale, ``(...)``, in one over the units of a draw; if it is so
+            small (for instance subnormal) that a draw overflows, the draw is infinite.
         validate_args: as in ``torch.distributions``.
 
     Raises:
