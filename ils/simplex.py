@@ -4,7 +4,7 @@ A *normaliser* is a function ``h`` from real vectors (last axis) to distribution
 ``h(z) = z`` for every one-hot ``z``.  Algorithm 1 of the note needs two things of it: its value,
 and the product of its transposed Jacobian at ``z`` with a gradient.  A map that is differentiable
 at a corner and never leaves the simplex has the Jacobian zero there (chapter "The construction",
-proposition "no smooth normaliser"), so each normaliser here defines a surrogate derivative.
+proposition "no smooth normaliser"), so each normaliser here defines a surrogate gradient.
 
 Any plain function can serve; its Jacobian is then computed by autograd.
 """

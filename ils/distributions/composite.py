@@ -24,6 +24,17 @@ else:
 class Independent(_IndependentOfAny):
     r"""``torch.distributions.Independent``, which passes a generator to its base distribution.
 
+    ``rsample`` has the gradient of the base distribution, whose draw has the velocity ``v(z)``, see
+    :mod:`ils.velocity`,
+
+    .. math::
+
+        \frac{\partial L}{\partial \theta} \leftarrow v(z)^\top g , \qquad
+        v(z) = \frac{dz}{d\theta} ,
+
+    *biased* or not as it is there.  Where it is exact for losses quadratic in a draw, it is exact
+    here for losses quadratic in each of the independent draws with the others held.
+
     Args:
         base_distribution: a distribution of :mod:`ils.distributions`.
         reinterpreted_batch_ndims: how many of its last batch axes become axes of the event.
@@ -39,7 +50,7 @@ class Independent(_IndependentOfAny):
         >>> q.rsample((5,)).shape, q.log_prob(q.sample()).shape
         (torch.Size([5, 2, 3]), torch.Size([2]))
 
-    Source: the gradient, biased or not, of shape ``(...)``, is that of the base distribution.
+    Source: this report; draws, and gradients, have the shape ``(...)`` of the base distribution.
     """
 
     base_dist: Any

@@ -91,14 +91,21 @@ class Normal(Reparameterized, _Normal):
 class Gamma(Reparameterized, _Gamma):
     r"""``torch.distributions.Gamma`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` has the gradient of :func:`ils.velocity.gamma`: *unbiased* for the rate, and
-    *biased* for the concentration, except for losses quadratic in the draw.  The parent's implicit
-    gradient is unbiased for both.
+    ``rsample`` has the gradient of :func:`ils.velocity.gamma`,
+
+    .. math::
+
+        \frac{\partial L}{\partial a} \leftarrow \frac{z}{2a}
+        \Bigl[ 3 - \frac{b z}{a + 1} \Bigr] g , \qquad
+        \frac{\partial L}{\partial b} \leftarrow -\frac{z}{b}\, g ,
+
+    *unbiased* for the rate, and *biased* for the concentration, except for losses quadratic in the
+    draw.  The parent's implicit gradient is unbiased for both.
 
     Args:
-        concentration: shape, ``(...)``.
-        rate: inverse scale, ``(...)``, in one over the units of a draw; if it is so small (for
-            instance subnormal) that a draw overflows, the draw is infinite.
+        concentration: ``a``, the shape, ``(...)``.
+        rate: ``b``, the inverse scale, ``(...)``, in one over the units of a draw; if it is so
+            small (for instance subnormal) that a draw overflows, the draw is infinite.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -134,7 +141,14 @@ class Gamma(Reparameterized, _Gamma):
 class Beta(Reparameterized, _Beta):
     r"""``torch.distributions.Beta`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` has the gradient of :func:`ils.velocity.beta`, *biased*, except for losses
+    ``rsample`` has the gradient of :func:`ils.velocity.beta`,
+
+    .. math::
+
+        \frac{\partial L}{\partial a} \leftarrow z (1 - z) \, \frac{t + 2}{2 a (t + 1)}
+        \Bigl[ \frac{3 t + 1}{t} - \frac{t + 3}{a + 1}\, z \Bigr] g , \qquad t = a + b ,
+
+    and for ``b`` likewise in ``1 - z``, with the opposite sign: *biased*, except for losses
     quadratic in the draw.  The parent's implicit gradient is unbiased.
 
     Args:
@@ -175,11 +189,20 @@ class Beta(Reparameterized, _Beta):
 class Dirichlet(Reparameterized, _Dirichlet):
     r"""``torch.distributions.Dirichlet`` with the reparameterisation of the intermediate loss.
 
-    ``rsample`` has the gradient of :func:`ils.velocity.dirichlet`, *biased*, except for losses
-    quadratic in the draw.  The parent's gradient is unbiased.
+    ``rsample`` has the gradient of :func:`ils.velocity.dirichlet`,
+
+    .. math::
+
+        \frac{\partial L}{\partial \alpha_k} \leftarrow
+        f_k z_k \langle g, e_k - z \rangle , \qquad
+        f_k = \frac{t + 2}{2 \alpha_k (t + 1)}
+        \Bigl[ \frac{3 t + 1}{t} - \frac{t + 3}{\alpha_k + 1}\, z_k \Bigr], \quad
+        t = \textstyle\sum_k \alpha_k ,
+
+    *biased*, except for losses quadratic in the draw.  The parent's gradient is unbiased.
 
     Args:
-        concentration: ``(..., K)``.
+        concentration: ``alpha``, ``(..., K)``.
         validate_args: as in ``torch.distributions``.
 
     Raises:
@@ -221,8 +244,9 @@ class VonMises(Reparameterized, _VonMises):
     r"""``torch.distributions.VonMises`` with a reparameterised sample, which the parent lacks.
 
     ``rsample`` draws an angle exactly.  Its gradient is ``g`` for ``loc``, *unbiased* for losses
-    with the period of the circle, and that of :func:`ils.velocity.von_mises` for the
-    concentration, *biased*, except for losses quadratic in the sine and cosine of the angle.
+    with the period of the circle, and ``-[c_1 sin(z - loc) + 2 c_2 sin(2 (z - loc))] g`` for the
+    concentration, with ``c_1`` and ``c_2`` as in :func:`ils.velocity.von_mises`: *biased*, except
+    for losses quadratic in the sine and cosine of the angle.
 
     Density, entropy, divergence and variance are computed in float64 and in forms that do not
     cancel, where the parent's fail for large concentrations: entropy and divergence are off by

@@ -20,7 +20,8 @@ class OneHotCategorical(_OneHotCategorical):
     r"""``torch.distributions.OneHotCategorical`` with a reparameterised sample.
 
     ``rsample`` draws exactly, as ``sample`` does, and carries the *biased* gradient of
-    :func:`ils.sample` for the parameters.  ``log_prob(z)`` is the inner product of ``z`` and the
+    :func:`ils.sample` for the parameters: ``[pi_k (g_k - g_i) + z_k (g_i - <pi, g>)] / 2`` for the
+    logit ``k`` after a draw of ``i``.  ``log_prob(z)`` is the inner product of ``z`` and the
     log-probabilities, and so has a derivative for ``z``, where the parent looks the category up
     and has none.  The rest (``entropy``, ``kl_divergence``, the constraints) is the parent's.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.draw import uniform
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, documented, unbiased
 from ils.estimators.evaluation import Loss, like_draws, value
 
 __all__ = [
@@ -115,6 +115,7 @@ def _arm(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
     return torch.cat([slope, -slope], -1)
 
 
+@documented
 def arm() -> Estimator:
     r"""ARM: ``[L(1{u >= 1 - p}) - L(1{u < p})] (u - 1/2)`` for the log-odds of binary variables.
 
@@ -124,12 +125,8 @@ def arm() -> Estimator:
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two categories only.  Two evaluations an estimate.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`, and where there are not two
-            categories.
+        ValueError: at a call, where there are not two categories.
 
     Example:
         >>> import torch, ils
@@ -140,15 +137,7 @@ def arm() -> Estimator:
 
     Source: Yin and Zhou (2019).
     """
-
-    return Estimator(
-        name="ARM",
-        formula=Formula(_arm),
-        randomness=Uniform(linear=True),
-        evaluations=2,
-        biased=False,
-        differentiates=False,
-    )
+    return unbiased("ARM", Uniform(linear=True), 2, _arm)
 
 
 def disarm_factor(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -165,6 +154,7 @@ def _disarm(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
     return torch.cat([slope, -slope], -1)
 
 
+@documented
 def disarm() -> Estimator:
     r"""DisARM / U2G: ``[L(b) - L(b')] (b - b') sigmoid(|alpha|) / 2`` for the log-odds ``alpha``.
 
@@ -174,12 +164,8 @@ def disarm() -> Estimator:
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two categories only.  Two evaluations an estimate.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`, and where there are not two
-            categories.
+        ValueError: at a call, where there are not two categories.
 
     Example:
         >>> import torch, ils
@@ -190,15 +176,7 @@ def disarm() -> Estimator:
 
     Source: Dong, Mnih and Tucker (2020); Yin et al. (2020).
     """
-
-    return Estimator(
-        name="DisARM",
-        formula=Formula(_disarm),
-        randomness=Uniform(),
-        evaluations=2,
-        biased=False,
-        differentiates=False,
-    )
+    return unbiased("DisARM", Uniform(), 2, _disarm)
 
 
 def _disarm_categorical(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
@@ -218,6 +196,7 @@ def _disarm_categorical(logits: Tensor, numbers: Tensor, loss: Loss) -> Tensor:
     return (signal.unsqueeze(-2) @ _jacobian(logits).to(signal.dtype)).squeeze(-2)
 
 
+@documented
 def disarm_categorical() -> Estimator:
     r"""DisARM-SB: ``[L(z) - L(z')] / 2`` times, for each stick ``k``, a factor ``s_k``.
 
@@ -231,12 +210,6 @@ def disarm_categorical() -> Estimator:
     *Approximates* the gradient of ``E[L]`` *with* two dependent draws; *requires* values of the
     loss; **unbiased**.  Two evaluations an estimate.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
-
     Example:
         >>> import torch, ils
         >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
@@ -247,15 +220,7 @@ def disarm_categorical() -> Estimator:
     Source: Dong, Mnih and Tucker (2021), the stick-breaking form, categories in the given order, as
     in the authors' published code.
     """
-
-    return Estimator(
-        name="DisARM, categorical",
-        formula=Formula(_disarm_categorical),
-        randomness=Uniform(),
-        evaluations=2,
-        biased=False,
-        differentiates=False,
-    )
+    return unbiased("DisARM, categorical", Uniform(), 2, _disarm_categorical)
 
 
 def _still_running(bits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_not_negative, check_positive
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, Formula, documented, unbiased
 from ils.estimators.evaluation import (
     Loss,
     event_sum,
@@ -32,6 +32,7 @@ def _muprop(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
     return (z - probs) * like_draws(rest, z) + softmax_vjp(probs, grad)
 
 
+@documented
 def muprop() -> Estimator:
     r"""MuProp: ``(z - pi) [L(z) - L(pi) - <g(pi), z - pi>] + J g(pi)``.
 
@@ -40,12 +41,6 @@ def muprop() -> Estimator:
 
     *Approximates* the gradient of ``E[L]`` *with* a draw of it; *requires* values of the loss and
     its derivative at ``pi``, inside the simplex; **unbiased**.  Two evaluations an estimate.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
 
     Example:
         >>> import torch, ils
@@ -56,15 +51,7 @@ def muprop() -> Estimator:
 
     Source: Gu et al. (2016), with the softmax Jacobian in place of a sigmoid's.
     """
-
-    return Estimator(
-        name="MuProp",
-        formula=Formula(_muprop),
-        randomness=Draw(),
-        evaluations=2,
-        biased=False,
-        differentiates=True,
-    )
+    return unbiased("MuProp", Draw(), 2, _muprop, differentiates=True)
 
 
 def _taylor(logits: Tensor, z: Tensor, loss: Loss, *, samples: int, coefficient: float) -> Tensor:
@@ -77,6 +64,7 @@ def _taylor(logits: Tensor, z: Tensor, loss: Loss, *, samples: int, coefficient:
     return noisy + coefficient * softmax_vjp(probs, grad.mean(1))
 
 
+@documented
 def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Estimator:
     r"""Double control variates: ``mean_s (z_s - pi) (f_s - mean of the other f) + c J mean(g)``.
 
@@ -91,12 +79,8 @@ def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Est
         samples: at least 2.
         coefficient: ``c``, at least 0; with 0 this is leave-one-out.  The authors learn it.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``samples`` is less than 2, ``coefficient`` negative or not finite;
-            at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``samples`` is less than 2, ``coefficient`` negative or not finite.
 
     Example:
         >>> import torch, ils
@@ -110,13 +94,13 @@ def double_control_variate(*, samples: int = 2, coefficient: float = 1.0) -> Est
     """
     samples = check_samples(samples)
     check_not_negative("coefficient", coefficient)
-
-    return Estimator(
-        name="double control variates",
-        formula=Formula(_taylor, samples=samples, coefficient=coefficient),
-        randomness=Draws(samples),
-        evaluations=samples,
-        biased=False,
+    return unbiased(
+        "double control variates",
+        Draws(samples),
+        samples,
+        _taylor,
+        samples=samples,
+        coefficient=coefficient,
         differentiates=True,
     )
 
@@ -139,6 +123,7 @@ def _rebar(
     return noisy + coefficient * (pathwise - conditional)
 
 
+@documented
 def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
     r"""REBAR: ``(z - pi) [L(z) - c L(y')] + c dL(y) / d theta - c dL(y') / d theta``.
 
@@ -154,12 +139,9 @@ def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
         temperature: ``tau > 0``.
         coefficient: ``c``, at least 0.  The authors learn both by the variance.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number, ``coefficient``
-            negative or not finite; at a call, as :class:`Estimator`.
+            negative or not finite.
 
     Example:
         >>> import torch, ils
@@ -173,13 +155,13 @@ def rebar(*, temperature: float = 1.0, coefficient: float = 1.0) -> Estimator:
     """
     check_positive("temperature", temperature)
     check_not_negative("coefficient", coefficient)
-
-    return Estimator(
-        name="REBAR",
-        formula=Formula(_rebar, temperature=temperature, coefficient=coefficient),
-        randomness=Exponential(2),
-        evaluations=3,
-        biased=False,
+    return unbiased(
+        "REBAR",
+        Exponential(2),
+        3,
+        _rebar,
+        temperature=temperature,
+        coefficient=coefficient,
         differentiates=True,
     )
 
@@ -223,6 +205,7 @@ def _relax(
     return relaxed_control_variate(logits, noise, loss, surrogate, temperature)
 
 
+@documented
 def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
     r"""RELAX: ``(z - pi) [L(z) - c(y')] + d c(y) / d theta - d c(y') / d theta``.
 
@@ -242,12 +225,8 @@ def relax(surrogate: Loss, *, temperature: float = 1.0) -> Estimator:
         surrogate: ``c``, of the same shapes as the loss.
         temperature: ``tau > 0``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
 
     Example:
         >>> import torch, ils

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ils.execution import holds_values
 from ils.relaxation import levelled
 from ils.rules import Rule
 
-__all__ = ["Estimator", "Formula"]
+__all__ = ["Estimator", "Formula", "biased", "documented", "unbiased"]
 
 
 class Formula:
@@ -210,3 +211,58 @@ class Estimator:
 
     def _learn(self, estimates: Tensor, values: Tensor) -> None:
         """Update learnt state from the estimates of a call and the last values of the loss."""
+
+
+def biased(
+    name: str, randomness: Randomness, function: Callable[..., Tensor], /, **options: Any
+) -> Estimator:
+    """A biased method, which takes the derivative of the loss at one point."""
+    return Estimator(
+        name,
+        Formula(function, **options),
+        randomness,
+        evaluations=1,
+        biased=True,
+        differentiates=True,
+    )
+
+
+def unbiased(
+    name: str,
+    randomness: Randomness,
+    evaluations: int,
+    function: Callable[..., Tensor],
+    /,
+    *,
+    differentiates: bool = False,
+    **options: Any,
+) -> Estimator:
+    """An unbiased method, which takes values of the loss, and its derivative if told so."""
+    return Estimator(
+        name,
+        Formula(function, **options),
+        randomness,
+        evaluations=evaluations,
+        biased=False,
+        differentiates=differentiates,
+    )
+
+
+_RETURNS = """\
+Returns:
+    An :class:`Estimator`, whose estimates have the shape ``(D, *logits.shape)`` for logits
+    ``(*batch, *variables, K)``, and the units of the loss unless said otherwise above.
+
+Raises:
+"""
+_RAISES = "    TypeError, ValueError: at a call, as :class:`Estimator`.\n\n"
+
+_Factory = TypeVar("_Factory", bound=Callable[..., Estimator])
+
+
+def documented(factory: _Factory) -> _Factory:
+    """Say in the docstring of a factory what all of them return, and what a call raises."""
+    head, example, rest = inspect.cleandoc(factory.__doc__ or "").partition("Example:\n")
+    about, _, own = head.partition("Raises:\n")
+    factory.__doc__ = f"{about}{_RETURNS}{own.removesuffix(chr(10))}{_RAISES}{example}{rest}"
+    return factory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, biased, documented
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Draw, Noise, no_support
 from ils.rules import Rule, check_rule
@@ -40,22 +40,20 @@ def _formula(logits: Tensor, noise: Noise, loss: Loss, *, rule: Rule) -> Tensor:
     return rule.gradient(grad, z, logits, numbers).masked_fill(logits.isneginf(), 0)
 
 
+@documented
 def from_rule(rule: Rule, *, name: str | None = None) -> Estimator:
     """The gradient of :func:`ils.sample` with a rule, as an estimator.
 
     *Approximates* the gradient of ``E[L]`` *with* the rule's formula; *requires* the derivative of
-    the loss; **biased**.  One evaluation an estimate.
+    the loss; **biased**.  One evaluation an estimate.  Its moments can be enumerated if the rule
+    has no noise.
 
     Args:
         rule: a value of :mod:`ils.rules`, or a user-defined one.
         name: the method's name; the default is that of the rule's class.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.  Its
-        moments can be enumerated if the rule has no noise.
-
     Raises:
-        TypeError, ValueError: ``rule`` is not a rule; at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``rule`` is not a rule.
 
     Example:
         >>> import torch, ils
@@ -67,12 +65,5 @@ def from_rule(rule: Rule, *, name: str | None = None) -> Estimator:
     Source: this report.
     """
     check_rule(rule, 2, torch.empty(0))
-    random = type(rule).noise is not Rule.noise
-    return Estimator(
-        name=type(rule).__name__ if name is None else name,
-        formula=Formula(_formula, rule=rule),
-        randomness=_WithNoise(rule) if random else Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    noise = Draw() if type(rule).noise is Rule.noise else _WithNoise(rule)
+    return biased(type(rule).__name__ if name is None else name, noise, _formula, rule=rule)

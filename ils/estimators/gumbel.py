@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ils.checks import check_count, check_positive
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, biased, documented
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Exponential, Gumbel, Noise
 from ils.relaxation import hardened, relaxed_sample, relaxed_sample_vjp, tempered
@@ -25,6 +25,7 @@ def _soft(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> T
     return relaxed_sample_vjp(y, grad, temperature)
 
 
+@documented
 def gumbel_softmax(*, temperature: float) -> Estimator:
     r"""Gumbel-Softmax (soft): ``y * (g(y) - <y, g(y)>) / tau``, ``y = softmax((theta + G) / tau)``.
 
@@ -35,12 +36,8 @@ def gumbel_softmax(*, temperature: float) -> Estimator:
     Args:
         temperature: ``tau > 0``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -53,15 +50,7 @@ def gumbel_softmax(*, temperature: float) -> Estimator:
     Source: Jang, Gu and Poole (2017); Maddison, Mnih and Teh (2017).
     """
     check_positive("temperature", temperature)
-
-    return Estimator(
-        name="Gumbel-Softmax",
-        formula=Formula(_soft, temperature=temperature),
-        randomness=Gumbel(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("Gumbel-Softmax", Gumbel(), _soft, temperature=temperature)
 
 
 def _hard(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> Tensor:
@@ -70,6 +59,7 @@ def _hard(logits: Tensor, noise: Tensor, loss: Loss, *, temperature: float) -> T
     return relaxed_sample_vjp(relaxed_sample(logits, noise, temperature), grad, temperature)
 
 
+@documented
 def straight_through_gumbel(*, temperature: float) -> Estimator:
     r"""Straight-through Gumbel-Softmax: ``y * (g(z) - <y, g(z)>) / tau``, ``z`` the hard ``y``.
 
@@ -82,12 +72,8 @@ def straight_through_gumbel(*, temperature: float) -> Estimator:
     Args:
         temperature: ``tau > 0``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -100,15 +86,7 @@ def straight_through_gumbel(*, temperature: float) -> Estimator:
     Source: Jang, Gu and Poole (2017), section 2.2.
     """
     check_positive("temperature", temperature)
-
-    return Estimator(
-        name="straight-through Gumbel-Softmax",
-        formula=Formula(_hard, temperature=temperature),
-        randomness=Gumbel(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("straight-through Gumbel-Softmax", Gumbel(), _hard, temperature=temperature)
 
 
 def _decoupled(
@@ -124,6 +102,7 @@ def _decoupled(
     return Decoupled(backward_temperature).given(grad, logits, noise)
 
 
+@documented
 def decoupled_straight_through_gumbel(
     *, forward_temperature: float = 1.0, backward_temperature: float = 1.0
 ) -> Estimator:
@@ -142,12 +121,8 @@ def decoupled_straight_through_gumbel(
         forward_temperature: ``tau_f > 0``.
         backward_temperature: ``tau_b > 0``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: a temperature is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: a temperature is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -163,18 +138,12 @@ def decoupled_straight_through_gumbel(
     """
     check_positive("forward_temperature", forward_temperature)
     check_positive("backward_temperature", backward_temperature)
-
-    return Estimator(
-        name="decoupled straight-through Gumbel",
-        formula=Formula(
-            _decoupled,
-            forward_temperature=forward_temperature,
-            backward_temperature=backward_temperature,
-        ),
-        randomness=Gumbel(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
+    return biased(
+        "decoupled straight-through Gumbel",
+        Gumbel(),
+        _decoupled,
+        forward_temperature=forward_temperature,
+        backward_temperature=backward_temperature,
     )
 
 
@@ -185,6 +154,7 @@ def _gumbel_rao(logits: Tensor, noise: Noise, loss: Loss, *, temperature: float)
     return rule.gradient(grad, z, logits, numbers.movedim(1, 0))
 
 
+@documented
 def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     r"""Gumbel-Rao: the mean of ``y_s * (g(z) - <y_s, g(z)>) / tau`` over ``y_s`` given the draw.
 
@@ -201,12 +171,9 @@ def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
         temperature: ``tau > 0``.
         samples: how many conditional samples are averaged.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
         TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` less
-            than 1; at a call, as :class:`Estimator`.
+            than 1.
 
     Example:
         >>> import torch, ils
@@ -221,12 +188,4 @@ def gumbel_rao(*, temperature: float, samples: int = 10) -> Estimator:
     """
     check_positive("temperature", temperature)
     check_count("samples", samples)
-
-    return Estimator(
-        name="Gumbel-Rao",
-        formula=Formula(_gumbel_rao, temperature=temperature),
-        randomness=Exponential(int(samples)),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("Gumbel-Rao", Exponential(int(samples)), _gumbel_rao, temperature=temperature)

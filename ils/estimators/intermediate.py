@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, biased, documented
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.randomness import Deterministic, Draw
 from ils.metric import euclidean
@@ -47,6 +47,7 @@ def _intermediate(
     return estimate / step_size if per_step else estimate
 
 
+@documented
 def intermediate_loss_sampling(
     *,
     step_size: float,
@@ -69,16 +70,12 @@ def intermediate_loss_sampling(
         gradient: one of :func:`ils.target.logits_gradient`, :func:`ils.target.centred_gradient`,
             :func:`ils.target.probs_gradient`.
         keep_mass: see :func:`ils.target.direction`.
-        per_step: divide by ``alpha``: the estimate then has the units of the loss, and, if
-            centred, a limit for ``alpha -> 0``.  The division amplifies the rounding error of the
-            target, which is that of 1: keep the step well above it.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+        per_step: divide by ``alpha``: the estimate, else without units, then has those of the loss,
+            and, if centred, a limit for ``alpha -> 0``.  The division amplifies the rounding error
+            of the target, which is that of 1: keep the step well above it.
 
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -90,22 +87,16 @@ def intermediate_loss_sampling(
     Source: Shliselberg (2019), Algorithm 1.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="ILS",
-        formula=Formula(
-            _intermediate,
-            step_size=step_size,
-            normalizer=normalizer,
-            metric=metric,
-            gradient=gradient,
-            keep_mass=keep_mass,
-            per_step=per_step,
-        ),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
+    return biased(
+        "ILS",
+        Draw(),
+        _intermediate,
+        step_size=step_size,
+        normalizer=normalizer,
+        metric=metric,
+        gradient=gradient,
+        keep_mass=keep_mass,
+        per_step=per_step,
     )
 
 
@@ -115,15 +106,28 @@ def at_argmax(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor
     return top, value_and_gradient(loss, top, logits)[1]
 
 
+def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The mean ``pi`` for each entry of the noise, and the derivative of the loss there."""
+    probs = logits.softmax(-1).expand(len(noise), *logits.shape)
+    return probs, value_and_gradient(loss, probs, logits)[1]
+
+
 def _spigot(
-    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
+    logits: Tensor,
+    noise: Tensor,
+    loss: Loss,
+    *,
+    at: Callable[[Tensor, Tensor, Loss], tuple[Tensor, Tensor]],
+    step_size: float,
+    per_step: bool,
 ) -> Tensor:
-    top, grad = at_argmax(logits, noise, loss)
-    stepped = (top - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-    estimate = top - project_simplex(stepped)
+    point, grad = at(logits, noise, loss)
+    stepped = (point - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
+    estimate = point - project_simplex(stepped)
     return estimate / step_size if per_step else estimate
 
 
+@documented
 def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
     r"""SPIGOT: ``e - mu``, ``mu = project(e - gamma g(e))``, ``e`` the likeliest category.
 
@@ -136,15 +140,12 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
-            the rounding error of the target, which is that of 1: keep the step well above it.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+        per_step: divide by ``gamma``: the estimate, else without units, then has those of the loss.
+            This amplifies the rounding error of the target, which is that of 1: keep the step well
+            above it.
 
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -157,32 +158,12 @@ def spigot(*, step_size: float, per_step: bool = False) -> Estimator:
     published code.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="SPIGOT",
-        formula=Formula(_spigot, step_size=step_size, per_step=per_step),
-        randomness=Deterministic(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
+    return biased(
+        "SPIGOT", Deterministic(), _spigot, at=at_argmax, step_size=step_size, per_step=per_step
     )
 
 
-def at_mean(logits: Tensor, noise: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """The mean ``pi`` for each entry of the noise, and the derivative of the loss there."""
-    probs = logits.softmax(-1).expand(len(noise), *logits.shape)
-    return probs, value_and_gradient(loss, probs, logits)[1]
-
-
-def _spigot_ce(
-    logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float, per_step: bool
-) -> Tensor:
-    probs, grad = at_mean(logits, noise, loss)
-    stepped = (probs - step_size * grad).masked_fill(logits.isneginf(), -float("inf"))
-    estimate = probs - project_simplex(stepped)
-    return estimate / step_size if per_step else estimate
-
-
+@documented
 def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
     r"""SPIGOT-CE: ``pi - mu``, ``mu = project(pi - gamma g(pi))``.
 
@@ -194,15 +175,12 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
-            the rounding error of the target, which is that of 1: keep the step well above it.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+        per_step: divide by ``gamma``: the estimate, else without units, then has those of the loss.
+            This amplifies the rounding error of the target, which is that of 1: keep the step well
+            above it.
 
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -215,14 +193,8 @@ def spigot_ce(*, step_size: float, per_step: bool = False) -> Estimator:
     derivative at ``pi``.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="SPIGOT-CE",
-        formula=Formula(_spigot_ce, step_size=step_size, per_step=per_step),
-        randomness=Deterministic(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
+    return biased(
+        "SPIGOT-CE", Deterministic(), _spigot, at=at_mean, step_size=step_size, per_step=per_step
     )
 
 
@@ -234,6 +206,7 @@ def _spigot_eg(
     return estimate / step_size if per_step else estimate
 
 
+@documented
 def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
     r"""SPIGOT-EG: ``pi - mu``, ``mu = softmax(log pi - gamma g(pi))``.
 
@@ -246,15 +219,12 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
 
     Args:
         step_size: ``gamma > 0``, in units of one over the gradient of the loss.
-        per_step: divide by ``gamma``: the estimate then has the units of the loss.  This amplifies
-            the rounding error of the target, which is that of 1: keep the step well above it.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
+        per_step: divide by ``gamma``: the estimate, else without units, then has those of the loss.
+            This amplifies the rounding error of the target, which is that of 1: keep the step well
+            above it.
 
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -266,12 +236,4 @@ def spigot_eg(*, step_size: float, per_step: bool = False) -> Estimator:
     Source: Mihaylova, Niculae and Martins (2020), and their published code.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="SPIGOT-EG",
-        formula=Formula(_spigot_eg, step_size=step_size, per_step=per_step),
-        randomness=Deterministic(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("SPIGOT-EG", Deterministic(), _spigot_eg, step_size=step_size, per_step=per_step)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_positive
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, Formula, biased, documented
 from ils.estimators.evaluation import Loss, event_sum, like_draws, value_and_gradient
 from ils.estimators.intermediate import at_argmax
 from ils.estimators.randomness import Deterministic, Gumbel
@@ -24,6 +24,7 @@ def _imle(logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float) -> Ten
     return (z - hardened(logits - step_size * grad + noise)) / step_size
 
 
+@documented
 def implicit_mle(*, step_size: float) -> Estimator:
     r"""I-MLE: ``[a(theta) - a(theta - lambda g)] / lambda``, ``a(x) = onehot argmax(x + G)``.
 
@@ -38,12 +39,8 @@ def implicit_mle(*, step_size: float) -> Estimator:
         step_size: ``lambda > 0``, in units of one over the gradient of the loss.  The published
             code does not divide by it.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -56,15 +53,7 @@ def implicit_mle(*, step_size: float) -> Estimator:
     Source: Niepert, Minervini and Franceschi (2021), and the authors' published code.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="I-MLE",
-        formula=Formula(_imle, step_size=step_size),
-        randomness=Gumbel(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("I-MLE", Gumbel(), _imle, step_size=step_size)
 
 
 @dataclass
@@ -142,6 +131,7 @@ def _aimle(
     return torch.where(divisor != 0, (left - right) / divisor, torch.zeros_like(z))
 
 
+@documented
 def adaptive_implicit_mle(
     *, initial_step: float = 1.0, update: float = 1e-3, symmetric: bool = True
 ) -> Estimator:
@@ -161,12 +151,8 @@ def adaptive_implicit_mle(
         update: change of ``beta`` a call.
         symmetric: step to both sides; else from the draw to one side, as in I-MLE.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``initial_step`` or ``update`` is not a positive finite number; at a
-            call, as :class:`Estimator`.
+        TypeError, ValueError: ``initial_step`` or ``update`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -198,6 +184,7 @@ def _blackbox(logits: Tensor, noise: Tensor, loss: Loss, *, step_size: float) ->
     return (top - hardened(logits - step_size * grad)) / step_size
 
 
+@documented
 def blackbox(*, step_size: float) -> Estimator:
     r"""Blackbox: ``[a(theta) - a(theta - lambda g)] / lambda`` with ``a(x) = onehot argmax(x)``.
 
@@ -211,12 +198,8 @@ def blackbox(*, step_size: float) -> Estimator:
     Args:
         step_size: ``lambda > 0``, in units of one over the gradient of the loss.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``step_size`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``step_size`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -228,15 +211,7 @@ def blackbox(*, step_size: float) -> Estimator:
     Source: Vlastelica et al. (2020), there for a minimum in place of a maximum.
     """
     check_positive("step_size", step_size)
-
-    return Estimator(
-        name="blackbox",
-        formula=Formula(_blackbox, step_size=step_size),
-        randomness=Deterministic(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("blackbox", Deterministic(), _blackbox, step_size=step_size)
 
 
 def _identity(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
@@ -244,6 +219,7 @@ def _identity(logits: Tensor, noise: Tensor, loss: Loss) -> Tensor:
     return Identity().gradient(grad, top, logits)
 
 
+@documented
 def identity() -> Estimator:
     r"""Identity: ``g - mean(g)`` at the likeliest category.
 
@@ -252,12 +228,6 @@ def identity() -> Estimator:
 
     *Approximates* the gradient of ``L`` at the most likely category, not of ``E[L]``; *requires*
     the derivative of the loss; **biased**.  Nothing is random.  One evaluation an estimate.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
 
     Example:
         >>> import torch, ils
@@ -268,12 +238,4 @@ def identity() -> Estimator:
 
     Source: Sahoo et al. (2023), with the projection onto the mean-free cost vectors.
     """
-
-    return Estimator(
-        name="identity",
-        formula=Formula(_identity),
-        randomness=Deterministic(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("identity", Deterministic(), _identity)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ils.checks import check_count, check_fraction
-from ils.estimators.estimator import Estimator, Formula, same
+from ils.estimators.estimator import Estimator, Formula, documented, same, unbiased
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.randomness import Draw, Draws
 
@@ -26,6 +26,7 @@ def _score_function(logits: Tensor, z: Tensor, loss: Loss, *, baseline: float | 
     return (z - logits.softmax(-1)) * like_draws(advantage, z)
 
 
+@documented
 def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
     r"""REINFORCE: ``(z - pi) (L(z) - b)``, the gradient of the log-probability times the loss.
 
@@ -36,12 +37,6 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
         baseline: ``b``, in the units of the loss; a tensor broadcasts against ``(D, *batch)``,
             and gets no gradient.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
-
     Example:
         >>> import torch, ils
         >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
@@ -51,15 +46,7 @@ def score_function(*, baseline: float | Tensor = 0.0) -> Estimator:
 
     Source: Glynn (1990); Williams (1992).
     """
-
-    return Estimator(
-        name="REINFORCE",
-        formula=Formula(_score_function, baseline=baseline),
-        randomness=Draw(),
-        evaluations=1,
-        biased=False,
-        differentiates=False,
-    )
+    return unbiased("REINFORCE", Draw(), 1, _score_function, baseline=baseline)
 
 
 @dataclass(eq=False)
@@ -119,6 +106,7 @@ def _running_baseline(
     return score_function(baseline=baseline.value).formula(logits, z, loss)
 
 
+@documented
 def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimator:
     r"""REINFORCE with a running baseline: ``(z - pi) (L(z) - b)``, then ``b`` moves towards ``L``.
 
@@ -134,12 +122,9 @@ def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimato
         own_dims: how many leading axes of the logits have a baseline for each entry, so that
             models trained side by side do not share one.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
         TypeError, ValueError: ``decay`` is not in ``[0, 1)``, ``own_dims`` no integer of at least
-            0; at a call, as :class:`Estimator`.
+            0.
 
     Example:
         >>> import torch, ils
@@ -155,11 +140,10 @@ def score_function_running(*, decay: float = 0.9, own_dims: int = 0) -> Estimato
         check_count("own_dims", own_dims)
     baseline = RunningBaseline(float(decay), own_dims=int(own_dims))
 
-    plain = score_function()
     return _Running(
         name="REINFORCE, running baseline",
         formula=Formula(_running_baseline, baseline=baseline),
-        randomness=plain.randomness,
+        randomness=Draw(),
         evaluations=1,
         biased=False,
         differentiates=False,
@@ -181,6 +165,7 @@ def _leave_one_out(logits: Tensor, z: Tensor, loss: Loss, *, samples: int) -> Te
     return ((z - logits.softmax(-1)) * like_draws(advantage, z)).mean(1)
 
 
+@documented
 def leave_one_out(*, samples: int = 2) -> Estimator:
     r"""Leave-one-out: the mean over draws of ``(z_s - pi) (L(z_s) - mean of the other L)``.
 
@@ -191,11 +176,8 @@ def leave_one_out(*, samples: int = 2) -> Estimator:
     Args:
         samples: at least 2.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``samples`` is less than 2; at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``samples`` is less than 2.
 
     Example:
         >>> import torch, ils
@@ -207,12 +189,4 @@ def leave_one_out(*, samples: int = 2) -> Estimator:
     Source: Kool, van Hoof and Welling (2019).
     """
     samples = check_samples(samples)
-
-    return Estimator(
-        name="leave-one-out",
-        formula=Formula(_leave_one_out, samples=samples),
-        randomness=Draws(samples),
-        evaluations=samples,
-        biased=False,
-        differentiates=False,
-    )
+    return unbiased("leave-one-out", Draws(samples), samples, _leave_one_out, samples=samples)

@@ -1,10 +1,10 @@
-"""A draw forward, a surrogate derivative backward: straight-through, ReinMax, ZGR, DARN, gapped."""
+"""A draw forward, a surrogate gradient backward: straight-through, ReinMax, ZGR, DARN, gapped."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, biased, documented
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.from_rule import from_rule
 from ils.estimators.randomness import Draw
@@ -14,6 +14,7 @@ from ils.rules import DARN, Gapped, ReinMax, StraightThrough
 __all__ = ["darn", "gapped_straight_through", "reinmax", "straight_through", "zgr"]
 
 
+@documented
 def straight_through(*, temperature: float = 1.0) -> Estimator:
     r"""Straight-through: ``J g / tau``, ``J`` the softmax Jacobian at ``theta / tau``.
 
@@ -27,12 +28,8 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     Args:
         temperature: ``tau > 0`` of the backward pass; the draw itself has temperature 1.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -47,6 +44,7 @@ def straight_through(*, temperature: float = 1.0) -> Estimator:
     return from_rule(StraightThrough(temperature), name="straight-through")
 
 
+@documented
 def reinmax(*, temperature: float = 1.0) -> Estimator:
     r"""ReinMax: ``2 m (g - <m, g>) - pi (g - <pi, g>) / 2``, ``2 m = softmax(theta / tau) + z``.
 
@@ -63,12 +61,8 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
         temperature: ``tau > 0`` inside ``m``; the draw itself has temperature 1.  Other than 1,
             there is a bias for a linear loss too; the authors' code refuses less than 1.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` is not a positive finite number; at a call, as
-            :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` is not a positive finite number.
 
     Example:
         >>> import torch, ils
@@ -89,6 +83,7 @@ def _zgr(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:
     return (softmax_vjp(probs, grad) + taylor) / 2
 
 
+@documented
 def zgr() -> Estimator:
     r"""ZGR: half of straight-through plus DARN, ``[J g + (z - pi) <g, z - pi>] / 2``.
 
@@ -99,12 +94,6 @@ def zgr() -> Estimator:
     the loss; **biased**, exact in expectation for a loss that is quadratic in each of several
     independent variables with the others held.  One evaluation an estimate.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
-
     Example:
         >>> import torch, ils
         >>> loss = lambda z: (z @ torch.tensor([1.0, 2.0, 4.0])) ** 2
@@ -114,17 +103,10 @@ def zgr() -> Estimator:
 
     Source: Shekhovtsov (2023), as in the author's published code.
     """
-
-    return Estimator(
-        name="ZGR",
-        formula=Formula(_zgr),
-        randomness=Draw(),
-        evaluations=1,
-        biased=True,
-        differentiates=True,
-    )
+    return biased("ZGR", Draw(), _zgr)
 
 
+@documented
 def darn() -> Estimator:
     r"""DARN: ``(z - pi) <g, z - pi>``, variable by variable, ``g = dL/dz`` at the draw.
 
@@ -135,12 +117,6 @@ def darn() -> Estimator:
     derivative of the loss; **biased**, exact in expectation for a loss that is linear in each of
     several independent variables with the others held; for one that is quadratic in each, its bias
     is minus that of straight-through.  One evaluation an estimate.
-
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
-    Raises:
-        TypeError, ValueError: at a call, as :class:`Estimator`.
 
     Example:
         >>> import torch, ils
@@ -154,6 +130,7 @@ def darn() -> Estimator:
     return from_rule(DARN(), name="DARN")
 
 
+@documented
 def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0) -> Estimator:
     r"""Gapped straight-through: ``J_tau(theta + m_1 - m_2) g`` with a fixed shift of the logits.
 
@@ -171,12 +148,8 @@ def gapped_straight_through(*, temperature: float = 1.0, gap: float | None = 1.0
         gap: in units of the logits; ``None`` for ``-log(1 - pi_i) / pi_i``, the mean distance
             of the largest perturbed logit from the second largest, given the draw.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``temperature`` or ``gap`` is not a positive finite number; at a
-            call, as :class:`Estimator`.
+        TypeError, ValueError: ``temperature`` or ``gap`` is not a positive finite number.
 
     Example:
         >>> import torch, ils

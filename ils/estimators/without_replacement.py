@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ils.draw import exponential, one_hot
-from ils.estimators.estimator import Estimator, Formula
+from ils.estimators.estimator import Estimator, documented, unbiased
 from ils.estimators.evaluation import Loss, like_draws, value
 from ils.estimators.score_function import check_samples
 from ils.execution import holds_values
@@ -161,6 +161,7 @@ def _unordered_set(logits: Tensor, z: Tensor, loss: Loss, *, baseline: bool) -> 
     return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
 
 
+@documented
 def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
     r"""Unordered set: ``sum_s p(s) R(S, s) (z_s - pi) (L(z_s) - B(S, s))``.
 
@@ -176,12 +177,8 @@ def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
         samples: at least 2, at most the number of joint states.
         baseline: whether to subtract ``B``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``samples`` is less than 2, or at a call more than there are states;
-            at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``samples`` is less than 2, or at a call more than there are states.
 
     Example:
         >>> import torch, ils
@@ -193,14 +190,8 @@ def unordered_set(*, samples: int = 2, baseline: bool = True) -> Estimator:
     Source: Kool, van Hoof and Welling (2020), and the authors' published code.
     """
     samples = check_samples(samples)
-
-    return Estimator(
-        name="unordered set",
-        formula=Formula(_unordered_set, baseline=baseline),
-        randomness=DistinctDraws(samples),
-        evaluations=samples,
-        biased=False,
-        differentiates=False,
+    return unbiased(
+        "unordered set", DistinctDraws(samples), samples, _unordered_set, baseline=baseline
     )
 
 
@@ -215,6 +206,7 @@ def _sum_and_sample(logits: Tensor, z: Tensor, loss: Loss, *, baseline: bool) ->
     return (like_draws(weight, z) * (z - logits.softmax(-1))).sum(1)
 
 
+@documented
 def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
     r"""Sum-and-sample: ``sum_{j<k} p(s_j) h(s_j) + (1 - sum_{j<k} p(s_j)) h(s_k)``.
 
@@ -230,12 +222,8 @@ def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
         samples: ``k``, at least 2, at most the number of joint states.
         baseline: whether to subtract ``B``.
 
-    Returns:
-        An :class:`Estimator`: ``(D, *logits.shape)`` for logits ``(*batch, *variables, K)``.
-
     Raises:
-        TypeError, ValueError: ``samples`` is less than 2, or at a call more than there are states;
-            at a call, as :class:`Estimator`.
+        TypeError, ValueError: ``samples`` is less than 2, or at a call more than there are states.
 
     Example:
         >>> import torch, ils
@@ -248,14 +236,8 @@ def sum_and_sample(*, samples: int = 2, baseline: bool = True) -> Estimator:
     code; with the likeliest states in place of drawn ones Liang et al. (2018).
     """
     samples = check_samples(samples)
-
-    return Estimator(
-        name="sum-and-sample",
-        formula=Formula(_sum_and_sample, baseline=baseline),
-        randomness=DistinctDraws(samples),
-        evaluations=samples,
-        biased=False,
-        differentiates=False,
+    return unbiased(
+        "sum-and-sample", DistinctDraws(samples), samples, _sum_and_sample, baseline=baseline
     )
 
 

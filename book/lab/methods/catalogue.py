@@ -94,9 +94,9 @@ class Method:
 
 
 FAMILIES = {
-    "straight-through": "a draw forward, an invented derivative backward",
+    "straight-through": "a draw forward, a surrogate gradient backward",
     "relaxation": "a point inside the simplex in place of the draw",
-    "intermediate loss": "a target that is better than the draw",
+    "intermediate loss": "a target that is better than the point it comes from",
     "perturbation": "a second most likely category, for changed logits",
     "score function": "values of the loss, weighted by the score",
 }
@@ -174,8 +174,7 @@ def _spigot(name: str, factory: str, source: str) -> Method:
 def _tempered(
     name: str,
     factory: str,
-    source: str,
-    *,
+    *source: str,
     family: str = "straight-through",
     sampled: bool = False,
     trained: tuple[float, ...] = _TRAINED_TEMPERATURES,
@@ -187,7 +186,7 @@ def _tempered(
         family,
         factory,
         lambda t: make(temperature=t),
-        (source,),
+        source,
         "temperature",
         _TEMPERATURES,
         1.0,
@@ -250,7 +249,7 @@ def _squares(y: Tensor) -> Tensor:
 
 
 CATALOGUE: tuple[Method, ...] = (
-    # --- a draw forward, an invented derivative backward
+    # --- a draw forward, a surrogate gradient backward
     _tempered("straight-through", "straight_through", "bengio2013straightthrough"),
     _tempered("straight-through Gumbel", "straight_through_gumbel", "jang2017gumbel", sampled=True),
     Method(
@@ -288,9 +287,14 @@ CATALOGUE: tuple[Method, ...] = (
     _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
     # --- a point inside the simplex in place of the draw
     _tempered(
-        "Gumbel-Softmax", "gumbel_softmax", "jang2017gumbel", family="relaxation", sampled=True
+        "Gumbel-Softmax",
+        "gumbel_softmax",
+        "jang2017gumbel",
+        "maddison2017concrete",
+        family="relaxation",
+        sampled=True,
     ),
-    # --- a target that is better than the draw
+    # --- a target that is better than the point it comes from
     _ils("ILS (the note)", trained=_TRAINED_STEPS, main=True),
     _ils("ILS, centred", gradient=_CENTRED, trained=_TRAINED_STEPS, main=True),
     _ils(

@@ -67,9 +67,15 @@ PARTS = ("first steps", "end")
 """What is compared of a run that is computed again, see :func:`agreement`."""
 
 _PART = 0.05
-_PICKED = ("ReinMax (default)", "straight-through", "leave-one-out", "ILS (the note)", "ReinMax")
+_OTHERS = {
+    "straight-through": ("polynomial-2-p1.5", "clusters-3", "bandit", "vae-8x4", "vae-10x30"),
+    "leave-one-out": ("polynomial-2-p2", "clusters-5", "control", "vae-4x24"),
+    "ILS (the note)": ("polynomial-2-p3", "clusters-10", "experts", "vae-8x16"),
+    "ReinMax": ("polynomial-8-p2", "clusters-20", "codebook", "vae-16x12"),
+}
+_OF = {task: method for method, tasks in _OTHERS.items() for task in tasks}
 
-AGAIN = {name: _PICKED[place % len(_PICKED)] for place, name in enumerate(TUNED)}
+AGAIN = {task: _OF.get(task, "ReinMax (default)") for task in TUNED}
 """The method whose runs are computed again, of each problem."""
 
 
