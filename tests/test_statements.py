@@ -919,9 +919,8 @@ REFUSES = re.compile(r"# False\b.*(?:\n.*){1,8}?\bassert\b|\bFALSE_[A-Z]+\b")
 
 def refused_elsewhere(statement: statements.Statement) -> bool:
     """Whether a test that a statement names holds a false variant against it."""
-    return any(
-        REFUSES.search(statements.check(ROOT / f, name).source) for f, name in statement.tests
-    )
+    sources = (statements.check(ROOT / file, name).source for file, name in statement.tests)
+    return any(map(REFUSES.search, sources))
 
 
 def test_every_statement_has_a_false_variant() -> None:

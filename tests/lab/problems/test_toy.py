@@ -134,7 +134,7 @@ def test_mass_keeping_step_reveals_the_target() -> None:
         target = ils.target.intermediate_target(z, TOY.gradient(z), **options)
         update = ils.target.logits_gradient(target, TOY.start.softmax(-1), z)
         assert close(update, expected, 6 * TOY.eps)
-    # A longer or a shorter step does not.
+    # False: a longer or a shorter step does.
     for factor in (0.5, 2.0):
         other = matrices(TOY, step_size=factor * options["step_size"], keep_mass=True)
         assert (other - TOY.p.unsqueeze(-2)).abs().max() > 0.1
@@ -172,6 +172,7 @@ def test_false_limits_are_refused(name: str) -> None:
 def test_mass_keeping_needs_a_small_step(c: float) -> None:
     """The row c p + (1 - c) e_i holds for c up to 1 only; no multiple of c will do."""
     matrix = matrices(TOY, step_size=c * TOY.eps * SIZE, keep_mass=True)
+    # False: for every c, or with another factor.
     for factor in (0.5, 1.0, 1.1):
         mixture = (1 - factor * c) * eye(5) + factor * c * TOY.p.unsqueeze(-2)
         apart = float((matrix - mixture).abs().max())
