@@ -182,6 +182,25 @@ def test_mass_keeping_needs_a_small_step(c: float) -> None:
             assert apart > 0.01
 
 
+def noise_over_a_draws(c: float) -> Tensor:
+    """The variance of the update at its fixed point, over that of a bare draw, by enumeration."""
+    step_size = c * TOY.eps * SIZE
+    pi = ils_limit(TOY, step_size=step_size)
+    targets = matrices(TOY, step_size=step_size)
+    spread = (targets - (pi.unsqueeze(-2) @ targets)).square().sum(-1)
+    return (pi * spread).sum(-1) / (1 - pi.square().sum(-1))
+
+
+def test_saturated_target_has_less_noise_than_a_draw() -> None:
+    """At the note's step sizes the update has less variance than a bare draw, on every problem."""
+    for step_size in (1e-3, 1e-2, 0.1):
+        ratio = noise_over_a_draws(step_size / (TOY.eps * SIZE))
+        assert ratio.max() < 0.6
+        assert ratio.median() < 0.2
+    # False: so it is at every step. At a small one the draw is nearly all of the noise.
+    assert noise_over_a_draws(0.01).min() > 0.9
+
+
 def test_exact_gradient_collapses() -> None:
     """Descent on the exact bound ends at the corner of the largest entry, worse than it began."""
     theta = TOY.start.clone().requires_grad_()
