@@ -219,6 +219,7 @@ def test_gap_of_the_ladder(eps: float) -> None:
     p = distribution(6, 3, seed=9)
     q = 0.1 + 0.7 * distribution(6, 3, seed=10)  # no entry below a tenth
     assert falls_like_one_over_n(p, q, eps, "true")
+    # False: another constant, variance or power.
     for name in LIMITS.keys() - {"true"}:
         assert not falls_like_one_over_n(p, q, eps, name), name
 
@@ -294,6 +295,7 @@ def test_false_statements_are_refused(name: str) -> None:
 
 def test_conditions_of_the_squeeze_are_needed() -> None:
     """Without p > 0 the gap may vanish off the corners; with a tie the minimiser is not unique."""
+    # False: tight at the corners only, whatever p.
     p = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     edge = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     assert float(gap(p, edge, eps=1e-3)) == pytest.approx(0, abs=1e-14)
@@ -304,7 +306,7 @@ def test_conditions_of_the_squeeze_are_needed() -> None:
     # With eps above the least entry the formula of the minimiser leaves the simplex.
     small = torch.tensor([0.7, 0.25, 0.05], dtype=torch.float64)
     assert ((1 + 3 * 0.1) * small - 0.1).min() < 0
-    # And with eps it is not the truth.
+    # False: with eps, too, the minimiser is the truth.
     goal = (1 + 3 * 0.01) * small - 0.01
     assert kl(small, goal, eps=0.01) < kl(small, small, eps=0.01) - 1e-5
 
@@ -365,6 +367,7 @@ def test_half_count() -> None:
 def test_false_counts_are_refused(options: Any) -> None:
     """Another pseudo-count, or none, leaves an error that falls like 1/n only."""
     first, second = half_count_errors((150, 300), **options)
+    # False: a quarter of the error with twice the draws.
     assert second > 0.35 * first
 
 

@@ -8,8 +8,10 @@ a sign, a condition); their defaults are those of the book.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +20,22 @@ from cases import close, eye, normal
 from torch import Tensor
 
 import ils
+from _ext import statements
 from ils import exact
-from ils.estimators import Estimator, darn, reinmax, straight_through, zgr
+from ils.estimators import (
+    Estimator,
+    darn,
+    reinmax,
+    straight_through,
+    sum_and_sample,
+    unordered_set,
+    zgr,
+)
 from ils.metric import euclidean, fisher
 from ils.rules import DARN, Limit, Note, ReinMax, Rule, Step, StraightThrough
 from ils.target import direction, intermediate_target
 
+ROOT = Path(__file__).resolve().parents[1]
 Grad = Callable[[Tensor], Tensor]
 
 
@@ -495,6 +507,39 @@ def antithetic(piece: Callable[..., float] = max, constant: float = 0.5) -> floa
     return abs(float((u - 0.5).abs()[apart].mean()) - constant * piece(p, 1 - p))
 
 
+@states(
+    "prop-unordered",
+    equally_likely_orders={"weighted": False},
+    one_order={"average": False},
+    one_baseline={"baseline": True},
+)
+def without_the_order(weighted: bool = True, average: bool = True, baseline: bool = False) -> float:
+    """A set of three states gives the mean of sum-and-sample over its orders, by their chances."""
+    ordered = sum_and_sample(samples=3, baseline=False)
+    noise, weights = ordered.randomness.support(THETA, 0)
+    estimates = ordered.formula(THETA, noise, wave)
+    found = unordered_set(samples=3, baseline=baseline).formula(THETA, noise, wave)
+    worst, members = 0.0, noise.sum(1)  # a set by its members
+    for one in members.unique(dim=0):
+        here = (members == one).all(-1)
+        assert int(here.sum()) == 6
+        share = weights[here] if weighted else torch.full_like(weights[here], 1.0)
+        mean = share @ estimates[here] / share.sum() if average else estimates[here]
+        worst = max(worst, largest(found[here] - mean))
+    return worst
+
+
+@states("prop-unordered", at_most_half={"share": 0.5}, not_smaller={"less": sum_and_sample})
+def variance_without_the_order(share: float = 1.0, less: Any = unordered_set) -> float:
+    """By how much the variance without the order exceeds that with it."""
+    more = unordered_set if less is sum_and_sample else sum_and_sample
+    low, high = (
+        float(exact.moments(make(samples=3, baseline=False), wave, THETA).variance)
+        for make in (less, more)
+    )
+    return max(low - share * high, 0.0)
+
+
 # --- The operator
 
 
@@ -866,3 +911,25 @@ def test_every_check_has_a_false_variant() -> None:
     """No statement stands in the table without a variant that it refuses."""
     assert all(check.false for check in CHECKS)
     assert len({check.residual.__name__ for check in CHECKS}) == len(CHECKS)
+
+
+# In a test: a comment before what must fail, or a table of what must.
+REFUSES = re.compile(r"# False\b.*(?:\n.*){1,8}?\bassert\b|\bFALSE_[A-Z]+\b")
+
+
+def refused_elsewhere(statement: statements.Statement) -> bool:
+    """Whether a test that a statement names holds a false variant against it."""
+    sources = (statements.check(ROOT / file, name).source for file, name in statement.tests)
+    return any(map(REFUSES.search, sources))
+
+
+def test_every_statement_has_a_false_variant() -> None:
+    """Each numbered statement of the book is in the table, or a test that it names refuses one."""
+    book = [one for chapter in statements.chapters(ROOT) for one in chapter.statements]
+    table = {check.label for check in CHECKS}
+    assert table <= {one.label for one in book}
+    assert not [one.label for one in book if one.label not in table and not refused_elsewhere(one)]
+    # False: that every test counts.
+    assert not refused_elsewhere(
+        statements.Statement("", "", (("tests/test_statements.py", "test_true_as_stated"),))
+    )

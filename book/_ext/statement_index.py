@@ -1,7 +1,8 @@
 """Sphinx: ways between the propositions of the book, their tests, and the code, in all directions.
 
-- The directive ``statement-index`` lists every numbered statement by chapter, with the tests that
-  it names: what each says, what of the package it calls, and its source.
+- The directive ``statement-index`` lists by chapter the numbered statements that are proved, those
+  that are conjectured, the claims that are refuted, or the tests named elsewhere; with each the
+  tests that it names: what each says, what of the package it calls, and its source.
 - On every page a literal ``tests/x.py::name`` becomes a link to that list, and one that names
   something of the package, such as ``ils.sample``, a link to the reference.
 - An entry of the reference ends with the statements whose tests call it.
@@ -31,11 +32,12 @@ from sphinx.writers.html5 import HTML5Translator
 # Sphinx puts the folder of this file on the path, and not the one above.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _ext.statements import TEST, anchor, chapters, check
+from _ext.statements import TEST, Chapter, anchor, chapters, check
 
 __all__ = ["setup"]
 
 INDEX = "book/statements"
+Row = tuple[str, tuple[tuple[str, str], ...]]
 OF_THE_PACKAGE = re.compile(r"(ils(?:\.\w+)+)(?:\(.*\))?", re.S)
 
 
@@ -60,22 +62,50 @@ def referred(label: str) -> pending_xref:
     return pending_xref("", inner, **to, refexplicit=False, refwarn=True)
 
 
+def proved(chapter: Chapter) -> Iterator[Row]:
+    """With the way to the proofs that stand elsewhere."""
+    for one in chapter.statements:
+        if one.kind != "conjecture":
+            proof = f" ([proof]({one.proof}))" if one.proof else ""
+            yield f"**{{prf:ref}}`{one.label}`** {one.title}{proof}", one.tests
+
+
+def conjectured(chapter: Chapter) -> Iterator[Row]:
+    for one in chapter.statements:
+        if one.kind == "conjecture":
+            yield f"**{{prf:ref}}`{one.label}`** {one.title}. The evidence:", one.tests
+
+
+def refuted(chapter: Chapter) -> Iterator[Row]:
+    for one in chapter.refuted:
+        by = f"{one.by}." if one.by else "the tests."
+        yield f"**{{ref}}`Claim <{one.label}>`** “{one.quotation}” Refuted by {by}", one.tests
+
+
+def elsewhere(chapter: Chapter) -> Iterator[Row]:
+    if chapter.others:
+        yield f"In {{doc}}`{chapter.file.stem}`", tuple(chapter.others)
+
+
+PARTS = {part.__name__: part for part in (proved, conjectured, refuted, elsewhere)}
+
+
 class StatementIndex(SphinxDirective):
-    """A section a chapter, and in it an entry a statement."""
+    """One part of the list: a section a chapter, and in it an entry a statement or claim."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        root = Path(self.env.srcdir)
-        found, shown = [], set()
+        root, part = Path(self.env.srcdir), self.arguments[0]
+        # The first time that the page has a chapter, or a test, has its address.
+        shown = self.env.temp_data.setdefault("statement-index", set())
+        found = []
         for chapter in chapters(root):
             self.env.note_dependency(str(chapter.file))
-            ids = [f"statements-{chapter.file.stem}"]
+            address = f"statements-{chapter.file.stem}"
+            ids = [f"{address}-{part}" if address in shown else address]
             section = nodes.section("", nodes.title("", chapter.title), ids=ids)
-            headed = [
-                (f"**{{prf:ref}}`{s.label}`** {s.title}", s.tests) for s in chapter.statements
-            ]
-            if chapter.others:
-                headed.append((f"Elsewhere in {{doc}}`{chapter.file.stem}`", tuple(chapter.others)))
-            for heading, tests in headed:
+            for heading, tests in PARTS[part](chapter):
                 box = nodes.container("", classes=["statement"])
                 self.state.nested_parse(StringList([heading], source="statement-index"), 0, box)
                 section += box
@@ -83,7 +113,9 @@ class StatementIndex(SphinxDirective):
                     self.env.note_dependency(str(root / test[0]))
                     section += self._entry(root, *test, again=test in shown)
                     shown.add(test)
-            found.append(section)
+            if len(section) > 1:
+                found.append(section)
+                shown.add(address)
         return found
 
     def _entry(self, root: Path, file: str, name: str, *, again: bool) -> nodes.Node:

@@ -19,12 +19,14 @@ __all__ = [
     "TEST",
     "Chapter",
     "Check",
+    "Claim",
     "Statement",
     "anchor",
     "chapters",
     "check",
     "other_tests",
     "prose",
+    "refuted",
     "statements",
 ]
 
@@ -38,14 +40,38 @@ STATEMENT = re.compile(
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LABEL = re.compile(r"^:label:[ \t]*(\S+)", re.M)
+PROOF = re.compile(r"^\*Proof\.\*|\{prf:proof\}|\[proof\]\((?P<elsewhere>[^)]+)\)", re.M)
+# A quotation with a label, and below it, before the next quotation or heading, what refutes it.
+CLAIM = re.compile(
+    r"^\((?P<label>claim-[\w-]+)\)=\n(?P<quotation>(?:>.*\n)+)"
+    r"(?P<body>(?:(?!>|#).*\n)*?)^Refuted by: (?P<by>.+(?:\n.+)*)",
+    re.M,
+)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A numbered statement of a chapter, and the tests that it names, as file and function."""
+    """A numbered statement of a chapter.
+
+    Attributes:
+        tests: those that it names, as file and function.
+        proof: where its proof is, if not in its place; None if there is none.
+    """
 
     label: str
     title: str
+    tests: tuple[tuple[str, str], ...]
+    kind: str = "proposition"
+    proof: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one might claim, and what refutes it: statements and notebooks, and tests."""
+
+    label: str
+    quotation: str
+    by: str
     tests: tuple[tuple[str, str], ...]
 
 
@@ -80,29 +106,49 @@ def statements(text: str) -> list[Statement]:
     for match in STATEMENT.finditer(text):
         label = LABEL.search(match["body"])
         tests = TEST.findall(match["body"] + match["after"])
-        unique = tuple(dict.fromkeys(tests))
-        found.append(Statement(label[1] if label else "", match["title"].strip(), unique))
+        proof = PROOF.search(match["body"] + match["after"])
+        found.append(
+            Statement(
+                label[1] if label else "",
+                match["title"].strip(),
+                tuple(dict.fromkeys(tests)),
+                match["kind"],
+                (proof["elsewhere"] or "") if proof else None,
+            )
+        )
+    return found
+
+
+def refuted(text: str) -> list[Claim]:
+    """The claims of a chapter that it refutes, in their order."""
+    found = []
+    for match in CLAIM.finditer(text):
+        quotation = " ".join(line.lstrip("> ") for line in match["quotation"].splitlines())
+        by = re.sub(rf",?\s*{TEST.pattern}", "", match["by"]).strip(" ,\n")
+        tests = tuple(TEST.findall(match["by"]))
+        found.append(Claim(match["label"], quotation, " ".join(by.split()), tests))
     return found
 
 
 def other_tests(text: str) -> list[tuple[str, str]]:
     """The tests that a chapter names elsewhere."""
-    known = {test for statement in statements(text) for test in statement.tests}
+    known = {test for one in (*statements(text), *refuted(text)) for test in one.tests}
     return [test for test in dict.fromkeys(TEST.findall(text)) if test not in known]
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter that names tests: its file, title, statements, and tests of none of them."""
+    """A chapter that names tests or refutes claims, and tests that it names for neither."""
 
     file: Path
     title: str
     statements: list[Statement]
+    refuted: list[Claim]
     others: list[tuple[str, str]]
 
     def tests(self) -> Iterator[tuple[str, str]]:
-        for statement in self.statements:
-            yield from statement.tests
+        for one in (*self.statements, *self.refuted):
+            yield from one.tests
         yield from self.others
 
 
@@ -112,10 +158,10 @@ def chapters(root: Path) -> Iterator[Chapter]:
     for name in re.findall(r"file: (book/[\w-]+)", toc):
         for file in (root / f"{name}.md", root / f"{name}.ipynb"):
             text = prose(file) if file.exists() else ""
-            if TEST.search(text):
+            if TEST.search(text) or CLAIM.search(text):
                 title = re.search(r"^# (.+)$", text, re.M)
                 heading = title[1] if title else name
-                yield Chapter(file, heading, statements(text), other_tests(text))
+                yield Chapter(file, heading, statements(text), refuted(text), other_tests(text))
 
 
 def anchor(file: str, name: str) -> str:

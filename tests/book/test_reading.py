@@ -16,7 +16,16 @@ from docutils import nodes
 from playwright.sync_api import Browser, Page
 
 from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
-from _ext.statements import TEST, anchor, check, other_tests, prose, statements
+from _ext.statements import (
+    TEST,
+    anchor,
+    chapters,
+    check,
+    other_tests,
+    prose,
+    refuted,
+    statements,
+)
 from _ext.symbols import Atom, atoms, known, table, used
 from tools.browser import ROOT, SITE, View, opened, toc_documents, window
 
@@ -72,6 +81,81 @@ def test_statements_name_the_tests_up_to_the_next_heading() -> None:
     assert other_tests(EXAMPLE) == [("tests/test_a.py", "test_three")]
 
 
+def test_statements_have_a_kind_and_a_proof() -> None:
+    (here,) = statements(EXAMPLE)
+    assert (here.kind, here.proof) == ("lemma", "")
+    (elsewhere,) = statements(
+        EXAMPLE.replace("```{prf:proof}", "The [proof](b.md#c).\n\n```python")
+    )
+    assert elsewhere.proof == "b.md#c"
+    (nowhere,) = statements(EXAMPLE.replace("prf:proof", "note").replace("lemma", "conjecture"))
+    assert (nowhere.kind, nowhere.proof) == ("conjecture", None)
+
+
+CLAIMS = """
+(claim-a)=
+> It always
+> holds.
+
+**Does not hold**, see {prf:ref}`prop-b`.
+
+Refuted by: {prf:ref}`prop-a` and {doc}`c`,
+`tests/test_a.py::test_one`
+
+(claim-b)=
+> This is left open.
+
+> Another claim.
+
+Refuted by: `tests/test_a.py::test_two`
+"""
+
+
+def test_a_refuted_claim_names_what_refutes_it() -> None:
+    (found,) = refuted(CLAIMS)
+    assert (found.label, found.quotation) == ("claim-a", "It always holds.")
+    assert found.by == "{prf:ref}`prop-a` and {doc}`c`"
+    assert found.tests == (("tests/test_a.py", "test_one"),)
+    assert other_tests(CLAIMS) == [("tests/test_a.py", "test_two")]
+
+
+def test_what_is_proved_conjectured_and_refuted() -> None:
+    """A proof, evidence, or what refutes: each is there, and not in name only."""
+    book = list(chapters(ROOT))
+    known = {one.label for chapter in book for one in chapter.statements}
+    for one in (one for chapter in book for one in chapter.statements):
+        assert one.tests, one.label
+        assert (one.proof is None) == (one.kind == "conjecture"), one.label
+        if one.proof:
+            file, _, place = one.proof.partition("#")
+            sections = re.split(r"^## ", prose(ROOT / "book" / file), flags=re.M)
+            (proof,) = (s for s in sections if nodes.make_id(s.split("\n")[0]) == place)
+            assert f"*Of {{prf:ref}}`{one.label}`.*" in proof
+    claims = [claim for chapter in book for claim in chapter.refuted]
+    assert len({claim.label for claim in claims}) == len(claims) > 5
+    for claim in claims:
+        labels = re.findall(r"\{prf:ref\}`([^`]+)`", claim.by)
+        notebooks = re.findall(r"\{doc\}`([^`]+)`", claim.by)
+        assert set(labels) <= known, claim.label
+        assert all((ROOT / "book" / f"{name}.ipynb").exists() for name in notebooks), claim.label
+        assert all(check(ROOT / file, name).says for file, name in claim.tests), claim.label
+        assert labels or notebooks or claim.tests, claim.label
+
+
+@each_document
+def test_every_quotation_has_a_verdict(document: str) -> None:
+    """Refuted is what does not hold, or only under a condition that the quotation does not name."""
+    text = prose(source(document))
+    verdicts = re.findall(r"(\(claim-[\w-]+\)=\n)?((?:^>.*\n)+)\n\*\*([^*]+)\*\*", text, re.M)
+    assert len(verdicts) == len(re.findall(r"(?:^>.*\n)+", text, re.M))
+    assert len(verdicts) > 10 or document != "book/claims"
+    for label, quotation, verdict in verdicts:
+        false = verdict.startswith(("Does not hold", "Holds only under a condition"))
+        assert false or re.match(r"Holds\b|The inequality holds", verdict), quotation
+        assert bool(label) == false, quotation
+    assert len(refuted(text)) == sum(bool(label) for label, *_ in verdicts)
+
+
 def test_what_a_test_says_and_calls(tmp_path: Path) -> None:
     file = tmp_path / "test_a.py"
     file.write_text(
@@ -95,8 +179,22 @@ def test_what_a_test_says_and_calls(tmp_path: Path) -> None:
 @each_document
 def test_every_statement_is_listed_with_its_tests(document: str) -> None:
     index = article(STATEMENTS)
+    page = article(SITE / f"{document}.html")
+    for claim in refuted(prose(source(document))):
+        (link,) = index.select(
+            f'#refuted .statement strong a[href="{Path(document).name}.html#{claim.label}"]'
+        )
+        assert page.find(id=claim.label)
+        for file, name in claim.tests:
+            assert index.find(id=anchor(file, name))
     for statement in statements(prose(source(document))):
-        (link,) = index.select(f'.statement a[href="{Path(document).name}.html#{statement.label}"]')
+        part = "conjectured" if statement.kind == "conjecture" else "proved"
+        (link,) = index.select(
+            f'.statement strong a[href="{Path(document).name}.html#{statement.label}"]'
+        )
+        assert link.find_parent("section", id=part)
+        if statement.proof:
+            assert statement.proof.replace(".md", ".html") in hrefs(link.find_parent("p"))
         assert re.fullmatch(r"(Proposition|Lemma|Corollary|Theorem|Conjecture) [\d.]+", link.text)
         for file, name in statement.tests:
             entry = index.find(id=anchor(file, name))

@@ -278,7 +278,7 @@ def ladder_residual(size: float = fp.SIZE, draws: int = 3) -> float:
 def test_ladder_loss_is_the_bounds() -> None:
     """The expected loss of the mean of n draws is the ladder's bound, by enumeration."""
     assert ladder_residual() < 1e-10
-    # Another factor, or another number of draws, is not.
+    # False: another factor, or another number of draws.
     assert ladder_residual(size=5) > 0.01
     assert ladder_residual(draws=2) > 0.01
 

@@ -47,7 +47,7 @@ def test_gradient_of_the_relaxed_toy(temperature: float) -> None:
         slack = 1e-13 + 2 * eps / float(y.min()) / (temperature * 15)
         assert slack < 1e-3
         assert close(expected, (y - p) / (temperature * 15), slack)
-        # Another sign, or no temperature or size below it, is refused.
+        # False: another sign, or no temperature or size below it.
         for false in ((p - y) / (temperature * 15), (y - p) / temperature, (y - p) / 5):
             assert not close(expected, false, slack)
         assert expected.abs().max() > 1e-3

@@ -412,6 +412,7 @@ def test_no_lower_ratio_was_found() -> None:
                 ratio = opt.second_moment(least, probs) / opt.second_moment(direct, probs)
                 ratio.backward()
                 descent.step()
+            # False: it is higher by 0.02.
             assert opt.lowest_ratio(count) < ratio < opt.lowest_ratio(count) + 0.02
 
 
@@ -425,6 +426,7 @@ def test_limit_of_the_optimal_straight_through(categories: int) -> None:
         far = torch.einsum("abc,ac->ab", opt.optimal_straight_through(probs, 1e7), grads)
         electrical = opt.estimates(opt.electrical_flow(probs), probs, grads)
         assert close(far, electrical, 1e-4)
+        # False: with the parameter at 1 it is there already.
         near = torch.einsum("abc,ac->ab", opt.optimal_straight_through(probs, 1.0), grads)
         assert not close(near, electrical, 1e-3)
 
@@ -625,7 +627,7 @@ def test_a_lead_above_the_bound_is_found() -> None:
         nothing = torch.zeros(3, 3, dtype=DOUBLE)
         loss = opt.edge_cubic(sign, nothing, values)
         assert natural_flow(loss, probs, steps=8000, size=1.0)[best] > 0.99
-    # A lead of 0.9 of the bound, hidden by the cubic: the worse category wins.
+    # False: a lead of 0.9 of the bound is enough. The cubic hides it, and the worse category wins.
     sign = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=DOUBLE)
     for lead, wins in ((0.9, 1), (1.1, 0)):
         worse = torch.tensor([0.0, lead / 12], dtype=DOUBLE)

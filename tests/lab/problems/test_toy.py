@@ -134,7 +134,7 @@ def test_mass_keeping_step_reveals_the_target() -> None:
         target = ils.target.intermediate_target(z, TOY.gradient(z), **options)
         update = ils.target.logits_gradient(target, TOY.start.softmax(-1), z)
         assert close(update, expected, 6 * TOY.eps)
-    # A longer or a shorter step does not.
+    # False: a longer or a shorter step does.
     for factor in (0.5, 2.0):
         other = matrices(TOY, step_size=factor * options["step_size"], keep_mass=True)
         assert (other - TOY.p.unsqueeze(-2)).abs().max() > 0.1
@@ -172,6 +172,7 @@ def test_false_limits_are_refused(name: str) -> None:
 def test_mass_keeping_needs_a_small_step(c: float) -> None:
     """The row c p + (1 - c) e_i holds for c up to 1 only; no multiple of c will do."""
     matrix = matrices(TOY, step_size=c * TOY.eps * SIZE, keep_mass=True)
+    # False: for every c, or with another factor.
     for factor in (0.5, 1.0, 1.1):
         mixture = (1 - factor * c) * eye(5) + factor * c * TOY.p.unsqueeze(-2)
         apart = float((matrix - mixture).abs().max())
@@ -179,6 +180,25 @@ def test_mass_keeping_needs_a_small_step(c: float) -> None:
             assert apart < 1e-6
         else:
             assert apart > 0.01
+
+
+def noise_over_a_draws(c: float) -> Tensor:
+    """The variance of the update at its fixed point, over that of a bare draw, by enumeration."""
+    step_size = c * TOY.eps * SIZE
+    pi = ils_limit(TOY, step_size=step_size)
+    targets = matrices(TOY, step_size=step_size)
+    spread = (targets - (pi.unsqueeze(-2) @ targets)).square().sum(-1)
+    return (pi * spread).sum(-1) / (1 - pi.square().sum(-1))
+
+
+def test_saturated_target_has_less_noise_than_a_draw() -> None:
+    """At the note's step sizes the update has less variance than a bare draw, on every problem."""
+    for step_size in (1e-3, 1e-2, 0.1):
+        ratio = noise_over_a_draws(step_size / (TOY.eps * SIZE))
+        assert ratio.max() < 0.6
+        assert ratio.median() < 0.2
+    # False: so it is at every step. At a small one the draw is nearly all of the noise.
+    assert noise_over_a_draws(0.01).min() > 0.9
 
 
 def test_exact_gradient_collapses() -> None:
