@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,6 +34,13 @@ def test_names() -> None:
     assert {f"vae-{c}x{n}" for c, n in VAES} <= set(TUNED)
     assert Autoencoder(8, 4).enumerable()
     assert not Autoencoder(4, 24).enumerable()
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/index.md", "book/benchmarks.md"])
+def test_problems_are_counted(page: str) -> None:
+    """The number that is typed is that of the problems that are tuned."""
+    text = (Path(__file__).resolve().parents[3] / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"(\d+) problems", text)) == {str(len(TUNED))}
 
 
 def test_bits() -> None:
