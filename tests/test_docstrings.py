@@ -112,3 +112,17 @@ def test_example_stands_alone(name: str) -> None:
     told: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=told.append)
     assert not told, "".join(told)
+
+
+FACTORIES = [n for n in ils.estimators.__all__ if inspect.isfunction(getattr(ils.estimators, n))]
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_estimators_say_what_they_share(name: str) -> None:
+    """Once each and in this order: what is returned, what is raised, an example, the source."""
+    text = inspect.getdoc(getattr(ils.estimators, name)) or ""
+    found = re.findall(r"^(Returns|Raises|Example|Source):", text, re.MULTILINE)
+    assert found == ["Returns", "Raises", "Example", "Source"]
+    assert (
+        text.count("    TypeError, ValueError: at a call, as :class:`Estimator`.\n\nExample") == 1
+    )

@@ -56,7 +56,7 @@ def tables() -> Iterator[str]:
         yield from ("| Method | Estimate | Needs | Calls | Biased |", "|---|---|---|---|---|")
         for method in found:
             estimator = method.make(method.default)
-            name = f"{{py:func}}`{method.name} <ils.estimators.{method.factory}>`"
+            name = f"[{method.name}](#ils.estimators.{method.factory})"
             biased = "yes" if estimator.biased else "no"
             cells = (
                 f"{name} {{cite}}`{','.join(method.source)}`",
