@@ -44,10 +44,10 @@ def errors(method: str, counts: float, *, goal: str = "truth") -> tuple[float, f
 
 
 def test_minimiser_of_the_repaired_toy() -> None:
-    """With half a count as the guard the minimiser is 3 / (2 n^2 min p^2) from p at most."""
+    """With half a count as the guard the minimiser is 2 / (n min p)^2 from p at most."""
     for p in (repaired.problems(5)[0], fp.problems(5)[0]):
         for n in (5, 10, 20, 50, 100):
-            bound = 1.5 / (n * p.amin(-1)) ** 2
+            bound = 2 / (n * p.amin(-1)) ** 2
             model = repaired.limit(p, n, GRADIENT, iterations=2000)
             assert (variation(p, model) <= bound).all()
         assert (bound < 1).double().mean() > 0.6
@@ -78,10 +78,21 @@ def test_other_constants_are_refused(method: str, factor: float) -> None:
     assert not close(300**2 * (model - P), leading(P) * factor, 6 / 300)
 
 
+def test_example_of_the_repair() -> None:
+    """The models of the book's example, with the note's guard and with half a count."""
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    for eps, digits, model in (
+        (1e-8, 3, [0.450, 0.303, 0.247]),
+        (1 / 40, 4, [0.4996, 0.3005, 0.1999]),
+    ):
+        found = minimiser_of(p, 20, eps)
+        assert [round(x, digits) for x in found.tolist()] == model
+
+
 def test_limit_is_the_minimiser() -> None:
     """The iteration finds what bisection of the conditions finds, here and for a small guard."""
     p, _ = repaired.problems(6, 3)
-    for n, eps in ((10, 1 / 20), (20, 1e-3)):
+    for n, eps in ((10, 1 / 20), (20, 1e-3), (20, 1e-8)):
         assert close(repaired.limit(p, n, GRADIENT, eps=eps), minimiser_of(p, n, eps), 1e-10)
     p = torch.tensor([0.5, 0.3, 0.18, 0.02], dtype=torch.float64)
     assert repaired.limit(p, 20, GRADIENT)[-1] < 1e-12  # rarer than 1 / (20 log 3): dropped
