@@ -118,6 +118,15 @@ def test_means_on_the_repaired_toy(n: int) -> None:
 
 def test_rest_points_on_the_repaired_toy() -> None:
     """ReinMax rests three times as far as the minimiser, straight-through half a count off."""
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    for name, digits, example in (
+        (GRADIENT, 5, [0.49997, 0.3, 0.20003]),
+        (REINMAX, 5, [0.49991, 0.3, 0.20009]),
+        (STRAIGHT, 4, [0.4974, 0.3005, 0.2021]),
+    ):
+        found = repaired.limit(p, 100, name)
+        assert [round(x, digits) for x in found.tolist()] == example
+    assert [round(x, 4) for x in half_count(p, 100).tolist()] == [0.4975, 0.3005, 0.2020]
     model = repaired.limit(P, 300, REINMAX)
     assert close(300**2 * (model - P), leading(P) / 4, 0.05)
     first, second = errors(REINMAX, 0.5)
