@@ -137,6 +137,9 @@ MUTATIONS = [
     Mutation(
         "book/lab/fixed_points/experiment.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED
     ),
+    Mutation(
+        "book/lab/fixed_points/repaired.py", "return 1 / (2 * n)", "return 1 / (2.01 * n)", FIXED
+    ),
 ]
 
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
