@@ -77,6 +77,24 @@ def test_the_whole_trapezium_needs_what_other_variables_bring() -> None:
         assert close(mean, exact.gradient(loss, logits), 1e-3) == (variables == 1)
 
 
+def test_numbers_of_the_example() -> None:
+    """The first entries for 3 s - s^2, after the draws 1 1, 1 2, 2 1 and 2 2; each mean is 3/8."""
+    d = several.enumerate_draws(PI, bend(3, -1))
+    table = {
+        "AE": [3 / 8, 3 / 8, 3 / 8, 3 / 8],
+        "BFG": [3 / 16, 1 / 8, 1 / 8, 9 / 16],
+        "CD": [0, 1, 1, 0],
+    }
+    for names, row in table.items():
+        wanted = torch.tensor(row, dtype=DOUBLE)
+        assert abs(float(d.chance @ wanted) - 3 / 8) < 1e-12
+        for name in names:
+            assert close(several.PAIRS[name](d)[:, 0, 0], wanted)
+            # False: the same for a loss with another bend.
+            other = several.enumerate_draws(PI, bend(3, -2))
+            assert not close(several.PAIRS[name](other)[:, 0, 0], wanted, 1e-3)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_known_estimators_among_them(shape: tuple[int, int]) -> None:
     """A, D and G have the moments of the package's ReinMax, leave-one-out, double variates."""
