@@ -87,9 +87,9 @@ def mean_reinmax(d: Draws) -> Tensor:
     return reinmax(d.probs, d.z, d.grad).mean(1)
 
 
-def other_draws(d: Draws) -> Tensor:
+def other_draws(d: Draws, coefficient: float = 1.0) -> Tensor:
     """B: ReinMax of each draw, with the mean derivative of the others as control variate."""
-    others = (d.grad.sum(1, keepdim=True) - d.grad) / (d.z.shape[1] - 1)
+    others = coefficient * (d.grad.sum(1, keepdim=True) - d.grad) / (d.z.shape[1] - 1)
     return (fisher(d.probs, others) + reinmax(d.probs, d.z, d.grad - others)).mean(1)
 
 

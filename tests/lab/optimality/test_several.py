@@ -5,16 +5,21 @@ After each check stands a statement that is false in one place, which the same c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from cases import close, distribution, generator, normal
 from torch import Tensor
 
 from ils import estimators, exact
+from ils import metric as metrics
+from ils.target import intermediate_target
 from lab.optimality import several
-from lab.optimality.experiment import fisher
+from lab.optimality.experiment import corner_slopes, fisher
 
 DOUBLE = torch.float64
+Metric = Callable[[Tensor, Tensor], Tensor]
 SHAPES = [(1, 2), (1, 4), (2, 3), (3, 2)]
 PI = torch.tensor([[0.25, 0.75]], dtype=DOUBLE)
 """Of the examples."""
@@ -131,39 +136,67 @@ def test_half_of_the_trapezium_given_one_draw_is_reinmax(shape: tuple[int, int])
 # --- the other draw as control variate -----------------------------------------------------------
 
 
-def variance_by_parts(probs: Tensor, loss: exact.Loss, draws: int) -> tuple[Tensor, Tensor]:
-    """Of A and B, by the formulas of the proposition."""
+def parts(probs: Tensor, loss: exact.Loss) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Var v c, E |S m|^2, Cov(v c, S m) and E |S c' + S' c|^2 of the proposition."""
     d = several.enumerate_draws(probs, loss)
     centre = torch.einsum("s,sdk->dk", d.chance, d.grad[:, 0])
 
     def minus_mean(z: Tensor, grad: Tensor) -> Tensor:
         return several.reinmax(probs, z, grad) - several.fisher(probs, grad)
 
+    def mean_of(x: Tensor) -> Tensor:
+        return torch.einsum("s,sdk->d", d.chance, x)
+
     (z, other), (grad, after) = d.z.unbind(1), (d.grad - centre).unbind(1)
-    _, plain = several.moments(d, several.reinmax(probs, z, d.grad[:, 0]))
-    _, bent = several.moments(d, several.reinmax(probs, z, grad))
+    bent, steady = several.reinmax(probs, z, grad), minus_mean(z, centre)
     both = minus_mean(z, after) + minus_mean(other, grad)
-    mixed = torch.einsum("s,sdk->d", d.chance, both**2)
-    return plain / draws, bent / draws + mixed / (2 * draws * (draws - 1))
+    moments = several.moments(d, bent)[1], mean_of(steady**2), mean_of(bent * steady)
+    return *moments, mean_of(both**2)
+
+
+def by_parts(probs: Tensor, loss: exact.Loss, draws: int, coefficient: float = 1) -> Tensor:
+    """The variance with this coefficient, by the formula of the proposition."""
+    bent, steady, mixed, both = parts(probs, loss)
+    left = 1 - coefficient
+    single = bent + 2 * left * mixed + left**2 * steady
+    return single / draws + coefficient**2 * both / (2 * draws * (draws - 1))
 
 
 @pytest.mark.parametrize(("shape", "draws"), [((1, 2), 4), ((1, 3), 3), ((2, 2), 3), ((2, 3), 2)])
 def test_variance_with_the_other_draws_as_control_variate(
     shape: tuple[int, int], draws: int
 ) -> None:
-    """The two formulas, for n draws, against all outcomes of n draws."""
+    """The formula, for n draws and four coefficients, against all outcomes of n draws."""
     logits, loss = several.waves(*shape, 1.0, generator(4))
     probs = logits.softmax(-1)
     d = several.enumerate_draws(probs, loss, draws)
-    plain, controlled = variance_by_parts(probs, loss, draws)
-    mean, variance = several.moments(d, several.mean_reinmax(d))
-    assert close(variance, plain)
-    same, found = several.moments(d, several.other_draws(d))
-    assert close(same, mean)
-    assert close(found, controlled)
+    mean, plain = several.moments(d, several.mean_reinmax(d))
+    assert close(plain, by_parts(probs, loss, draws, 0))
+    for coefficient in (0, 0.3, 1, 1.7):
+        same, found = several.moments(d, several.other_draws(d, coefficient))
+        assert close(same, mean)
+        assert close(found, by_parts(probs, loss, draws, coefficient))
     # False: the others' mean has no noise of its own.
-    _, many = variance_by_parts(probs, loss, 10**9)
-    assert not close(found, many * 10**9 / draws, 1e-4)
+    assert not close(found, by_parts(probs, loss, 10**9, 1.7) * 10**9 / draws, 1e-4)
+
+
+def test_the_best_coefficient() -> None:
+    """Var is least at (q + k) / (q + r), by enumeration; nowhere else, and never above A or B."""
+    for seed in range(20):
+        logits, loss = several.waves(1, 3, 0.5, generator(seed))
+        probs = logits.softmax(-1)
+        _, steady, mixed, both = parts(probs, loss)
+        best = float((steady + mixed) / (steady + both / 2))
+        d = several.enumerate_draws(probs, loss)
+        found = [
+            float(several.moments(d, several.other_draws(d, c))[1])
+            for c in (best, 0, 1, best - 0.1, best + 0.1)
+        ]
+        assert found[0] <= min(found) + 1e-15
+        assert min(found[3:]) > found[0] + 1e-9
+        # The parabola is even about its bottom; about another place it is not.
+        assert abs(found[3] - found[4]) < 1e-12
+    assert abs(best - 1) > 1e-3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -227,12 +260,11 @@ def test_the_other_draw_can_be_worse_for_every_number_of_draws() -> None:
     """For s^2 - s the single terms are 75 and 48 of 1024: more draws do not help."""
     loss = bend(-1, 1)
     for draws in (2, 3, 10, 10**6):
-        plain, controlled = (float(v) / 2 for v in variance_by_parts(PI, loss, draws))
+        plain, controlled = (float(by_parts(PI, loss, draws, c)) / 2 for c in (0, 1))
         assert abs(plain - 48 / 1024 / draws) < 1e-12
         assert abs(controlled - (75 / 1024 / draws + 36 / 1024 / (2 * draws * (draws - 1)))) < 1e-12
     # With another linear part it is better from two draws on.
-    plain, controlled = variance_by_parts(PI, bend(1, 1), 2)
-    assert float(controlled) < float(plain)
+    assert float(by_parts(PI, bend(1, 1), 2, 1)) < float(by_parts(PI, bend(1, 1), 2, 0))
 
 
 # --- many variables ------------------------------------------------------------------------------
@@ -384,3 +416,68 @@ def test_rates_near_the_stationary_distribution() -> None:
         assert sorted(near.real.tolist())[-2] < 0
         # False: those of T - I.
         assert abs(float(torch.linalg.eigvals(away).sum().real - powers[0][0])) > 1e-3
+
+
+def cycle(x: Tensor) -> Tensor:
+    """A loss that is zero at all three draws, and slopes down from each to the next alone."""
+    return -(x**2 * x.roll(-1, -1)).sum(-1)
+
+
+def targets(probs: Tensor, metric: Metric = metrics.fisher, step: float = 0.4) -> Tensor:
+    return intermediate_target(
+        torch.eye(3, dtype=DOUBLE),
+        corner_slopes(cycle, 3),
+        step_size=step,
+        probs=probs.expand(3, 3),
+        metric=metric,
+        keep_mass=True,
+    )
+
+
+def test_targets_of_the_cycle() -> None:
+    """The example's matrix; the velocity pi_k (pi_(k-1) - pi_(k+1)); only the uniform rests."""
+    probs = torch.tensor([0.5, 0.3, 0.2], dtype=DOUBLE)
+    wanted = torch.tensor([[0.88, 0.12, 0], [0, 0.92, 0.08], [0.2, 0, 0.8]], dtype=DOUBLE)
+    assert close(targets(probs), wanted)
+    for probs in distribution(20, 3, seed=2):
+        for step in (0.1, 1.0):
+            moved = probs @ targets(probs, step=step) - probs
+            assert close(moved, step * probs * (probs.roll(1) - probs.roll(-1)))
+            # The product of the masses is kept by the one flow, not by the other.
+            assert abs(float((moved / probs).sum())) < 1e-12
+            assert abs(float((several.drift(probs, targets(probs)) / probs).sum())) > 1e-6
+            # Turned round in time by exchanging two categories; not by turning all three.
+            mirror, turn = probs[[1, 0, 2]], probs[[1, 2, 0]]
+            drift = several.drift(probs, targets(probs))
+            assert close(several.drift(mirror, targets(mirror)), -drift[[1, 0, 2]])
+            assert not close(several.drift(turn, targets(turn)), -drift[[1, 2, 0]], 1e-6)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_moving_targets_can_go_round_for_ever(corrected: bool) -> None:
+    """Both flows come back to their start, near and far; with fixed targets neither does."""
+
+    def velocity(probs: Tensor, metric: Metric) -> Tensor:
+        if metric is metrics.fisher:
+            moved = 0.4 * probs * (probs.roll(1, -1) - probs.roll(-1, -1))
+        else:
+            moved = probs @ fixed - probs
+        return several.fisher(probs, moved) if corrected else moved
+
+    fixed = targets(torch.full((3,), 1 / 3, dtype=DOUBLE), metrics.euclidean)
+    start = torch.tensor([[0.4, 0.35, 0.25], [0.8, 0.15, 0.05]], dtype=DOUBLE)
+    for metric in (metrics.fisher, metrics.euclidean):
+        probs, far, size = start, [], 0.1
+        for _ in range(6000):
+            # Runge and Kutta's rule.
+            one = velocity(probs, metric)
+            two = velocity(probs + size / 2 * one, metric)
+            three = velocity(probs + size / 2 * two, metric)
+            four = velocity(probs + size * three, metric)
+            probs = probs + size / 6 * (one + 2 * two + 2 * three + four)
+            far.append((probs - start).norm(dim=-1))
+        distance = torch.stack(far)
+        away = (distance > 0.1).cumsum(0) > 0
+        returned = distance.where(away, distance.new_tensor(1.0)).amin(0)
+        assert (distance.amax(0) > 0.1).all()
+        assert (returned < 2e-3).all() == (metric is metrics.fisher)
