@@ -480,4 +480,5 @@ def test_moving_targets_can_go_round_for_ever(corrected: bool) -> None:
         away = (distance > 0.1).cumsum(0) > 0
         returned = distance.where(away, distance.new_tensor(1.0)).amin(0)
         assert (distance.amax(0) > 0.1).all()
+        # False: they go round with fixed targets, too.
         assert (returned < 2e-3).all() == (metric is metrics.fisher)
