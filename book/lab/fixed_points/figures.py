@@ -82,7 +82,7 @@ def repaired(
     axes[0].set_xticks(rests.index, [str(n) for n in rests.index])
     axes[0].minorticks_off()
     axes[0].set_xlabel("number of draws, n")
-    axes[0].set_ylabel("divergence where the exact flow ends, nats / K")
+    axes[0].set_ylabel("divergence where the exact flow ends")
     axes[0].legend(loc="lower left")
     names = list(dict.fromkeys(ends["method"]))
     groups = list(ends.groupby("draws"))
@@ -99,5 +99,6 @@ def repaired(
     axes[1].grid(axis="x", color="0.9")
     axes[1].legend(loc="best")
     axes[0].set_yscale("log")
+    axes[0].set_ylim(bottom=float(rests.min(axis=None)) / 1000)  # room for the legend
     axes[1].set_xscale("log")
     return axes

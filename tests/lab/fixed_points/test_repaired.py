@@ -13,6 +13,7 @@ from torch import Tensor
 from ils import estimators, exact
 from lab.fixed_points import experiment as fp
 from lab.fixed_points import repaired
+from lab.run import records
 
 P = torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64)
 GRADIENT, REINMAX, STRAIGHT = repaired.SLOPES
@@ -136,3 +137,21 @@ def test_rest_points_on_the_repaired_toy() -> None:
     assert second > 0.45 * first
     first, second = errors(STRAIGHT, 0.5, goal="half count")
     assert second < 0.27 * first
+
+
+def test_order_turns_on_the_repaired_toy() -> None:
+    """ReinMax ends lowest and Gumbel-Softmax at temperature 1 last, by the true divergence."""
+    folder = records.FOLDER if records.FOLDER.is_absolute() else records.Path("book/data")
+    table = records.read("fixed-repaired", folder).table["divergence"].unstack("method")
+    p, start = repaired.problems(repaired.SEEDS["final"])
+    begun = float(fp.divergence(p, start.softmax(-1)).mean())
+    for n in repaired.DRAWS:
+        means = table.loc[n].mean()
+        assert means.idxmin() == REINMAX
+        assert begun > means.max() == means["Gumbel-Softmax, 1"] > 20 * means[REINMAX]
+        # On almost every problem, not in the mean alone.
+        assert (table.loc[n, "ILS (the note)"] > table.loc[n, REINMAX]).mean() > 0.95
+    # ReinMax ends below the minimiser at n = 20, where its rest point is nearer, not at n = 50.
+    for n, below in ((20, True), (50, False)):
+        floor = fp.divergence(p, repaired.limit(p, n, GRADIENT)).mean()
+        assert (table.loc[n, REINMAX].mean() < floor) == below
