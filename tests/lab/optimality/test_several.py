@@ -230,6 +230,12 @@ def test_order_for_a_linear_loss() -> None:
         least = min(least, found["C"] / found["A"])
     # False: more than five times, always.
     assert least < 5
+    # The quotient for two categories, which tends to 4.
+    for p in (0.25, 0.01, 1e-4):
+        probs = torch.tensor([[p, 1 - p]], dtype=DOUBLE)
+        found = {n: float(v) for n, (_, v) in pair(probs, bend(1, 0)).items()}
+        both = p * (1 - p)
+        assert abs(found["C"] / found["A"] - 4 * (1 - 2 * both) / (1 - 4 * both)) < 1e-9
 
 
 @pytest.mark.parametrize(
