@@ -230,6 +230,12 @@ def test_order_for_a_linear_loss() -> None:
         least = min(least, found["C"] / found["A"])
     # False: more than five times, always.
     assert least < 5
+    # The quotient for two categories, which tends to 4.
+    for p in (0.25, 0.01, 1e-4):
+        probs = torch.tensor([[p, 1 - p]], dtype=DOUBLE)
+        found = {n: float(v) for n, (_, v) in pair(probs, bend(1, 0)).items()}
+        both = p * (1 - p)
+        assert abs(found["C"] / found["A"] - 4 * (1 - 2 * both) / (1 - 4 * both)) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -318,6 +324,25 @@ def test_variances_of_separable_quadratic_losses(shape: tuple[int, int]) -> None
             # False: curvatures of other variables add up singly, not as the square of their sum.
             single = wanted["F"] - wanted["spread"] * wanted["trace"] ** 2 / 8
             assert not close(found["F"][1], single, 1e-3)
+
+
+def test_variances_of_separable_waves() -> None:
+    """For sums of any losses A, B, C have nothing from the others, D and E the others' loss."""
+    rows = [several.waves(1, 3, 1.0, generator(seed)) for seed in range(3)]
+    probs = torch.cat([logits for logits, _ in rows]).softmax(-1)
+
+    def total(z: Tensor) -> Tensor:
+        return torch.stack([loss(z[:, i : i + 1]) for i, (_, loss) in enumerate(rows)]).sum(0)
+
+    alone = [pair(row[None], loss) for row, (_, loss) in zip(probs, rows, strict=True)]
+    corners = torch.eye(3, dtype=DOUBLE)[:, None]
+    values = torch.stack([loss(corners) for _, loss in rows])
+    noise = (probs * values**2).sum(-1) - (probs * values).sum(-1) ** 2
+    added = (1 - (probs**2).sum(-1)) * (noise.sum() - noise)
+    for name, (_, found) in pair(probs, total).items():
+        own = torch.cat([one[name][1] for one in alone])
+        assert close(found, own) == (name in "ABC")
+        assert close(found, own + added) == (name in "DE")
 
 
 @pytest.mark.parametrize("variables", [1, 2, 4, 5, 6])
