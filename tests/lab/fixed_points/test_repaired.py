@@ -76,6 +76,7 @@ def test_other_guards_are_refused(counts: float) -> None:
 def test_other_constants_are_refused(method: str, factor: float) -> None:
     """Another constant of the second order misses the minimiser by much more than 1/n^3."""
     model = repaired.limit(P, 300, method)
+    # False: these factors in place of 1/12, and of 1/4 for ReinMax.
     assert not close(300**2 * (model - P), leading(P) * factor, 6 / 300)
 
 
