@@ -363,6 +363,14 @@ def test_electrical_flow_has_the_least_second_moment() -> None:
         wrong = torch.outer(probs, probs) - torch.diag(probs**2)
         assert close(opt.current(probs, wrong), opt.direct_flow(probs))
         assert opt.second_moment(opt.current(probs, wrong), probs) > opt.second_moment(least, probs)
+    # False: for a derivative of any covariance. In the book's example only entry 2 varies.
+    probs = torch.tensor([0.5, 0.25, 0.25], dtype=DOUBLE)
+    second = torch.eye(3, dtype=DOUBLE)[1].expand(3, -1)
+    direct, electrical = (
+        probs @ (opt.estimates(flow, probs, second) ** 2).sum(-1)
+        for flow in (opt.direct_flow(probs), opt.electrical_flow(probs))
+    )
+    assert electrical > 1.02 * direct
 
 
 def test_when_the_direct_flow_is_electrical() -> None:
