@@ -52,6 +52,11 @@ def test_minimiser_of_the_repaired_toy() -> None:
             model = repaired.limit(p, n, GRADIENT, iterations=2000)
             assert (variation(p, model) <= bound).all()
         assert (bound < 1).double().mean() > 0.6
+    # Without the least entry, or with the third power, the bound is false.
+    p = repaired.problems(5)[0]
+    assert (variation(p, repaired.limit(p, 20, GRADIENT)) > 2 / 20**2).double().mean() > 0.5
+    p = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    assert variation(p, repaired.limit(p, 2000, GRADIENT)) > 2 / (2000 * 0.3) ** 3
     first, second = errors(GRADIENT, 0.5)
     assert second < 0.26 * first  # a quarter for an error of 1/n^2
     for n in (150, 300):
