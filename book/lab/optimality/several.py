@@ -1,4 +1,4 @@
-r"""Estimators of several draws, and the flow of the corrected gradient; all by enumeration.
+r"""Estimators of several draws, by enumeration.
 
 The variables are independent.  Draws and derivatives have the shape ``(..., n, D, K)``: ``n`` draws
 of ``D`` variables with ``K`` categories.  What a variable gets of its own derivative is written
@@ -21,13 +21,10 @@ __all__ = [
     "PAIRS",
     "Draws",
     "curvature_table",
-    "drift",
     "enumerate_draws",
     "moments",
     "other_draws",
-    "potential",
     "reinmax",
-    "stationary",
     "variables_table",
     "variances",
     "waves",
@@ -220,25 +217,3 @@ def variables_table(
         Columns ``variables``, ``estimator``, ``variance``.
     """
     return _medians({d: (d, 2, curvature) for d in sizes}, losses, seed, "variables")
-
-
-# --- the flow of the corrected gradient ----------------------------------------------------------
-
-
-def stationary(transition: Tensor) -> Tensor:
-    """The distribution with ``mu T = mu`` of an irreducible chain, ``(K,)``."""
-    away = transition.T - torch.eye(len(transition), dtype=transition.dtype)
-    right = torch.zeros(len(transition) + 1, dtype=transition.dtype)
-    right[-1] = 1
-    return torch.linalg.lstsq(torch.cat([away, torch.ones_like(away[:1])]), right).solution
-
-
-def drift(probs: Tensor, transition: Tensor) -> Tensor:
-    """``F (pi T - pi)``: the velocity of the distribution."""
-    return fisher(probs, probs @ transition - probs)
-
-
-def potential(probs: Tensor, transition: Tensor) -> Tensor:
-    """Log of the arithmetic over the geometric mean of ``pi_k / mu_k``; it falls along the flow."""
-    ratio = probs / stationary(transition)
-    return ratio.mean(-1).log() - ratio.log().mean(-1)
