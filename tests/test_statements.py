@@ -263,6 +263,44 @@ def clamped_kept_step(free: bool = False, power: int = 1) -> float:
     return largest((moved - expected)[CORNERS == 0])
 
 
+RISING = GRADS[0].sort().values
+FALLING, MIXED = RISING.flip(0), RISING.roll(-1)
+EVEN = RISING - (RISING.sum() - K * RISING[0]) * CORNERS[-1]
+
+
+@states(
+    "prop-scale",
+    above_the_threshold={"share": 1.2},
+    better_though_clamped={"clamped": MIXED},
+    worse_though_clamped_and_kept={"kept": MIXED},
+    not_clamped_with_a_sum={"free": RISING},
+)
+def homogeneous_cases(
+    share: float = 1.0, clamped: Tensor = RISING, kept: Tensor = FALLING, free: Tensor = EVEN
+) -> float:
+    """Where the other forms are homogeneous after all, at a draw of the first category.
+
+    Not clamped, mass free: rises that sum to zero. Clamped, mass free: none better. Clamped, mass
+    kept: none better; or none worse, up to alpha sum (-Delta)_+ = 1.
+    """
+    draw = CORNERS[0]
+    limit = share / float((kept[0] - kept).clamp(min=0).sum())
+    cases = (
+        (free, 0.3, {"normalizer": ils.sum_normalize_unclamped}),
+        (clamped, 0.3, {"normalizer": ils.sum_normalize}),
+        (kept, limit, {"normalizer": ils.sum_normalize, "keep_mass": True}),
+        (RISING, 0.3, {"normalizer": ils.sum_normalize, "keep_mass": True}),
+    )
+    worst = 0.0
+    for slope, step, options in cases:
+        far, near = (
+            draw - intermediate_target(draw, slope, step_size=s, probs=PI, **options)
+            for s in (step, step / 2)
+        )
+        worst = max(worst, largest(far - 2 * near))
+    return worst
+
+
 @states(
     "prop-scale",
     tolerance=1e-5,
@@ -479,7 +517,7 @@ def test_dependent_draws() -> None:
 
 
 def test_dependence_grows_with_depth() -> None:
-    """The longer a chain of dependent draws, the larger the bias for the first; a linear loss."""
+    """The longer a chain of dependent draws, the larger the median bias for the first."""
     for rule in (ReinMax(), StraightThrough()):
         found = [relative_bias(depth, rule) for depth in range(1, 6)]
         assert found[0] < 1e-12
@@ -651,6 +689,14 @@ def kept_mean(share: float = 1.0, swapped: bool = False) -> float:
     first, second = (SLOPE.mean(), MEAN) if swapped else (MEAN, SLOPE.mean())
     wanted = SLOPE - first - share * K * PI * (second - SLOPE)
     return largest(PI @ per_step(SLOPE.expand(K, K), metric=euclidean) - wanted)
+
+
+@states("prop-natural-plane", once={"factor": 1.0}, three_categories={"count": 3})
+def kept_pair(factor: float = 2.0, count: int = 2) -> float:
+    """Of two categories the mass-keeping step is twice the natural gradient, at every draw."""
+    slope, corners = SLOPE[:count], eye(count)
+    step = direction(corners, slope.expand(count, -1), keep_mass=True)
+    return largest(step - factor * (slope - slope.mean()))
 
 
 @states("prop-natural-plane", tolerance=1e-5, the_plane={"cone": False})

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from lab.beyond.families import quality as families
 from lab.beyond.models import parts as models
 from lab.fixed_points import experiment as fixed_points
+from lab.fixed_points import repaired
 from lab.methods import quality
 from lab.problems import enumerable as problems
 from lab.run import records
@@ -102,6 +103,17 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
             draws=fixed_points.LADDER_DRAWS,
             rates=fixed_points.LADDER_RATES,
         ),
+    ),
+    "fixed-repaired": (
+        repaired.compare,
+        {
+            "seed": repaired.SEEDS["final"],
+            "problems": repaired.PROBLEMS,
+            "categories": 5,
+            "evaluations": repaired.EVALUATIONS,
+            "draws": repaired.DRAWS,
+            "rates": repaired.RATES,
+        },
     ),
     "toy-tuning-ils": (partial(experiment1.tuning, experiment1.ILS_METHODS), _TUNING),
     "toy-tuning-gumbel": (partial(experiment1.tuning, experiment1.GUMBEL_METHODS), _TUNING),

@@ -47,6 +47,7 @@ QUALITY, RELATIVES, FIXED, SCALE = (
     f"{name}.ipynb"
     for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
 )
+OPTIMALITY = "optimality-evidence.ipynb"
 
 # Where half a per cent is noticed, no larger error is planted beside it: so fine is the mesh.
 MUTATIONS = [
@@ -136,6 +137,22 @@ MUTATIONS = [
     ),
     Mutation(
         "book/lab/fixed_points/experiment.py", "kept - 1) / p)", "kept - 1) / p * 0.995)", FIXED
+    ),
+    Mutation(
+        "book/lab/fixed_points/repaired.py", "return 1 / (2 * n)", "return 1 / (2.01 * n)", FIXED
+    ),
+    # Two draws.
+    Mutation(
+        "book/lab/optimality/several.py",
+        "cross = first * _of_others(dot(change, first)) - second",
+        "cross = 0.995 * first * _of_others(dot(change, first)) - second",
+        OPTIMALITY,
+    ),
+    Mutation(
+        "book/lab/optimality/several.py",
+        "away = d.z - d.probs",
+        "away = d.z - 0.99 * d.probs",
+        OPTIMALITY,
     ),
 ]
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from lab.show.looks import looks
 
-__all__ = ["flows", "ladder"]
+__all__ = ["flows", "ladder", "repaired"]
 
 
 def flows(curves: pd.DataFrame, rests: Mapping[str, float], ax: Axes) -> Axes:
@@ -60,4 +60,45 @@ def ladder(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ax.grid(axis="x", color="0.9")
     axes[0].invert_yaxis()
     axes[0].legend(loc="best")
+    return axes
+
+
+def repaired(
+    rests: pd.DataFrame, unrepaired: pd.Series, ends: pd.DataFrame, axes: Sequence[Axes]
+) -> Sequence[Axes]:
+    """The repaired toy: where exact flows end, and what each method reaches with draws.
+
+    Args:
+        rests: the mean divergence at the rest points, index ``n``, a column a method.
+        unrepaired: that at the minimiser with the note's guard, index ``n``.
+        ends: columns ``draws``, ``method``, ``mean``, ``low``, ``high``.
+        axes: two.
+    """
+    for name, look in looks(list(rests)).items():
+        axes[0].plot(rests.index, rests[name], label=name, markersize=4, **look.line)
+    label = "exact gradient,\nthe note's guard"
+    axes[0].plot(unrepaired.index, unrepaired, color="0.6", lw=1, label=label)
+    axes[0].set_xscale("log")
+    axes[0].set_xticks(rests.index, [str(n) for n in rests.index])
+    axes[0].minorticks_off()
+    axes[0].set_xlabel("number of draws, n")
+    axes[0].set_ylabel("divergence where the exact flow ends")
+    axes[0].legend(loc="lower left")
+    names = list(dict.fromkeys(ends["method"]))
+    groups = list(ends.groupby("draws"))
+    colors = sns.color_palette("colorblind", len(groups))
+    for place, ((n, part), color, marker) in enumerate(zip(groups, colors, "os", strict=True)):
+        rows = part.set_index("method").loc[names]
+        height = [k + 0.2 * (place - 0.5) for k in range(len(names))]
+        axes[1].hlines(height, rows["low"], rows["high"], color=color, linewidth=1.2)
+        axes[1].scatter(rows["mean"], height, s=18, color=color, marker=marker, label=f"n = {n}")
+    axes[1].set_yticks(range(len(names)), names)
+    axes[1].yaxis.tick_right()
+    axes[1].invert_yaxis()
+    axes[1].set_xlabel("divergence with draws, nats / K")
+    axes[1].grid(axis="x", color="0.9")
+    axes[1].legend(loc="best")
+    axes[0].set_yscale("log")
+    axes[0].set_ylim(bottom=float(rests.min(axis=None)) / 1000)  # room for the legend
+    axes[1].set_xscale("log")
     return axes

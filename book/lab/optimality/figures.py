@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-__all__ = ["against_bound", "depth", "flow_drawings", "flow_table", "noise"]
+__all__ = ["against_bound", "depth", "flow_drawings", "flow_table", "noise", "two_draws"]
 
 
 def against_bound(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -137,4 +137,36 @@ def depth(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ax.set_xticks(sorted(set(table["draws"])))
         ax.set_xlabel("draws in the chain")
     bias.legend(loc="upper left")
+    return axes
+
+
+def two_draws(tables: Sequence[pd.DataFrame], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Variances of the estimators of two draws, each against the first column of its table.
+
+    Args:
+        tables: of :func:`lab.optimality.several.curvature_table` and ``variables_table``.
+        axes: as many.
+    """
+    colors = sns.color_palette("colorblind")
+    # Biased without values; unbiased with values.
+    styles = {
+        "A": {"label": "A  ReinMax", "color": colors[0], "marker": "o", "linestyle": "-"},
+        "B": {"label": "B  control variate", "color": colors[1], "marker": "s", "linestyle": "-"},
+        "C": {"label": "C  trapezium", "color": colors[2], "marker": "^", "linestyle": "-"},
+        "D": {"label": "D  leave-one-out", "color": colors[2], "marker": "v", "linestyle": "--"},
+        "E": {"label": "E  D - C + A", "color": colors[0], "marker": "D", "linestyle": "--"},
+        "F": {"label": "F  second order", "color": colors[1], "marker": "P", "linestyle": "--"},
+        "G": {"label": "G  double variates", "color": "0.35", "marker": "X", "linestyle": ":"},
+    }
+    for table, ax in zip(tables, axes, strict=True):
+        axis = table.columns[0]
+        for name, style in styles.items():
+            rows = table[table["estimator"] == name]
+            ax.plot(rows[axis], rows["variance"], markersize=4, **style)
+        ax.set_yscale("log")
+    axes[0].set_ylabel("variance over squared gradient")
+    axes[0].set_xscale("log")
+    axes[0].set_xlabel("curvature of the loss")
+    axes[1].set_xlabel("variables")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return axes

@@ -149,6 +149,19 @@ def test_straight_through_limit() -> None:
         assert (model - rest[k]).abs().max() < 1e-6
 
 
+def test_straight_through_of_two_categories_rests_at_the_truth() -> None:
+    """Two categories: the closed form and the flow's end are p; three: only if p is uniform."""
+    for first in (0.3, 0.9):
+        p = torch.tensor([first, 1 - first], dtype=torch.float64)
+        assert close(fp.straight_through_limit(p), p)
+        model = end_of_flow(lambda pi, p=p: p.numpy() * (1 - pi), normal(2, seed=7))
+        assert (model - p).abs().max() < 1e-6
+    # False: with three categories, too.
+    for truth in ([0.4, 0.4, 0.2], [0.5, 0.3, 0.2]):
+        p = torch.tensor(truth).double()
+        assert straight_through_conditions(p[None], p[None]) > 0.01
+
+
 def test_straight_through_limit_at_ties() -> None:
     """Equal entries of p end equal, whatever the start, and the least of three may vanish."""
     for truth, expected in (
@@ -266,7 +279,10 @@ def test_flow_finds_the_markov_limit() -> None:
 
 
 def ladder_residual(size: float = fp.SIZE, draws: int = 3) -> float:
-    """How far the enumerated mean loss of three draws is from the bound times ``K / size``."""
+    """How far the enumerated mean loss of three draws is from the bound times ``K / size``.
+
+    ``ladder_loss`` leaves out the loss's constant, sum p log(p + eps) / size.
+    """
     p, start = case(4, 3)
     repeated = start.unsqueeze(-2).expand(-1, 3, -1)
     found = exact.expectation(fp.ladder_loss(p), repeated)

@@ -19,6 +19,7 @@ from lab.beyond.families import figures as families
 from lab.beyond.families import quality
 from lab.beyond.models.protocol import EXPERIMENTS
 from lab.fixed_points import experiment as fixed_points
+from lab.fixed_points import repaired
 from lab.invariance.experiment import RULES
 from lab.methods.catalogue import BESIDE, CATALOGUE, FAMILIES, METHODS, NAMES, Method, method
 from lab.relatives.experiment import RELATIVES
@@ -191,6 +192,7 @@ def test_laboratory() -> None:
         AGAIN.values(),
         fixed_points.FLOWS,
         fixed_points.LADDER,
+        repaired.METHODS,
         RULES,
         toy.ILS_METHODS,
         toy.GUMBEL_METHODS,
