@@ -116,7 +116,7 @@ def test_false_means_are_refused(name: str) -> None:
 
 
 def test_straight_through_climbs_a_concave_function() -> None:
-    """Its mean is -c J grad V, V = sum p (pi - pi^2 / 2), up to the guard, near corners too."""
+    """Its mean is -c F grad V, V = sum p (pi - pi^2 / 2), up to the guard, near corners too."""
     assert mean_residual(estimators.straight_through, lambda p, pi: -p * (1 - pi)) < 1e-7
 
 
@@ -193,7 +193,7 @@ def test_reinmax_follows_the_exact_gradient_there() -> None:
 
 
 def test_reinmax_at_ties() -> None:
-    """Of tied largest entries those with the largest logit win; with even p nothing moves."""
+    """Of tied largest entries those with the largest logit win; with uniform p nothing moves."""
     p = torch.tensor([0.4, 0.4, 0.2]).double()
     even = end_of_flow(lambda pi: p.numpy(), torch.zeros(3).double())
     assert (even - torch.tensor([0.5, 0.5, 0.0]).double()).abs().max() < 1e-6
@@ -225,7 +225,7 @@ def test_small_fisher_step_is_reinmax_there() -> None:
 
 
 def test_darn_climbs_a_convex_function() -> None:
-    """Its mean is -c J grad U, U = sum p pi^2 / 2: the rest point 1/p repels, corners attract."""
+    """Its mean is -c F grad U, U = sum p pi^2 / 2: the rest point 1/p repels, corners attract."""
     p, start = case()
     loss = fp.toy_loss(p)
     assert mean_residual(estimators.darn, lambda p, pi: -p * pi) < 1e-7
@@ -249,7 +249,7 @@ def test_darn_climbs_a_convex_function() -> None:
 
 
 def test_darn_at_ties() -> None:
-    """Not every start ends in a corner: equal entries stay equal, and even p may be at rest."""
+    """Not every start ends in a corner: equal entries stay equal, and uniform p may rest."""
     for truth, expected in (
         ([0.4, 0.4, 0.2], [0.5, 0.5, 0.0]),
         ([1 / 3, 1 / 3, 1 / 3], [1 / 3, 1 / 3, 1 / 3]),
