@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from ils import checks, execution
 
@@ -218,3 +220,44 @@ def test_distribution() -> None:
     for wrong in (torch.tensor(1.0), torch.zeros(2, 0)):
         refused(ValueError, r"p: expected at least one category .* got shape \(", check, "p", wrong)
     refused(TypeError, r"p: expected a torch\.Tensor, got list$", check, "p", [1.0])
+
+
+def test_masked_categories() -> None:
+    """A given draw or index of a masked category is refused by its name, where it can be seen."""
+    logits = torch.tensor([[0.0, -INF, 1.0]])
+    z, index = torch.eye(3)[:, None], torch.arange(3)[:, None]
+    for at in (0, 2):
+        assert checks.check_one_hot("z", z[at], logits) is None
+        assert checks.check_index("index", index[at], logits) is None
+    end = "can be drawn, got one that is masked$"
+    refused(ValueError, f"z: .* {end}", checks.check_one_hot, "z", z[1], logits)
+    refused(ValueError, f"index: .* {end}", checks.check_index, "index", index[1], logits)
+    unseen = logits.to("meta")
+    assert checks.check_one_hot("z", z[1], unseen) is None
+    assert checks.check_index("index", index[1], unseen) is None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_forward_mode() -> None:
+    """A tangent is refused, on whichever tensor it is."""
+    with forward_ad.dual_level():
+        plain, dual = torch.zeros(2), forward_ad.make_dual(torch.zeros(2), torch.ones(2))
+        assert checks.refuse_forward_mode(plain, plain) is None
+        for tensors in ((dual,), (plain, dual)):
+            refused(
+                NotImplementedError,
+                "ils: expected backward mode",
+                checks.refuse_forward_mode,
+                *tensors,
+            )
+
+
+def test_integers() -> None:
+    """Those of Python, NumPy and PyTorch become Python's; a bool and a float are none."""
+    for value in (3, numpy.int64(3), numpy.array(3), torch.tensor(3)):
+        found = checks.whole(value)
+        assert found == 3
+        assert type(found) is int
+    refused(TypeError, "expected an integer, got bool$", checks.whole, True)
+    with pytest.raises(TypeError):
+        checks.whole(3.0)

@@ -200,6 +200,15 @@ def test_compiles_a_module_made_inside(name: str) -> None:
     assert agrees_with_eager(z, found, logits, weights, RULES[name])
 
 
+@pytest.mark.parametrize("dim", [-1, 1])
+def test_compiles_the_mode_at_evaluation(dim: int) -> None:
+    """A module in evaluation returns the likeliest category, compiled as in eager code."""
+    sampler = ils.Sampler(dim=dim, argmax_in_eval=True).eval()
+    logits = normal(6, 5, 4, seed=40).requires_grad_()
+    compiled = torch.compile(sampler, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(logits), sampler(logits))
+
+
 def test_compiles_gradients_that_are_not_finite() -> None:
     """NaN is handed on in compiled code too, and nothing is read past the end."""
     for categories in (3, 20):

@@ -272,3 +272,27 @@ def test_device_and_type() -> None:
         return [quality.gradient, quality.variance]
 
     assert needs_no_defaults(results)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_moments_have_the_type_of_the_logits(dtype: torch.dtype) -> None:
+    """Whatever type they are computed in."""
+    logits = normal(2, 3).to(dtype)
+    quality = exact.moments(straight_through(), lambda z: z[..., 0].sum(-1) ** 2, logits)
+    for name in ("gradient", "mean", "bias", "variance", "cosine"):
+        assert getattr(quality, name).dtype == dtype
+
+
+def test_number_of_batch_axes() -> None:
+    """It is checked, and with it the shape of the loss's values."""
+    logits = normal(4, 2, 3)
+
+    def loss(z: Tensor) -> Tensor:
+        return z[..., 0].sum(-1)
+
+    for function in (exact.expectation, exact.gradient):
+        assert close(function(loss, logits, batch_dims=1), function(loss, logits))
+        with pytest.raises(ValueError, match=r"^batch_dims: expected at most 2 for logits"):
+            function(loss, logits, batch_dims=3)
+        with pytest.raises(ValueError, match=r"^loss: "):
+            function(lambda z: loss(z).mean(-1), logits, batch_dims=1)

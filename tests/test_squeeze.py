@@ -511,6 +511,14 @@ def test_expected_update_vanishes_at_the_stationary_distribution(
         assert close(moved, wanted, 1e-5) == follows
 
 
+def test_rounding_of_long_rows_is_forgiven() -> None:
+    """Rows sum to 1 up to K eps / 2, beside the relative 1e-5 that allclose allows."""
+    matrix = torch.full((1, 1, 1000, 1000), 1e-3)
+    assert close(stationary(matrix * (1 + 6e-5)).sum(-1), torch.ones(1, 1), 1e-5)
+    with pytest.raises(ValueError, match="expected rows that sum to 1"):
+        stationary(matrix * (1 + 1.5e-4))
+
+
 def test_stationary_of_a_known_chain() -> None:
     """A hand-made asymmetric chain, batches of it, and one with a transient state."""
     matrix = torch.tensor(

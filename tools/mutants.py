@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         ["simplex", "target", "metric", "exact", "squeeze", "states", "checks", "execution"],
         [
             "tests/test_checks.py",
+            "tests/test_execution.py",
             "tests/test_states.py",
             "tests/test_simplex.py",
             "tests/test_metric.py",
