@@ -222,6 +222,8 @@ def main() -> None:
         _plan(bases, contestants, wanted.plan, wanted.workers)
         return
     failed: dict[str, str] = {}
+    # By run, of those of the present size; of one that was interrupted, since it was taken up.
+    spent: dict[str, float] = {}
 
     def run(fits: Sequence[Fit]) -> Mapping[Run, pd.DataFrame]:
         if wanted.fresh:
@@ -231,11 +233,12 @@ def main() -> None:
         failed.update({one.name: error for one, error in outcome.failed.items()})
         for fit in fits:
             if fit in outcome.tables:
+                spent[fit.name] = records.read(fit.name, wanted.runs).provenance["seconds"]
                 fit.checkpoint.unlink(missing_ok=True)
         return outcome.tables
 
     for base in bases:
-        start = time.perf_counter()
+        spent.clear()
         try:
             tables = sweep(base, contestants, run)
         except (ImportError, OSError) as error:
@@ -255,7 +258,7 @@ def main() -> None:
                     "workers": wanted.workers,
                     "failed": sorted(failed),
                 },
-                seconds=time.perf_counter() - start,
+                seconds=sum(spent.values()) / wanted.workers,
                 checkout=describe_checkout(Fit.__module__),
                 folder=wanted.folder,
             )

@@ -135,7 +135,7 @@ def _order(seeds: Sequence[int], epoch: int, count: int) -> Tensor:
     """The order of the images in an epoch, ``(R, count)``: by seed and epoch, nothing else."""
     return torch.stack(
         [
-            torch.randperm(count, generator=torch.Generator().manual_seed(1_000 * seed + epoch))
+            torch.randperm(count, generator=torch.Generator().manual_seed(10_000 * seed + epoch))
             for seed in seeds
         ]
     )
