@@ -133,8 +133,9 @@ def sweep(base: Fit, contestants: Iterable[Contestant], run: Execute) -> dict[st
 def affordable(seconds: Iterable[float], hours: float, workers: int) -> int:
     """The largest number of epochs for which everything fits.
 
-    A contestant needs five final seeds for all epochs, and two seeds at three to four rates for a
-    third of them, on five sixths of the images.
+    A contestant needs five final seeds for all epochs, and for the time of two more to be
+    measured; and two seeds at three to four rates for a third of the epochs, on five sixths of the
+    images.
 
     Args:
         seconds: of an epoch of one seed over all training images, a number for each contestant
@@ -142,15 +143,16 @@ def affordable(seconds: Iterable[float], hours: float, workers: int) -> int:
         hours: that all workers have.
         workers: runs under way at once.
     """
-    tuning = len(TUNING_SEEDS) * 3.5 / 3 * 5 / 6
-    return int(hours * 3600 * workers / (sum(seconds) * (len(FINAL_SEEDS) + tuning)))
+    final, tuning = len(FINAL_SEEDS), len(TUNING_SEEDS) * 3.5 / 3 * 5 / 6
+    return max(0, int((hours * 3600 * workers / sum(seconds) - 2 * final) / (final + tuning)))
 
 
 def seconds_an_epoch(fit: Fit) -> float:
-    """Of one seed of a final run, from a few steps of all."""
+    """Of one seed of a final run, from a few steps of all; on a CPU, of this process alone."""
+    clock = time.process_time if fit.device == "cpu" else time.perf_counter
     whole = fit.images()
     few = replace(whole, train=whole.train[: _STEPS * fit.examples])
-    start = time.perf_counter()
+    start = clock()
     train(
         fit.task(few),
         lambda epoch: fit.contestant.at(epoch, 1),
@@ -159,7 +161,7 @@ def seconds_an_epoch(fit: Fit) -> float:
         epochs=1,
         device=fit.device,
     )
-    spent = (time.perf_counter() - start) / len(FINAL_SEEDS)
+    spent = (clock() - start) / len(FINAL_SEEDS)
     return spent * (len(whole.train) + len(whole.validation)) / len(few.train)
 
 
@@ -167,7 +169,8 @@ def _plan(
     bases: Sequence[Fit], contestants: Sequence[Contestant], hours: float, workers: int
 ) -> None:
     """Print what an epoch takes, and how many there is time for."""
-    seconds = []
+    seconds: list[float] = []
+    seconds_an_epoch(bases[0])  # the first call also loads what is not loaded yet
     for base in bases:
         for one in contestants:
             seconds.append(seconds_an_epoch(replace(base, contestant=one)))

@@ -379,9 +379,11 @@ def test_sweep(folder: Path) -> None:
 
 
 def test_affordable() -> None:
-    """By hand: five seeds in full, two at three and a half rates, a third as long, on 5/6."""
-    assert affordable([1.0], 1.0, 2) == int(7200 / (5 + 2 * 3.5 / 3 * 5 / 6))
-    assert affordable([1.0, 3.0], 1.0, 2) == affordable([4.0], 1.0, 2)
+    """By hand: the time of ten epochs of five seeds, and of tuning for ten."""
+    final, tuning = 5 * (10 + 2), 2 * 3.5 * (10 / 3) * 5 / 6
+    assert affordable([7.0, 3.0], (final + tuning) * 10.001 / 3600 / 2, 2) == 10
+    assert affordable([7.0, 3.0], (final + tuning) * 9.99 / 3600, 1) == 9
+    assert affordable([1e6], 1.0, 1) == 0
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
