@@ -20,6 +20,7 @@ from torch import Tensor
 
 import ils
 from ils.estimators import Estimator
+from ils.rules import Rule
 from lab.training.task import Parameters, Stream
 from lab.training.tasks.vae import Vae
 
@@ -45,7 +46,7 @@ def factor(epoch: int, epochs: int) -> float:
 
 def train(
     task: Vae,
-    estimator: Callable[[int], Estimator],
+    method: Callable[[int], Rule | Estimator],
     *,
     learning_rate: float,
     seeds: Sequence[int],
@@ -62,7 +63,7 @@ def train(
 
     Args:
         task: the autoencoder.
-        estimator: for each epoch.
+        method: for each epoch.
         learning_rate: its largest value.
         seeds: one run each.
         epochs: how many.
@@ -89,13 +90,15 @@ def train(
     for epoch in range(len(losses), epochs):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * factor(epoch, epochs)
-        method = estimator(epoch)
+        now = method(epoch)
         total = torch.zeros(len(seeds), dtype=torch.float64, device=device)
         for index in _order(seeds, epoch, len(images)).to(device).split(task.examples, dim=1):
             x = images[index]
-            bound = _bound(task, method, parameters, x, generator)
+            bound = _bound(task, now, parameters, x, generator)
             optimizer.zero_grad()
-            (bound.sum() / index.shape[1]).backward()
+            # Not of the mean: a rule need not be linear in the gradient of an example.
+            bound.sum().backward()
+            torch._foreach_div_([p.grad for p in parameters.values()], index.shape[1])
             optimizer.step()
             total += bound.detach().sum(-1)
         losses.append((total / len(images)).cpu())
@@ -116,18 +119,26 @@ def train(
 
 
 def _bound(
-    task: Vae, method: Estimator, parameters: Parameters, x: Tensor, generator: torch.Generator
+    task: Vae,
+    method: Rule | Estimator,
+    parameters: Parameters,
+    x: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     """Negative ELBO of each image, ``(R, B)``, with the method's gradient for the logits."""
     logits = task.logits(parameters, (x, x))
-    losses = ils.surrogate(
-        method,
-        # Estimators refuse what is not a number; a run that fails keeps it in its divergence.
-        logits.nan_to_num(0.0, 0.0, 0.0),
-        lambda z: task.loss(parameters, (x, x), z),
-        generator=generator,
-        batch_dims=2,
-    )
+    # What is not a number is refused; a run that fails keeps it in its divergence.
+    given = logits.nan_to_num(0.0, 0.0, 0.0)
+    if isinstance(method, Rule):
+        losses = task.loss(parameters, (x, x), ils.sample(given, rule=method, generator=generator))
+    else:
+        losses = ils.surrogate(
+            method,
+            given,
+            lambda z: task.loss(parameters, (x, x), z),
+            generator=generator,
+            batch_dims=2,
+        )
     return losses + task.divergence(logits)
 
 
