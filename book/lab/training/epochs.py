@@ -98,7 +98,9 @@ def train(
             optimizer.zero_grad()
             # Not of the mean: a rule need not be linear in the gradient of an example.
             bound.sum().backward()
-            torch._foreach_div_([p.grad for p in parameters.values()], index.shape[1])
+            for p in parameters.values():
+                if p.grad is not None:
+                    p.grad /= index.shape[1]
             optimizer.step()
             total += bound.detach().sum(-1)
         losses.append((total / len(images)).cpu())

@@ -18,8 +18,16 @@ from torch import Tensor
 from ils.estimators import Estimator, from_rule, straight_through
 from ils.rules import Rule, StraightThrough
 from lab.benchmarks import vae_sweep
-from lab.benchmarks.vae import _MAKE, CONTESTANTS, SIZES, Contestant, Fit, fingerprint
-from lab.benchmarks.vae_sweep import FINAL_SEEDS, RATES, TUNING_SEEDS, affordable, next_rates, sweep
+from lab.benchmarks.vae import _MAKE, CONTESTANTS, INDEX, SIZES, Contestant, Fit, fingerprint
+from lab.benchmarks.vae_sweep import (
+    FINAL_SEEDS,
+    RATES,
+    TUNING_SEEDS,
+    affordable,
+    next_rates,
+    standing,
+    sweep,
+)
 from lab.methods.catalogue import method
 from lab.run import records
 from lab.run.engine import Outcome
@@ -420,6 +428,24 @@ def test_sweep(folder: Path) -> None:
     assert {one.epochs for one in ran} == {1, 3}
     # The failed one was tried at every rate that its neighbours ask for, and has no final run.
     assert {one.split for one in ran if one.contestant == pair[1]} == {"validation"}
+
+
+def test_standing() -> None:
+    """By hand: two seeds, means 1 and 3, a difference of 2 give or take 12.7 times its error."""
+    index = pd.MultiIndex.from_product(
+        [["8x64"], ["ReinMax (default)", "ILS"], [0.0], [1e-3], [1, 2], [1, 2]], names=INDEX
+    )
+    values = [math.nan, 0.0, math.nan, 2.0, math.nan, 3.0, math.nan, 3.0]
+    found = standing(pd.DataFrame({"negative ELBO": values}, index))
+    assert [name for name, _ in found.index] == ["ReinMax (default)", "ILS"]
+    assert found["mean"].tolist() == [1.0, 3.0]
+    assert found["difference"].tolist() == [0.0, 2.0]
+    assert found["mean, half-width"].tolist() == pytest.approx([12.7062, 0.0], abs=1e-4)
+    assert found["difference, half-width"].tolist() == pytest.approx([0.0, 12.7062], abs=1e-4)
+    failed = standing(pd.DataFrame({"negative ELBO": [*values[:7], math.nan]}, index))
+    assert failed.loc["ILS"].isna().all(axis=None)
+    alone = standing(pd.DataFrame({"negative ELBO": values}, index).iloc[4:])
+    assert alone["difference"].isna().all()
 
 
 def test_affordable() -> None:
