@@ -17,9 +17,11 @@ over the epochs (``VAE/VAE/train_VAE.py``, ``submit_vae.sh``, ``Gradient_estimat
 Initial parameters are those of ``torch.nn.Linear`` there and here.
 
 *What differs.*  They train for 500 epochs; here as many as are asked for, and the warm-up takes a
-tenth of them, ten at most.  They report the negative ELBO of the training images, by one draw each,
-and choose a method's rate by it; here a rate is chosen on the last 10,000 training images, which
-are not trained on meanwhile, and the test images are measured; their measure is recorded beside.
+tenth of them, ten at most.  Their result files hold the negative ELBO of the training images, by
+one draw each, and nothing of other images; their tables give each method and size a rate of its own
+(``plot_result.py``; how it is chosen is not in the repository).  Here a rate is chosen on the last
+10,000 training images, which are not trained on meanwhile, and the test images are measured; their
+measure is recorded beside.
 Gumbel-Rao averages 4 conditional samples, as everywhere in this report, and theirs 20.  Theirs
 makes one step more, before the first epoch.
 
