@@ -20,6 +20,8 @@ ADDRESS ?=
 WORKERS ?= 2
 FRESH ?=
 PARTS ?=
+# Of `make vae`, as in VAE_FLAGS="--sizes 8x64 --plan 5".
+VAE_FLAGS ?=
 # Of `make device`, as in DEVICE_FLAGS="--device cpu --minutes 1".
 DEVICE_FLAGS ?=
 # Of `make lab`, as in LAB_FLAGS="--no-browser --allow-root".
@@ -208,6 +210,11 @@ records: $(VENV)/.installed ## list the records, and whether each was made from 
 .PHONY: sweep
 sweep: $(VENV)/.installed ## make those of the benchmarks anew: every method on every problem
 	$(PURE) $(BIN)/python -m lab sweep $(TASKS) $(ENGINE_OPTIONS)
+
+.PHONY: vae
+vae: $(VENV)/.installed ## train VAEs of real size: IMAGES=folder of the four files of Fashion-MNIST or MNIST
+	@$(if $(IMAGES),,echo "IMAGES: name the folder of the four files in the IDX format" >&2; exit 2)
+	$(PURE) $(BIN)/python -m lab vae $(IMAGES) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DEVICE),--device $(DEVICE)) $(VAE_FLAGS) $(ENGINE_OPTIONS)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## time the operators into book/data: on a quiet machine, after make kernel

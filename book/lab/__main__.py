@@ -4,6 +4,8 @@
     the long runs behind the chapters, each where it is not current (:mod:`lab.jobs`);
 ``sweep``
     the benchmarks: every method on every problem (:mod:`lab.benchmarks.sweep`);
+``vae``
+    VAEs of real size, on images of the reader's (:mod:`lab.benchmarks.vae_sweep`);
 ``bench``, ``pace``
     times and memory of the operators, and of training steps (:mod:`lab.speed`);
 ``list``
@@ -18,6 +20,7 @@ from pathlib import Path
 from lab import jobs
 from lab.benchmarks.sweep import SOURCES
 from lab.benchmarks.sweep import main as sweep
+from lab.benchmarks.vae_sweep import main as vae
 from lab.run import records
 from lab.run.checkout import digest
 from lab.speed import bench, pace
@@ -57,6 +60,7 @@ def _list() -> None:
 COMMANDS = {
     "results": jobs.main,
     "sweep": sweep,
+    "vae": vae,
     "bench": bench.main,
     "pace": pace.main,
     "list": _list,
