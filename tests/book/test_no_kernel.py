@@ -13,7 +13,7 @@ from tools.browser import ROOT
 # In a process that cannot import ipykernel, and says which others it starts.
 BUILD = """
 import sys
-for name in ("ipykernel", "ipykernel_launcher", "lab"):
+for name in ("ipykernel", "ipykernel_launcher", "lab.run", "lab.training"):
     sys.modules[name] = None
 def heard(event, told):
     if event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system", "os.fork"):
