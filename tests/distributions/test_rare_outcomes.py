@@ -123,6 +123,15 @@ def test_divergence(name: str, kind: torch.dtype) -> None:
             assert float(found) == exact or abs(float(found) - exact) <= off
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_slope_at_a_probability_of_zero(dtype: torch.dtype) -> None:
+    """``log(1 - p)`` has the derivative -1 at zero, which a clamp of ``p`` would make zero."""
+    probs = torch.tensor([0.0, 1e-12, 0.5], dtype=dtype, requires_grad=True)
+    value = distributions.Bernoulli(probs).log_prob(torch.zeros(3, dtype=dtype))
+    (slope,) = torch.autograd.grad(value.sum(), probs)
+    assert torch.allclose(slope, torch.tensor([-1.0, -1.0, -2.0], dtype=dtype), 1e-6)
+
+
 @each_name
 def test_gradients_are_finite_at_the_ends(name: str) -> None:
     """Also for the value, which a draw is; the impossible has the gradient zero."""
