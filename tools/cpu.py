@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 from pathlib import Path
 
 __all__ = ["KINDS", "settings"]
@@ -46,6 +47,8 @@ def _numpy_features(kind: str) -> list[str]:
     from numpy._core import _multiarray_umath as umath
 
     chosen = [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__.get(name)]
+    # What is lowered already is not seen, and must stay so.
+    chosen += filter(None, os.environ.get("NPY_DISABLE_CPU_FEATURES", "").split(","))
     return [name for name in chosen if kind == "plain" or name not in _AVX2]
 
 
@@ -67,7 +70,12 @@ def settings(kind: str, seed: str = "1") -> dict[str, str]:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if kind == "avx2" and not x86:
         raise ValueError(f"CPU: avx2 is of x86 processors, this one is {platform.machine()}")
-    found = {"ATEN_CPU_CAPABILITY": "avx2" if kind == "avx2" else "default"}
+    found = {
+        "ATEN_CPU_CAPABILITY": "avx2" if kind == "avx2" else "default",
+        # PyTorch's compiler would take what it made for one kind for what it made for another, and
+        # the result is wrong.
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"torchinductor-{kind}"),
+    }
     if x86:
         found |= _X86[kind]
     if features := _numpy_features(kind):
