@@ -15,6 +15,7 @@ import ils
 
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+NOISY_RULE = ils.rules.GumbelRao(0.7, samples=2)
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
 
@@ -159,3 +160,28 @@ def test_the_index_of_a_draw(dim: int, shape: tuple[int, ...]) -> None:
     assert index.dtype == torch.int64
     assert z.requires_grad
     assert not index.requires_grad
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_draw_and_look_up_in_one(dim: int, masked: bool) -> None:
+    """The draw is that of sample_index, the rows and gradients those of embedding."""
+    logits = normal(3, 3, seed=50).requires_grad_()
+    table = normal(3, 2, seed=51).requires_grad_()
+    mask = torch.eye(3, dtype=torch.bool) if masked else None
+    given: dict[str, Any] = {"dim": dim, "mask": mask}
+    rows, index = ils.sample_embedding(
+        logits, table, **given, draws=50, generator=generator(52), rule=NOISY_RULE
+    )
+    source = generator(52)
+    again = ils.sample_index(logits, **given, draws=50, generator=source)
+    wanted = ils.embedding(again, table, logits, **given, generator=source, rule=NOISY_RULE)
+    assert torch.equal(index, again)
+    assert torch.equal(rows, wanted)
+    weights = normal(*rows.shape, seed=53)
+    for found, own in zip(
+        torch.autograd.grad((rows * weights).sum(), (logits, table)),
+        torch.autograd.grad((wanted * weights).sum(), (logits, table)),
+        strict=True,
+    ):
+        assert torch.equal(found, own)

@@ -207,6 +207,7 @@ def test_bad_options_of_rules(case: str) -> None:
 
 OLD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"step_size": 0.5}, "step_size: expected rule=ils.rules.Step(0.5) in place of options"),
+    ({"keep_mass": True}, "keep_mass: expected rule=ils.rules.ReinMax() in place"),
     ({"metric": fisher}, "metric: expected rule=ils.rules.ReinMax() in place"),
     ({"metric": euclidean}, "metric: expected rule=ils.rules.Limit(metric=ils.metric.euclidean)"),
     ({"step_size": 1, "keep_mass": True}, "keep_mass: expected rule=ils.rules.Step(1.0, keep_mas"),

@@ -109,3 +109,11 @@ def test_levelled_and_tempered() -> None:
         [False, False],
         [True, True],
     ]
+
+
+def test_cold_rows_do_not_share_a_level() -> None:
+    """At a low temperature each row keeps its own digits, whatever the others are."""
+    low = torch.tensor([0.1, 0.3])
+    rows = torch.stack([low, low + 1e6])
+    assert torch.equal(tempered(rows, 1e-3)[0], tempered(low, 1e-3))
+    assert close(tempered(rows, 1e-3)[0], (low - low.amax()) / 1e-3)

@@ -9,6 +9,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from cases import close, cubic_loss, draws, elsewhere, eye, generator, normal
@@ -464,3 +465,44 @@ def test_a_million_categories(options: dict[str, Any]) -> None:
     if options["normalizer"] is not ils.sum_normalize_unclamped:
         assert total <= 1e-3 * found.double().abs().sum()
         assert found.abs().max() > 0
+
+
+class Bare(rules.Rule):
+    """A rule that is no dataclass."""
+
+    def gradient(self, grad: Tensor, z: Tensor, logits: Tensor, noise: Any = None) -> Tensor:
+        return grad
+
+
+def test_a_bare_rule_has_a_name() -> None:
+    """A rule without options is written by its name, and integers of others become Python's."""
+    assert repr(Bare()) == "Bare()"
+    found = rules.GumbelRao(0.5, samples=numpy.int64(3))
+    assert type(found.samples) is int
+    assert repr(found) == "GumbelRao(0.5, samples=3)"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [rules.Identity(), rules.Gapped(), rules.Decoupled(0.7), rules.NoteCode(0.1)],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_masked_categories_by_the_formula_alone(rule: rules.Rule) -> None:
+    """Called directly, a formula gives zero where the logit is -inf, as if it were not there."""
+    logits, grad = normal(5, 4, seed=70), normal(5, 4, seed=71)
+    logits[:, 2] = -torch.inf
+    kept, z = [0, 1, 3], torch.eye(4, dtype=logits.dtype)[[0, 1, 3, 0, 1]]
+    noise = rule.noise(z.shape, logits, generator(72))
+    found = rule.gradient(grad, z, logits, noise)
+    assert torch.equal(found[:, 2], torch.zeros(5, dtype=logits.dtype))
+    less = None if noise is None else noise[..., kept]
+    assert close(found[:, kept], rule.gradient(grad[:, kept], z[:, kept], logits[:, kept], less))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_gap_at_certain_and_impossible_draws(at: int) -> None:
+    """Draws of probability one and, in an enumeration, zero have finite estimates."""
+    logits = torch.tensor([[0.0, -200.0, -300.0]])
+    z = torch.eye(3)[None, at]
+    found = rules.Gapped().gradient(torch.tensor([[1.0, 2.0, 4.0]]), z, logits)
+    assert found.isfinite().all()

@@ -13,7 +13,7 @@ from rules import COMBINATIONS, RULES, leaky, root, rule_of
 from torch import Tensor, nn
 
 import ils
-from ils.rules import Step
+from ils.rules import GumbelRao, Step
 
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
@@ -139,3 +139,26 @@ def test_the_mode_at_evaluation(dim: int) -> None:
         sampler(torch.full((2, 3), torch.nan))
     with pytest.raises(TypeError, match="argmax_in_eval: expected a bool, got int"):
         ils.Sampler(argmax_in_eval=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_the_mode_with_a_rule_of_its_own(dim: int) -> None:
+    """Several draws along any axis: the gradient is that of the rule, with the noise given."""
+    rule = GumbelRao(0.7, samples=2)
+    sampler = ils.Sampler(rule=rule, dim=dim, argmax_in_eval=True).eval()
+    logits = normal(4, 2, 3, seed=60).requires_grad_()
+    z = sampler(logits, draws=2, generator=generator(61))
+    assert z.shape == (2, *logits.shape)
+    moved = logits.detach().movedim(dim, -1).requires_grad_()
+    at = z.detach().movedim(dim if dim < 0 else dim + 1, -1)
+    assert torch.equal(at.argmax(-1)[0], moved.argmax(-1))
+    same = ils.differentiable_draw(moved, at, rule=rule, generator=generator(61))
+    weights = normal(*at.shape, seed=62)
+    (wanted,) = torch.autograd.grad((same * weights).sum(), moved)
+    turned = weights.movedim(-1, dim if dim < 0 else dim + 1)
+    (found,) = torch.autograd.grad((z * turned).sum(), logits)
+    assert close(found.movedim(dim, -1), wanted)
+    bad = logits.detach().clone()
+    bad.movedim(dim, -1)[..., 0, :] = -torch.inf
+    with pytest.raises(ValueError, match=r"logits: .* got a row of -inf"):
+        sampler(bad)
