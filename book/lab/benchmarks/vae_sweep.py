@@ -163,7 +163,7 @@ def standing(
         error = part.std(axis=1, skipna=False) / count**0.5
         found[name] = part.mean(axis=1, skipna=False)
         found[f"{name}, half-width"] = error * t.ppf(0.975, count - 1)
-    return pd.DataFrame(found).sort_values("mean")
+    return pd.DataFrame(found).sort_values("mean", kind="stable")
 
 
 def affordable(seconds: Iterable[float], hours: float, workers: int) -> int:
