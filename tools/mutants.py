@@ -215,15 +215,21 @@ def source(module: str) -> Path:
     return (ROOT / Path(*module.split("."))).with_suffix(".py")
 
 
-def kept(page: str, fresh: set[str]) -> dict[str, tuple[int, int, list[str]]]:
-    """Of each module on the page that was not run now: mutants, killed, rows of its survivors."""
+def kept(page: str, fresh: set[str]) -> dict[str, tuple[int, int, list[tuple[Mutant, str]]]]:
+    """Of each module on the page that was not run now: mutants, killed, survivors and reasons."""
     found = {}
     for name, total, killed in re.findall(r"^\| `(ils[\w.]*)` \| (\d+) \| (\d+) \|", page, re.M):
         if name not in fresh and source(name).exists():
             section = re.search(
                 rf"^### `{re.escape(name)}`\n\n(?:\|.*\n){{2}}((?:\|.*\n)+)", page, re.M
             )
-            found[name] = int(total), int(killed), section[1].splitlines() if section else []
+            rows = re.findall(
+                r"^\| `(.*?)` \| `` (.*?) `` \| `` (.*?) `` \| (.*) \|$",
+                section[1].replace("\\|", "|") if section else "",
+                re.M,
+            )
+            survivors = [(Mutant(name, *row[:3], killed=False), row[3]) for row in rows]
+            found[name] = int(total), int(killed), survivors
     return found
 
 
@@ -236,7 +242,7 @@ def report(
     mutants: list[Mutant],
     reasons: list[dict[str, str]],
     left: int,
-    before: dict[str, tuple[int, int, list[str]]],
+    before: dict[str, tuple[int, int, list[tuple[Mutant, str]]]],
 ) -> str:
     """The page: a table of scores, then the survivors of each module with their reasons."""
     total = Counter(mutant.module for mutant in mutants)
@@ -257,14 +263,17 @@ def report(
         "`tests/book/test_guard.py`, the compiled kernel by comparison with the Python path.",
         "",
     ]
-    rows = {name: before[name][2] for name in before}
-    for name in total.keys() - rows.keys():
-        survivors = [mutant for mutant in mutants if mutant.module == name and not mutant.killed]
-        rows[name] = [
+    survivors = {
+        name: [(m, "") for m in mutants if m.module == name and not m.killed] for name in total
+    } | {name: found for name, (_, _, found) in before.items()}
+    rows = {
+        name: [
             f"| `{mutant.function}` | {escaped(mutant.was)} | {escaped(mutant.now)} "
-            f"| {reason(mutant, reasons) or '**not explained**'} |"
-            for mutant in sorted(survivors, key=lambda m: (m.function, m.was, m.now))
+            f"| {reason(mutant, reasons) or why or '**not explained**'} |"
+            for mutant, why in sorted(found, key=lambda m: (m[0].function, m[0].was, m[0].now))
         ]
+        for name, found in survivors.items()
+    }
     same = Counter({name: sum(EQUIVALENT in row for row in found) for name, found in rows.items()})
     every, caught, alike = total.total(), killed.total(), same.total()
     lines += [
