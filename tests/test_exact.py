@@ -278,9 +278,14 @@ def test_device_and_type() -> None:
 def test_moments_have_the_type_of_the_logits(dtype: torch.dtype) -> None:
     """Whatever type they are computed in."""
     logits = normal(2, 3).to(dtype)
-    quality = exact.moments(straight_through(), lambda z: z[..., 0].sum(-1) ** 2, logits)
+
+    def loss(z: Tensor) -> Tensor:
+        return z[..., 0].sum(-1) ** 2
+
+    quality = exact.moments(straight_through(), loss, logits)
     for name in ("gradient", "mean", "bias", "variance", "cosine"):
         assert getattr(quality, name).dtype == dtype
+    assert exact.expectation(loss, logits).dtype == dtype
 
 
 def test_number_of_batch_axes() -> None:
@@ -290,6 +295,8 @@ def test_number_of_batch_axes() -> None:
     def loss(z: Tensor) -> Tensor:
         return z[..., 0].sum(-1)
 
+    with pytest.raises(ValueError, match=r"^batch_dims: expected at most 2 for logits"):
+        exact.moments(straight_through(), loss, logits, batch_dims=3)
     for function in (exact.expectation, exact.gradient):
         assert close(function(loss, logits, batch_dims=1), function(loss, logits))
         with pytest.raises(ValueError, match=r"^batch_dims: expected at most 2 for logits"):
