@@ -21,6 +21,7 @@ from ils.estimators.score_function import leave_one_out, score_function, score_f
 from ils.estimators.straight_through import (
     darn,
     gapped_straight_through,
+    mve,
     reinmax,
     straight_through,
     zgr,
@@ -46,6 +47,7 @@ __all__ = [
     "intermediate_loss_sampling",
     "leave_one_out",
     "muprop",
+    "mve",
     "rebar",
     "reinmax",
     "relax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,7 @@ SAID: dict[str, tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = {
         {"samples": 2},
     ),
     "muprop": ({}, ("MuProp", kinds.Draw(), 2, False, True), {}),
+    "mve": ({}, ("MVE", kinds.Draw(), 1, True, True), {"tau": math.inf}),
     "rebar": (
         {},
         ("REBAR", kinds.Exponential(2), 3, False, True),

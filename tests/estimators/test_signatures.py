@@ -79,7 +79,7 @@ def test_refusals_name_the_argument(name: str) -> None:
         for wrong, error in wrongs:
             with pytest.raises(error, match=f"^{argument}: expected "):
                 make(name, **{argument: wrong})
-        if isinstance(good, float) and argument not in ("coefficient", "decay"):
+        if isinstance(good, float) and argument not in ("coefficient", "decay", "tau"):
             with pytest.raises(ValueError, match=f"^{argument}: expected a positive"):
                 make(name, **{argument: 0.0})
     if "samples" in defaults:
