@@ -137,8 +137,9 @@ def mve(*, tau: float = math.inf) -> Estimator:
     r"""MVE: of least variance, from straight-through (``tau = 0``) to exactness (``tau = inf``).
 
     Among the estimators that are linear in ``g = dL/dz`` at the draw and exact for a linear loss,
-    the one of least variance plus ``tau`` times a penalty for the bias on quadratic losses, for a
-    ``g`` without a preferred direction.  The formula stands in :class:`ils.rules.MVE`.
+    the one with the least sum of noise, the mean square of the estimate for a ``g`` of covariance
+    one, and ``tau / 2`` times the squared bias, summed over the losses ``z_i z_j``.  The formula
+    stands in :class:`ils.rules.MVE`.
 
     *Approximates* the gradient of ``E[L]`` *with* the derivative at the draw; *requires* the
     derivative of the loss; **biased**, exact in expectation for a loss that is linear in each of
@@ -158,7 +159,8 @@ def mve(*, tau: float = math.inf) -> Estimator:
         >>> bool(ils.exact.moments(estimator, loss, torch.zeros(3)).bias.abs().max() < 1e-5)
         True
 
-    Source: Hooper and Shekhovtsov (2026), as in the authors' published code.
+    Source: Hooper and Shekhovtsov (2026), as in the authors' published code; what it minimises
+    was found from that code, and is tested.
     """
     return from_rule(MVE(tau), name="MVE")
 

@@ -324,3 +324,32 @@ def test_mve_of_rare_and_of_masked_categories(tau: float) -> None:
     without = rule.gradient(grad.double()[:, kept], eye(5), logits.double()[kept])
     assert close(wide[:, kept], without, 1e-12)
     assert not wide[:, 3].any()
+
+
+def mve_slope(logits: Tensor, tau: float, weight: float) -> float:
+    """How steep noise plus ``weight`` times squared bias is at MVE's matrices, of each draw one.
+
+    The noise is :func:`second_moment`, the bias that on all losses ``z_i z_j``, and matrices move
+    so that linear losses stay exact.
+    """
+    count, probs = logits.shape[-1], logits.softmax(-1)
+    grads = eye(count).unsqueeze(0).expand(count, count, count)
+    hands = ils.rules.MVE(tau).gradient(grads, eye(count).unsqueeze(1).expand_as(grads), logits)
+    hands = hands.detach().requires_grad_()  # [drawn, of the derivative, of the estimate]
+    sent = probs[:, None, None] * hands
+    fisher = torch.diag(probs) - torch.outer(probs, probs)
+    bias = sent + sent.transpose(0, 1) - torch.einsum("ij,ik->ijk", eye(count), fisher)
+    total = (sent * hands).sum() + weight * (bias**2).sum()
+    (slope,) = torch.autograd.grad(total, hands)
+    along = (probs[:, None, None] * slope).sum(0) / (probs**2).sum()
+    return float((slope - probs[:, None, None] * along).abs().max())
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 3.0, 100.0])
+def test_mve_has_the_least_noise_and_bias(tau: float) -> None:
+    """Of what is exact for linear losses: the sum, bias with the weight tau / 2, is convex."""
+    for categories in (2, 3, 6):
+        logits = 1.5 * normal(categories, seed=5)
+        assert mve_slope(logits, tau, tau / 2) < 1e-14
+        # False: with another weight.
+        assert mve_slope(logits, tau, tau + 0.1) > 1e-4

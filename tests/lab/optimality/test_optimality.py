@@ -433,7 +433,7 @@ def test_limit_of_the_optimal_straight_through(categories: int) -> None:
 
 @pytest.mark.parametrize("categories", [2, 3, 5, 8])
 def test_rule_of_the_package_is_that_family(categories: int) -> None:
-    """``ils.rules.MVE`` is Hooper and Shekhovtsov's estimator, and the electrical flow at its end."""
+    """``ils.rules.MVE`` is Hooper and Shekhovtsov's, and at the end the electrical flow."""
     z = torch.eye(categories, dtype=DOUBLE)
     for seed, probs in enumerate(distributions(categories, 5, seed=16)):
         grads = normal(categories, categories, seed=seed)
