@@ -88,6 +88,7 @@ OTHERS: dict[str, Rule] = {
         ils.rules.StraightThrough(),
         ils.rules.StraightThrough(2.0),
         ils.rules.DARN(),
+        ils.rules.Ordinal(),
         ils.rules.MVE(),
         ils.rules.MVE(0.5),
         ils.rules.MVE(30.0),

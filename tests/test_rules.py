@@ -69,6 +69,11 @@ def by_autograd(rule: Any, grad: Tensor, z: Tensor, logits: Tensor, noise: Any) 
         case rules.MVE():
             hand = mve_matrix(probs, int(z.argmax()), rule.tau)
             return vjp(lambda x: x.softmax(-1), logits, hand.T @ grad)
+        case rules.Ordinal():
+            # As published, with the derivative in place of the values.
+            first, second, at = probs @ grad, probs @ grad**2, grad @ z
+            hand = (2 * second - 2 * first * at) * grad + (at - first) * grad**2
+            return vjp(lambda x: x.softmax(-1), logits, hand / (2 * (second - first**2)))
         case rules.Identity():
             return (eye(len(z)) - 1 / len(z)) @ grad
         case rules.Gapped():
