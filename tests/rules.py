@@ -96,6 +96,7 @@ OTHERS: dict[str, Rule] = {
         ils.rules.Gapped(0.5),
         ils.rules.Gapped(gap=None),
         ils.rules.GumbelRao(0.5, samples=3),
+        ils.rules.ReinMaxRao(0.5, samples=3),
         ils.rules.StraightThroughGumbel(0.5),
         ils.rules.Decoupled(0.5),
         ils.rules.NoteCode(0.4),

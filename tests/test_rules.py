@@ -82,6 +82,11 @@ def by_autograd(rule: Any, grad: Tensor, z: Tensor, logits: Tensor, noise: Any) 
             lift = (logits.max() - logits) * z
             lower = (logits - logits.max() + gap).clamp(min=0) * (1 - z)
             return vjp(lambda x: ((x + lift - lower) / tau).softmax(-1), logits, grad)
+        case rules.ReinMaxRao():
+            middle = ((probs + z) / 2).log()
+            plain = rules.GumbelRao(tau, rule.samples)
+            by_middle = by_autograd(plain, grad, z, middle, noise)
+            return 2 * by_middle - vjp(lambda x: x.softmax(-1), logits, grad) / 2
         case rules.GumbelRao() | rules.StraightThroughGumbel():
             noise = noise if isinstance(rule, rules.GumbelRao) else noise[None]
             over = 1.0 if isinstance(rule, rules.Decoupled) else tau
@@ -157,6 +162,10 @@ def test_estimator_of_the_same_name(name: str) -> None:
 
 LIKE: dict[str, tuple[rules.Rule, Any]] = {
     "Gumbel-Rao": (rules.GumbelRao(0.7, 3), estimators.gumbel_rao(temperature=0.7, samples=3)),
+    "ReinMax-Rao": (
+        rules.ReinMaxRao(0.7, 3),
+        estimators.reinmax_rao(temperature=0.7, samples=3),
+    ),
     "Gumbel": (
         rules.StraightThroughGumbel(0.7),
         estimators.straight_through_gumbel(temperature=0.7),

@@ -13,6 +13,7 @@ from ils.estimators.gumbel import (
     decoupled_straight_through_gumbel,
     gumbel_rao,
     gumbel_softmax,
+    reinmax_rao,
     straight_through_gumbel,
 )
 from ils.estimators.intermediate import intermediate_loss_sampling, spigot, spigot_ce, spigot_eg
@@ -50,6 +51,7 @@ __all__ = [
     "mve",
     "rebar",
     "reinmax",
+    "reinmax_rao",
     "relax",
     "score_function",
     "score_function_running",

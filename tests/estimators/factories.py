@@ -92,6 +92,11 @@ SAID: dict[str, tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = {
         {"temperature": 1.0, "coefficient": 1.0},
     ),
     "reinmax": ({}, ("ReinMax", kinds.Draw(), 1, True, True), {"temperature": 1.0}),
+    "reinmax_rao": (
+        {"temperature": 0.7},
+        ("ReinMax-Rao", kinds.Exponential(10), 1, True, True),
+        {"samples": 10},
+    ),
     "relax": (
         {"surrogate": bowl},
         ("RELAX", kinds.Exponential(2), 1, False, False),

@@ -285,6 +285,7 @@ CATALOGUE: tuple[Method, ...] = (
     _tempered("ReinMax", "reinmax", "liu2023reinmax", trained=(1.0, 1.2, 1.5)),
     _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through", trained=()),
     _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
+    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True, trained=()),
     Method(
         "MVE",
         "straight-through",
