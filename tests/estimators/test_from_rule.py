@@ -107,6 +107,11 @@ def test_ordinal_of_four_levels() -> None:
     assert found.mean(0)[3] == pytest.approx(3 / 8, abs=1e-15)
     noise, most = (float(x.var(0, correction=0).sum()) for x in (found, other))
     assert noise == pytest.approx(8 / 25 * most, abs=1e-15)
+    many, grads = torch.zeros(64).double(), torch.arange(64.0).double().expand(64, 64)
+    found, other = (
+        rule.gradient(grads, eye(64), many) for rule in (rules.Ordinal(), rules.ReinMax())
+    )
+    assert 50 * found.var(0).sum() < other.var(0).sum()
 
 
 def test_ordinal_of_two_categories_is_reinmax() -> None:
