@@ -34,6 +34,7 @@ gradient clipped to ``[-1, 1]``::
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -42,7 +43,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_positive, check_same_shape
+from ils.checks import check_count, check_not_negative, check_positive, check_same_shape
 from ils.execution import holds_values
 from ils.metric import euclidean, fisher
 from ils.relaxation import (
@@ -62,9 +63,12 @@ __all__ = [
     "GumbelRao",
     "Identity",
     "Limit",
+    "MVE",
     "Note",
     "NoteCode",
+    "Ordinal",
     "ReinMax",
+    "ReinMaxRao",
     "Rule",
     "Step",
     "StraightThrough",
@@ -140,6 +144,8 @@ class Rule(ABC):
 def _written(value: Any) -> str:
     if value is fisher or value is euclidean:
         return f"ils.metric.{value.__name__}"
+    if value == math.inf:
+        return "math.inf"
     return repr(value) if isinstance(value, Normalizer) else getattr(value, "__name__", repr(value))
 
 
@@ -227,6 +233,140 @@ class StraightThrough(Rule):
     ) -> Tensor:
         """See :meth:`Rule.gradient`."""
         return softmax_vjp(tempered(logits, self.temperature).softmax(-1), grad) / self.temperature
+
+
+@dataclass(frozen=True, repr=False)
+class MVE(Rule):
+    r"""The least-variance family from straight-through (``tau = 0``) to exactness (``tau = inf``).
+
+    After a draw of ``i`` it is ``J r`` with ``J = diag(pi) - pi pi^T``, ``A x = h`` and
+    ``r_k = x_k (a + pi_k) / (a + 2 pi_k)``, where ``a = 1 / tau`` and
+
+    .. math::
+
+        A_{kj} = -\frac{\pi_k \pi_j}{a + \pi_k + \pi_j} \; (k \ne j), \qquad
+        \sum_j A_{kj} = \sum_j \frac{a\, \pi_j}{a + \pi_k + \pi_j}, \qquad
+        h_k = \frac{a + \pi_k}{a + \pi_k + \pi_i} (g_k - g_i) \; (k \ne i), \qquad
+        h_i = -\sum_k \frac{\pi_k (g_k - g_i)}{a + \pi_k + \pi_i} .
+
+    *Biased*; exact in expectation for a loss that is linear in each of
+    several independent variables, and at ``tau = inf`` for one that is quadratic in each with the
+    others held, as :class:`ReinMax`, with less variance for derivatives without a preferred
+    direction.  A system of ``K`` equations a draw: ``K^3`` operations.
+
+    Its authors anneal ``tau`` from 1 to 1e6 while they train.  A rule is a value: make a new one
+    each step, ``ils.sample(logits, rule=ils.rules.MVE(10 ** (6 * step / steps)))``.
+
+    Args:
+        tau: from 0 to ``math.inf``; how much a bias for quadratic losses counts against variance.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``tau`` is not a number of at least zero.
+
+    Example:
+        >>> import torch, ils
+        >>> logits, g = torch.zeros(2), torch.tensor([1.0, 3.0])
+        >>> ils.rules.MVE().gradient(g, torch.tensor([1.0, 0.0]), logits)
+        tensor([-0.5000,  0.5000])
+
+    Source: Hooper and Shekhovtsov (2026), as in the authors' published code, with one right side
+    in place of a matrix of them; the end as in this report, chapter "How good can it be?".
+    """
+
+    tau: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.tau, float) and self.tau == math.inf):
+            check_not_negative("tau", self.tau)
+        object.__setattr__(self, "tau", float(self.tau))
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        # 1 + tau pi = (a + b pi) times a number that cancels everywhere.
+        a, b = (1.0, self.tau) if self.tau <= 1 else (1 / self.tau, 1.0)
+        probs = logits.softmax(-1)
+        least = torch.finfo(probs.dtype).tiny  # of a denominator, for a = 0
+        own = (probs * z).sum(-1, keepdim=True)
+        rise = (grad - (grad * z).sum(-1, keepdim=True)).masked_fill(probs == 0, 0)
+        moved = rise / (a + b * (probs + own)).clamp(min=least)
+        right = (a + b * probs) * moved - z * (b * probs * moved).sum(-1, keepdim=True)
+        matrix, sums = self._system(probs, a, b, least)
+        # The unknown of the most likely category is replaced by what is common to all, times a:
+        # without that the rows would add up to nothing at a = 0.
+        top = torch.zeros_like(probs).scatter(-1, probs.argmax(-1, keepdim=True), 1) > 0
+        corner = top.unsqueeze(-1) & top.unsqueeze(-2)
+        matrix = torch.where(top.unsqueeze(-2), sums.unsqueeze(-1), matrix)
+        matrix = torch.where(top.unsqueeze(-1), a * sums.unsqueeze(-2), matrix)
+        matrix = torch.where(corner, sums.sum(-1)[..., None, None], matrix)
+        right = torch.where(top, a * moved.sum(-1, keepdim=True), right)
+        found = torch.linalg.solve_ex(matrix, right.unsqueeze(-1)).result.squeeze(-1)
+        common, found = (found * top).sum(-1, keepdim=True), found.masked_fill(top, 0)
+        found = (found + (a * found + common) / (a + 2 * b * probs).clamp(min=least)) / 2
+        return softmax_vjp(probs, found - (found * top).sum(-1, keepdim=True))
+
+    @staticmethod
+    def _system(probs: Tensor, a: float, b: float, least: float) -> tuple[Tensor, Tensor]:
+        """The matrix ``A``, ``(..., K, K)``, and its row sums over ``a``."""
+        pair = (a + b * (probs.unsqueeze(-1) + probs.unsqueeze(-2))).clamp(min=least)
+        share = probs.unsqueeze(-2) / pair
+        sums = share.sum(-1)
+        flow = b * probs.unsqueeze(-1) * share
+        flow = flow - torch.diag_embed(flow.diagonal(dim1=-2, dim2=-1))
+        whole = a * sums + flow.sum(-1)
+        # A category of probability zero: any number but zero.
+        return torch.diag_embed(whole.masked_fill(whole == 0, 1)) - flow, sums
+
+
+@dataclass(frozen=True, repr=False)
+class Ordinal(Rule):
+    r"""MVE of values: ``pi_k [d_k + d_i (d_k^2 - v) / 2 v]``, for losses of ``y = <values, z>``.
+
+    ``d = g - <pi, g>`` and ``v = <pi, d^2>``, after a draw of ``i``.  For a loss that sees the draw
+    through one number ``y`` alone, ``g`` has the direction of the values, so that they need not be
+    given; then it is exact in expectation for a loss that is quadratic in each of several
+    independent ``y`` with the others held, and of all such estimators has the least variance,
+    entry by entry, for a loss linear in ``y``.  For two categories it is :class:`ReinMax`; for many
+    levels it has much less variance.  *Biased* otherwise, but for linear losses of ``z``.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        Nothing.
+
+    Example:
+        >>> import torch, ils
+        >>> values, logits = torch.arange(4.0), torch.zeros(4, requires_grad=True)
+        >>> y = ils.sample(logits, rule=ils.rules.Ordinal()) @ values  # an integer from 0 to 3
+        >>> q = ils.distributions.Categorical(
+        ...     logits=logits, weight=values[:, None], rule=ils.rules.Ordinal()
+        ... )
+        >>> q.rsample((5,)).shape
+        torch.Size([5, 1])
+
+    Source: Hooper and Shekhovtsov (2026), as in the authors' published code for integers, at the
+    end ``tau = inf`` of their family; that the values cancel, this report.
+    """
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        probs = logits.softmax(-1)
+        rise = (grad - (grad * z).sum(-1, keepdim=True)).masked_fill(probs == 0, 0)
+        # In units of the largest, as squares overflow.
+        unit = rise.abs().amax(-1, keepdim=True)
+        rise = rise / unit.clamp(min=torch.finfo(unit.dtype).tiny)
+        mean = (probs * rise).sum(-1, keepdim=True)
+        away = rise - mean
+        variance = (probs * away**2).sum(-1, keepdim=True)
+        bend = mean * (away**2 - variance) / (2 * variance.clamp(min=torch.finfo(unit.dtype).tiny))
+        return unit * probs * (away - bend)
 
 
 @dataclass(frozen=True, repr=False)
@@ -396,6 +536,42 @@ class GumbelRao(Rule):
         assert noise is not None
         y = tempered(conditional_gumbel(logits, z, noise), self.temperature).softmax(-1)
         return relaxed_sample_vjp(y, grad, self.temperature).mean(0)
+
+
+@dataclass(frozen=True, repr=False)
+class ReinMaxRao(GumbelRao):
+    """ReinMax-Rao: twice Gumbel-Rao at ``log((pi + z) / 2)``, less half of straight-through.
+
+    As ReinMax, with the mean Jacobian of a relaxed sample, given that it is largest at the drawn
+    category, in place of that of the softmax at the middle ``(pi + z) / 2``.  *Biased* for a
+    linear loss too: for ``tau -> 0`` its mean tends to half of the gradient.
+
+    Args:
+        temperature: ``tau > 0`` of the relaxed samples.
+        samples: how many conditional samples are averaged.
+
+    Shape:
+        ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
+
+    Raises:
+        TypeError, ValueError: ``temperature`` is not a positive finite number, ``samples`` no
+            count.
+
+    Example:
+        >>> import torch, ils
+        >>> ils.sample(torch.zeros(2), rule=ils.rules.ReinMaxRao(0.5)).sum()
+        tensor(1.)
+
+    Source: Wang and Bui (2026), from their published code; see :func:`ils.estimators.reinmax_rao`.
+    """
+
+    def gradient(
+        self, grad: Tensor, z: Tensor, logits: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`Rule.gradient`."""
+        probs = logits.softmax(-1)
+        middle = super().gradient(grad, z, ((probs + z) / 2).log(), noise)
+        return 2 * middle - softmax_vjp(probs, grad) / 2
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,6 +32,28 @@ def vjp(function: Any, at: Tensor, grad: Tensor) -> Tensor:
     return torch.autograd.grad((function(leaf) * grad).sum(), leaf)[0]
 
 
+def mve_matrix(probs: Tensor, drawn: int, tau: float) -> Tensor:
+    """Of MVE after a draw: with each number in its place, as published; the end by a Laplacian."""
+    count = len(probs)
+    at = eye(count)[drawn]
+    if tau == math.inf:
+        pair = torch.outer(probs, probs) / (probs[:, None] + probs)
+        flow = (probs / (probs + probs[drawn]))[:, None] * (eye(count) - at)
+        inverse = torch.linalg.pinv(torch.diag(pair.sum(-1)) - pair, hermitian=True)
+        return flow @ inverse / 2 + torch.outer(at, at) / (2 * probs[drawn])
+    system = torch.zeros(count, count, dtype=probs.dtype)
+    for i in range(count):
+        for j in range(count):
+            if i != j:
+                system[i, j] = -tau * probs[i] * probs[j] / (1 + tau * (probs[i] + probs[j]))
+        over = (probs / (1 + tau * (probs[i] + probs))).sum()
+        system[i, i] = (1 + tau * probs[i]) * over - tau * probs[i] ** 2 / (1 + 2 * tau * probs[i])
+    scale = (1 + tau * probs) / (1 + 2 * tau * probs)
+    v = torch.linalg.solve(system, torch.diag(scale))
+    rows = (1 + tau * probs)[:, None] * v - tau * torch.outer(probs, v[drawn])
+    return (rows + tau * torch.outer(at, at)) / (1 + tau * (probs + probs[drawn]))[:, None]
+
+
 def by_autograd(rule: Any, grad: Tensor, z: Tensor, logits: Tensor, noise: Any) -> Tensor:
     """The estimate of one draw, its Jacobians by autograd."""
     probs, tau = logits.softmax(-1), getattr(rule, "temperature", 1.0)
@@ -45,6 +67,14 @@ def by_autograd(rule: Any, grad: Tensor, z: Tensor, logits: Tensor, noise: Any) 
         case rules.DARN():
             score = vjp(lambda x: x.log_softmax(-1), logits, z)
             return score * (grad @ (z - probs))
+        case rules.MVE():
+            hand = mve_matrix(probs, int(z.argmax()), rule.tau)
+            return vjp(lambda x: x.softmax(-1), logits, hand.T @ grad)
+        case rules.Ordinal():
+            # As published, with the derivative in place of the values.
+            first, second, at = probs @ grad, probs @ grad**2, grad @ z
+            hand = (2 * second - 2 * first * at) * grad + (at - first) * grad**2
+            return vjp(lambda x: x.softmax(-1), logits, hand / (2 * (second - first**2)))
         case rules.Identity():
             return (eye(len(z)) - 1 / len(z)) @ grad
         case rules.Gapped():
@@ -53,6 +83,11 @@ def by_autograd(rule: Any, grad: Tensor, z: Tensor, logits: Tensor, noise: Any) 
             lift = (logits.max() - logits) * z
             lower = (logits - logits.max() + gap).clamp(min=0) * (1 - z)
             return vjp(lambda x: ((x + lift - lower) / tau).softmax(-1), logits, grad)
+        case rules.ReinMaxRao():
+            middle = ((probs + z) / 2).log()
+            plain = rules.GumbelRao(tau, rule.samples)
+            by_middle = by_autograd(plain, grad, z, middle, noise)
+            return 2 * by_middle - vjp(lambda x: x.softmax(-1), logits, grad) / 2
         case rules.GumbelRao() | rules.StraightThroughGumbel():
             noise = noise if isinstance(rule, rules.GumbelRao) else noise[None]
             over = 1.0 if isinstance(rule, rules.Decoupled) else tau
@@ -107,6 +142,7 @@ SAME: dict[str, tuple[rules.Rule, Any]] = {
     "ZGR": (rules.ReinMax(), estimators.zgr()),
     "ST": (rules.StraightThrough(2.0), estimators.straight_through(temperature=2.0)),
     "DARN": (rules.DARN(), estimators.darn()),
+    "MVE": (rules.MVE(3.0), estimators.mve(tau=3.0)),
     "gapped": (rules.Gapped(0.5, 2.0), estimators.gapped_straight_through(temperature=0.5, gap=2)),
     "ILS": (rules.Note(0.3), estimators.intermediate_loss_sampling(step_size=0.3)),
 }
@@ -127,6 +163,10 @@ def test_estimator_of_the_same_name(name: str) -> None:
 
 LIKE: dict[str, tuple[rules.Rule, Any]] = {
     "Gumbel-Rao": (rules.GumbelRao(0.7, 3), estimators.gumbel_rao(temperature=0.7, samples=3)),
+    "ReinMax-Rao": (
+        rules.ReinMaxRao(0.7, 3),
+        estimators.reinmax_rao(temperature=0.7, samples=3),
+    ),
     "Gumbel": (
         rules.StraightThroughGumbel(0.7),
         estimators.straight_through_gumbel(temperature=0.7),

@@ -13,6 +13,7 @@ from ils.estimators.gumbel import (
     decoupled_straight_through_gumbel,
     gumbel_rao,
     gumbel_softmax,
+    reinmax_rao,
     straight_through_gumbel,
 )
 from ils.estimators.intermediate import intermediate_loss_sampling, spigot, spigot_ce, spigot_eg
@@ -21,6 +22,7 @@ from ils.estimators.score_function import leave_one_out, score_function, score_f
 from ils.estimators.straight_through import (
     darn,
     gapped_straight_through,
+    mve,
     reinmax,
     straight_through,
     zgr,
@@ -46,8 +48,10 @@ __all__ = [
     "intermediate_loss_sampling",
     "leave_one_out",
     "muprop",
+    "mve",
     "rebar",
     "reinmax",
+    "reinmax_rao",
     "relax",
     "score_function",
     "score_function_running",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -74,7 +75,8 @@ class Formula:
 def _check_held(name: str, option: Any, dtype: torch.dtype) -> None:
     """Refuse a number that the type of the logits rounds to zero, to few digits or to infinity."""
     kind = torch.finfo(dtype)
-    if isinstance(option, float) and option and not kind.tiny <= abs(option) <= kind.max:
+    given = isinstance(option, float) and option and not math.isinf(option)
+    if given and not kind.tiny <= abs(option) <= kind.max:
         raise ValueError(
             f"{name}: expected a number from {kind.tiny:.2g} to {kind.max:.2g} for {dtype}, "
             f"got {option:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,12 +85,18 @@ SAID: dict[str, tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = {
         {"samples": 2},
     ),
     "muprop": ({}, ("MuProp", kinds.Draw(), 2, False, True), {}),
+    "mve": ({}, ("MVE", kinds.Draw(), 1, True, True), {"tau": math.inf}),
     "rebar": (
         {},
         ("REBAR", kinds.Exponential(2), 3, False, True),
         {"temperature": 1.0, "coefficient": 1.0},
     ),
     "reinmax": ({}, ("ReinMax", kinds.Draw(), 1, True, True), {"temperature": 1.0}),
+    "reinmax_rao": (
+        {"temperature": 0.7},
+        ("ReinMax-Rao", kinds.Exponential(10), 1, True, True),
+        {"samples": 10},
+    ),
     "relax": (
         {"surrogate": bowl},
         ("RELAX", kinds.Exponential(2), 1, False, False),

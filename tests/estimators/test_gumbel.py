@@ -18,6 +18,8 @@ from ils.estimators import (
     decoupled_straight_through_gumbel,
     gumbel_rao,
     gumbel_softmax,
+    reinmax,
+    reinmax_rao,
     straight_through,
     straight_through_gumbel,
     zgr,
@@ -376,3 +378,127 @@ def test_noise_is_held_when_differentiated() -> None:
         assert (through - held).abs().max() > 0.1 * held.abs().max()
         largest.append(float(through.abs().max() / held.abs().max()))
     assert largest[1] < 0.25 * largest[0]
+
+
+# --- ReinMax-Rao, and a control variate for ReinMax
+
+
+def two_nodes() -> tuple[Tensor, Tensor]:
+    """Exponential noise ``(S, 2, 2)``, of a draw of each category, and its weights: exact for two.
+
+    Only the ratio of the numbers counts, whose logarithm is logistic.
+    """
+    nodes, weights = logistic_nodes()
+    first = torch.stack([torch.ones_like(nodes), nodes.exp()], -1)
+    return torch.stack([first, first.flip(-1)], 1), weights
+
+
+def slopes_given_the_draw(logits: Tensor, temperature: float, noise: str) -> tuple[Tensor, Tensor]:
+    """``[S, i, j, k]``: the Jacobian of a relaxed sample at ``(pi + e_i) / 2``, and the weights.
+
+    Its noise is "given" that ``e_i`` is the largest there, that of the "draw" of ``e_i``, or "new".
+    """
+    numbers, weights = two_nodes()
+    middle = ((logits.softmax(-1) + eye(2)) / 2).log()
+    scores = conditional_gumbel(middle, eye(2), numbers)
+    if noise == "draw":
+        scores = middle + conditional_gumbel(logits.expand(2, 2), eye(2), numbers) - logits
+    elif noise == "new":
+        scores = middle + numbers.log()
+    y = (scores / temperature).softmax(-1)
+    return (torch.diag_embed(y) - y.unsqueeze(-1) * y.unsqueeze(-2)) / temperature, weights
+
+
+def fisher_of(logits: Tensor) -> Tensor:
+    probs = logits.softmax(-1)
+    return torch.diag(probs) - torch.outer(probs, probs)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_reinmax_rao_by_quadrature(temperature: float) -> None:
+    """Two categories: the mean given the draw is that of the Jacobians, by scipy's integral too."""
+    logits, loss = normal(2, seed=3), cubic_loss(normal(2, seed=4), 1)
+    noise, weights = two_nodes()
+    grads, fisher = derivative(loss, eye(2)), fisher_of(logits)
+    z = eye(2).expand_as(noise)
+    found = reinmax_rao(temperature=temperature, samples=1).formula(
+        logits.expand(2, 2), (z, noise[:, None]), lambda z: loss(z)
+    )
+    mean = torch.einsum("s,sij->ij", weights, found)
+    slopes, _ = slopes_given_the_draw(logits, temperature, "given")
+    wanted = 2 * torch.einsum("s,sijk,ik->ij", weights, slopes, grads) - grads @ fisher / 2
+    assert close(mean, wanted, 1e-10)
+    for i, chance in enumerate(logits.softmax(-1).tolist()):
+        odds = math.log((1 + chance) / (1 - chance))
+
+        def integrand(u: float, odds: float = odds) -> float:
+            at = torch.tensor([u / temperature, u - odds], dtype=torch.float64)
+            y, law = at.sigmoid().tolist()
+            return y * (1 - y) * law * (1 - law) / temperature * (1 + math.exp(-odds))
+
+        steep = quad(integrand, 0, 60, epsabs=1e-12, limit=200)[0]
+        rise = float(grads[i, 0] - grads[i, 1])
+        own = (2 * steep - float(fisher[0, 0]) / 2) * rise
+        assert float(mean[i, 0]) == pytest.approx(own, abs=1e-9)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 5])
+def test_reinmax_rao_when_cold(categories: int) -> None:
+    """Where Gumbel-Rao is ZGR at the middle, the mean for a linear loss is half of the gradient."""
+    logits, g = normal(categories, seed=5), normal(categories, seed=6)
+    probs, fisher = logits.softmax(-1), fisher_of(logits)
+    middles = ((probs + eye(categories)) / 2).log()
+    at_middle = [
+        zgr().formula(middle, z[None], lambda z: z @ g)[0]
+        for middle, z in zip(middles, eye(categories), strict=True)
+    ]
+    limits = 2 * torch.stack(at_middle)
+    assert close(probs @ limits - fisher @ g / 2, fisher @ g / 2, 1e-12)
+    # False: it is the whole gradient, as that of ReinMax.
+    assert (fisher @ g).abs().max() > 0.1
+    if categories == 2:
+        for temperature in (0.05, 0.01):
+            slopes, weights = slopes_given_the_draw(logits, temperature, "given")
+            jacobian = 2 * torch.einsum("s,i,sijk->jk", weights, probs, slopes) - fisher / 2
+            assert close(jacobian, fisher / 2, temperature * float(fisher.max()))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
+def test_control_variate_given_the_draw(temperature: float) -> None:
+    """Noise given the draw gives the mean zero and adds its variance; other noise another mean."""
+    logits, g, eta = normal(2, seed=7), normal(2, seed=8), 0.5
+    probs, fisher = logits.softmax(-1), fisher_of(logits)
+    plain = reinmax().formula(logits, eye(2), lambda z: z @ g)
+    slopes, weights = slopes_given_the_draw(logits, temperature, "given")
+    joint = weights[:, None] * probs
+    moved = torch.einsum("s,sijk,k->ij", weights, slopes, g) - slopes @ g
+    assert close(torch.einsum("s,sij->ij", weights, moved), torch.zeros(2, 2).double(), 1e-12)
+    both = plain + eta * moved
+    variance, before, added = (
+        torch.einsum("si,sij->j", joint, (x - x_mean) ** 2)
+        for x, x_mean in (
+            (both, fisher @ g),
+            (plain.expand_as(both), fisher @ g),
+            (eta * moved, torch.zeros(2).double()),
+        )
+    )
+    assert close(variance, before + added, 1e-12)
+    assert (added > 1e-4 * (fisher @ g) ** 2).all()
+    # False: the noise of the draw, or new noise, would do as well.
+    for noise in ("draw", "new"):
+        other, _ = slopes_given_the_draw(logits, temperature, noise)
+        mean = torch.einsum("si,sijk,k->j", joint, slopes - other, g)
+        assert ((mean / (fisher @ g)).abs() > 0.05).all()
+
+
+def test_control_variate_by_the_noise_of_the_draw_when_cold() -> None:
+    """Its mean for a linear loss tends to half of the gradient."""
+    logits = normal(2, seed=9)
+    probs, fisher = logits.softmax(-1), fisher_of(logits)
+    for temperature in (0.1, 0.05, 0.01):
+        slopes, weights = slopes_given_the_draw(logits, temperature, "given")
+        other, _ = slopes_given_the_draw(logits, temperature, "draw")
+        mean = torch.einsum("s,i,sijk->jk", weights, probs, slopes - other)
+        assert close(mean, fisher / 2, temperature * float(fisher.max()))
+        # False: it tends to zero.
+        assert not close(mean, 0 * fisher, temperature * float(fisher.max()))

@@ -79,11 +79,11 @@ def test_refusals_name_the_argument(name: str) -> None:
         for wrong, error in wrongs:
             with pytest.raises(error, match=f"^{argument}: expected "):
                 make(name, **{argument: wrong})
-        if isinstance(good, float) and argument not in ("coefficient", "decay"):
+        if isinstance(good, float) and argument not in ("coefficient", "decay", "tau"):
             with pytest.raises(ValueError, match=f"^{argument}: expected a positive"):
                 make(name, **{argument: 0.0})
     if "samples" in defaults:
-        least = 1 if name == "gumbel_rao" else 2
+        least = 1 if name in ("gumbel_rao", "reinmax_rao") else 2
         with pytest.raises(ValueError, match=f"^samples: expected at least {least}, got "):
             make(name, samples=least - 1)
         with pytest.raises(TypeError, match=r"^samples: expected an integer"):

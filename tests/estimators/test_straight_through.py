@@ -10,11 +10,13 @@ import torch
 from cases import close, cubic_loss, derivative, draws, eye, generator, logistic_nodes, normal
 from torch import Tensor
 
+import ils
 from ils import exact
 from ils.estimators import (
     Estimator,
     darn,
     gapped_straight_through,
+    mve,
     reinmax,
     straight_through,
     zgr,
@@ -254,3 +256,100 @@ def fill(z: Tensor, logits: Tensor) -> Tensor:
     second = torch.zeros_like(row)
     second[:, int(logits[1].argmax())] = 1
     return torch.stack([row, second], 1)
+
+
+# --- MVE
+
+
+def second_moment(estimator: Estimator, logits: Tensor) -> float:
+    """The mean square, over draws and over derivatives with mean zero and covariance one."""
+    count = logits.shape[-1]
+    total = torch.zeros((), dtype=logits.dtype)
+    for i in range(count):
+        # The derivative of this loss is the same at every draw: the i-th unit vector.
+        found = estimator.formula(logits, eye(count), lambda z, i=i: z[..., i])
+        total = total + (logits.softmax(-1) * (found**2).sum(-1)).sum()
+    return float(total)
+
+
+def quadratic_bias(tau: float, logits: Tensor) -> float:
+    """The largest bias over the losses ``z_i z_j``, which span those that are quadratic."""
+    count = logits.shape[-1]
+    found = [
+        exact.moments(mve(tau=tau), lambda z, i=i, j=j: z[..., i] * z[..., j], logits).bias
+        for i in range(count)
+        for j in range(i + 1)
+    ]
+    return float(torch.stack(found).abs().max())
+
+
+@each_shape
+def test_mve_at_zero_is_straight_through(shape: tuple[int, ...]) -> None:
+    """Draw by draw."""
+    logits, z = normal(*shape, seed=1), draws(50, *shape, seed=2)
+    loss = cubic_loss(normal(*shape, seed=3), min(2, len(shape)))
+    found, wanted = mve(tau=0).formula(logits, z, loss), straight_through().formula(logits, z, loss)
+    assert close(found, wanted, 1e-12 * (1 + float(wanted.abs().max())))
+
+
+@pytest.mark.parametrize("categories", [2, 3, 5])
+def test_mve_trades_bias_for_variance(categories: int) -> None:
+    """The bias on quadratics falls to zero, the noise rises to less than ReinMax's, as tau does."""
+    for seed in range(5):
+        logits = 1.5 * normal(categories, seed=seed)
+        taus = (0.0, 0.3, 3.0, 30.0, 1e4, math.inf)
+        biases = [quadratic_bias(tau, logits) for tau in taus]
+        noise = [second_moment(mve(tau=tau), logits) for tau in taus]
+        assert biases[-1] < 1e-12 < biases[-2]
+        assert biases == sorted(biases, reverse=True)
+        assert noise == sorted(noise)
+        least, reinmax_noise = noise[-1], second_moment(reinmax(), logits)
+        if categories == 2:
+            assert least == pytest.approx(reinmax_noise, rel=1e-12)
+        else:
+            assert 0.75 * reinmax_noise < least < reinmax_noise * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 1e6, math.inf])
+def test_mve_of_rare_and_of_masked_categories(tau: float) -> None:
+    """Probabilities down to 1e-30: float32 is as float64, and a mask as if it were left out."""
+    logits = torch.tensor([3.0, -4.0, -70.0, -math.inf, -35.0, 2.5])
+    z, grad = eye(6).float()[[0, 1, 2, 4, 5]], normal(5, 6, seed=4).float()
+    grad[:, 3] = 0
+    rule = ils.rules.MVE(tau)
+    found = rule.gradient(grad, z, logits)
+    wide = rule.gradient(grad.double(), z.double(), logits.double())
+    assert close(found.double(), wide, 1e-5 * float(wide.abs().max()))
+    kept = [0, 1, 2, 4, 5]
+    without = rule.gradient(grad.double()[:, kept], eye(5), logits.double()[kept])
+    assert close(wide[:, kept], without, 1e-12)
+    assert not wide[:, 3].any()
+
+
+def mve_slope(logits: Tensor, tau: float, weight: float) -> float:
+    """How steep noise plus ``weight`` times squared bias is at MVE's matrices, of each draw one.
+
+    The noise is :func:`second_moment`, the bias that on all losses ``z_i z_j``, and matrices move
+    so that linear losses stay exact.
+    """
+    count, probs = logits.shape[-1], logits.softmax(-1)
+    grads = eye(count).unsqueeze(0).expand(count, count, count)
+    hands = ils.rules.MVE(tau).gradient(grads, eye(count).unsqueeze(1).expand_as(grads), logits)
+    hands = hands.detach().requires_grad_()  # [drawn, of the derivative, of the estimate]
+    sent = probs[:, None, None] * hands
+    fisher = torch.diag(probs) - torch.outer(probs, probs)
+    bias = sent + sent.transpose(0, 1) - torch.einsum("ij,ik->ijk", eye(count), fisher)
+    total = (sent * hands).sum() + weight * (bias**2).sum()
+    (slope,) = torch.autograd.grad(total, hands)
+    along = (probs[:, None, None] * slope).sum(0) / (probs**2).sum()
+    return float((slope - probs[:, None, None] * along).abs().max())
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 3.0, 100.0])
+def test_mve_has_the_least_noise_and_bias(tau: float) -> None:
+    """Of what is exact for linear losses: the sum, bias with the weight tau / 2, is convex."""
+    for categories in (2, 3, 6):
+        logits = 1.5 * normal(categories, seed=5)
+        assert mve_slope(logits, tau, tau / 2) < 1e-13
+        # False: with another weight.
+        assert mve_slope(logits, tau, tau + 0.1) > 1e-4

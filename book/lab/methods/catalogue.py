@@ -285,6 +285,17 @@ CATALOGUE: tuple[Method, ...] = (
     _tempered("ReinMax", "reinmax", "liu2023reinmax", trained=(1.0, 1.2, 1.5)),
     _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through", trained=()),
     _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
+    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True, trained=()),
+    Method(
+        "MVE",
+        "straight-through",
+        "mve",
+        lambda tau: estimators.mve(tau=tau),
+        ("hooper2026straightthrough",),
+        "tau",
+        (1.0, 10.0, 100.0, 1e6),
+        1e6,
+    ),
     # --- a point inside the simplex in place of the draw
     _tempered(
         "Gumbel-Softmax",

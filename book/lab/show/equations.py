@@ -19,6 +19,11 @@ EQUATIONS = {
     "reinmax": r"$2 J\!\left(\tfrac{\pi_\tau + z}{2}\right) g - \tfrac12 J(\pi)\, g$",
     "zgr": r"$\tfrac12 [J g + (z - \pi)\langle g, z - \pi\rangle]$",
     "darn": r"$(z - \pi)\langle g, z - \pi\rangle$",
+    "reinmax_rao": (
+        r"$\tfrac2\tau\, \mathbb E[J(y) \mid z]\, g - \tfrac12 J(\pi)\, g$, "
+        r"$y$ relaxed at $\tfrac{\pi + z}2$"
+    ),
+    "mve": r"$J R_\tau A_\tau^{-1} h_\tau(g, z)$, a system of $K$ equations",
     "gumbel_softmax": r"$\tfrac1\tau\, y \circ (g(y) - \langle y, g(y)\rangle)$",
     "intermediate_loss_sampling": r"$\pi - \pi_D$, or $z - \pi_D$ (centred)",
     "spigot": r"$e - P(e - \gamma g(e))$, $e$ the likeliest",

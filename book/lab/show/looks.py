@@ -84,6 +84,8 @@ LOOKS = {
     "Gumbel-Rao": _look(9, 5, 6),
     "gapped straight-through": _look(2, 6, 11),
     "ZGR": _look(0, 9, 5),
+    "MVE": _look(0, 7, 11),
+    "ReinMax-Rao": _look(0, 8, 0),
     "SPIGOT": _look(4, 1, 9),
     "SPIGOT-CE": _look(4, 3, 10),
     "SPIGOT-EG": _look(4, 5, 8),

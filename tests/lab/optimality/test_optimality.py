@@ -437,6 +437,22 @@ def test_limit_of_the_optimal_straight_through(categories: int) -> None:
         assert not close(near, electrical, 1e-3)
 
 
+@pytest.mark.parametrize("categories", [2, 3, 5, 8])
+def test_rule_of_the_package_is_that_family(categories: int) -> None:
+    """``ils.rules.MVE`` is Hooper and Shekhovtsov's, and at the end the electrical flow."""
+    z = torch.eye(categories, dtype=DOUBLE)
+    for seed, probs in enumerate(distributions(categories, 5, seed=16)):
+        grads = normal(categories, categories, seed=seed)
+        for tau in (0.3, 3.0, 1e3):
+            by_hand = torch.einsum("abc,ac->ab", opt.optimal_straight_through(probs, tau), grads)
+            assert close(ils.rules.MVE(tau).gradient(grads, z, probs.log()), by_hand, 1e-10)
+        electrical = opt.estimates(opt.electrical_flow(probs), probs, grads)
+        assert close(ils.rules.MVE().gradient(grads, z, probs.log()), electrical, 1e-10)
+        # False: it is ReinMax, unless there are two categories.
+        other = ils.rules.ReinMax().gradient(grads, z, probs.log())
+        assert close(other, electrical, 1e-10) == (categories == 2)
+
+
 # --- draws that depend on draws ------------------------------------------------------------------
 
 
