@@ -26,7 +26,8 @@ from lab.run import records
 from lab.run.engine import Run, execute, find
 from lab.run.options import add_engine_options, engine_options, finish
 from lab.toy import experiment as experiment1
-from lab.training.protocol import Beginnings, beginnings, choose
+from lab.training.again import Beginnings, beginnings
+from lab.training.tuning import choose
 
 __all__ = ["AFTER_TUNING", "PARTS", "Fair", "Part", "main", "modules", "phases"]
 

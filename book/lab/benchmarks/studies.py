@@ -52,7 +52,7 @@ class Trajectory:
     Attributes:
         task: a VAE whose states can be enumerated.
         method, setting, learning_rate: of the run.
-        measured: methods and settings.
+        measured: methods, settings and budgets.
         seed: of the run.
         records: how often they are measured.
     """
@@ -61,7 +61,7 @@ class Trajectory:
     method: str
     setting: float
     learning_rate: float
-    measured: tuple[tuple[str, float], ...]
+    measured: tuple[tuple[str, float, int], ...]
     seed: int = FINAL_SEEDS[0]
     records: int = 5
 
@@ -77,8 +77,8 @@ class Trajectory:
 
         def look(step: int, parameters: Parameters) -> None:
             problem = image_problem(task, parameters)
-            for name, setting in self.measured:
-                estimator = method_of(task, name, setting)
+            for name, setting, budget in self.measured:
+                estimator, _ = method_of(task, name, setting, budget)
                 assert isinstance(estimator, Estimator)
                 if hasattr(estimator, "baseline"):
                     estimator = with_baseline_at_rest(estimator, problem)
@@ -89,9 +89,11 @@ class Trajectory:
                 measures = quality.measures()
                 rows[step, name] = {k: float(v.median()) for k, v in measures.items()}
 
+        method, draws = method_of(task, self.method, self.setting)
         train(
             task,
-            method_of(task, self.method, self.setting),
+            method,
+            draws=draws,
             learning_rates=[self.learning_rate],
             seeds=[self.seed],
             steps=task.steps,
@@ -129,9 +131,11 @@ class Pictures:
         parts = {("original", "reconstruction"): originals}
         for name, setting, rate in self.trained:
             last: Parameters = {}
+            method, draws = method_of(task, name, setting)
             train(
                 task,
-                method_of(task, name, setting),
+                method,
+                draws=draws,
                 learning_rates=[rate],
                 seeds=[self.seed],
                 steps=task.steps,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ from lab.run import records
 from lab.run.checkout import describe_checkout
 from lab.run.engine import Run, execute
 from lab.run.options import add_engine_options, engine_options, finish
-from lab.training.contestants import TRIALS
+from lab.training.again import curves
 from lab.training.protocol import (
+    COPIES,
+    DEFAULT,
     FINAL_SEEDS,
-    TUNING_SEEDS,
-    choose,
-    curves,
-    final_runs,
+    Entry,
+    Training,
+    entries,
+    explored,
+    final_run,
     published_runs,
-    trials,
-    tuning_runs,
 )
 from lab.training.tasks import TASKS, TUNED
+from lab.training.tuning import choose, table_of, tune
 
 __all__ = ["SOURCES", "main", "sweep"]
 
@@ -40,9 +42,9 @@ SOURCES = "lab.benchmarks.studies"
 
 _STUDIED = "vae-8x4"
 _PICTURED = "vae-8x16"
-_PAINTERS = ("ReinMax (default)", "ILS (the note)", "straight-through", "Gumbel-Softmax")
+_PAINTERS = (DEFAULT, "ILS (the note)", "straight-through", "Gumbel-Softmax")
 
-Execute = Callable[[Sequence[Run]], dict[Run, pd.DataFrame]]
+Execute = Callable[[Sequence[Any]], Mapping[Any, pd.DataFrame]]
 
 
 def sweep(names: Sequence[str], run: Execute, device: str) -> dict[str, pd.DataFrame]:
@@ -53,47 +55,67 @@ def sweep(names: Sequence[str], run: Execute, device: str) -> dict[str, pd.DataF
         run: executes runs; those that fail are missing from what it returns.
         device: where to train.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    tried = run(tuning_runs(names, device))
-    if not tried:
-        return tables
-    tables["sweep-tuning"] = pd.concat([trials(table) for table in tried.values()])
-    chosen = choose(tables["sweep-tuning"])
-    finals: list[Run] = [*final_runs(chosen, device)]
+    plain = tune(entries(names), run, device)
+    chosen = choose(table_of(plain))
+    more = tune([one for one in explored(chosen) if one.task in names], run, device)
+    tuned = table_of(plain | more)
+    chosen = choose(tuned)
+    finals: list[Run] = [_final(key, row, device) for key, row in chosen.iterrows()]
     if set(names) == set(TUNED):
         finals += [*published_runs(device), *_studies(chosen)]
     done = run(finals)
-    named = {one.name: table for one, table in done.items()}
-    trained = [table for table in done.values() if "task" in table.index.names]
+    tables = {"sweep-tuning": tuned}
+    trained = [table for one, table in done.items() if isinstance(one, Training)]
     if trained:
         tables["sweep-final"] = pd.concat([curves(table) for table in trained])
-    for end, record in (
-        (f"{_STUDIED}--quality", "vae-quality"),
-        (f"{_PICTURED}--pictures", "vae-pictures"),
-    ):
-        if end in named:
-            tables[record] = named[end]
+    for one, table in done.items():
+        if isinstance(one, Trajectory):
+            tables["vae-quality"] = table
+        if isinstance(one, Pictures):
+            tables["vae-pictures"] = table
     return tables
+
+
+def _final(key: Any, row: pd.Series, device: str) -> Training:
+    task, method, budget, copy, exploration = key
+    setting, weight = float(row["setting"]), float(row["weight"])
+    base, tuned = (setting, weight) if exploration else (0.0, setting)
+    entry = Entry(task, method, int(budget), int(copy), exploration, base)
+    return final_run(entry, tuned, float(row["learning_rate"]), device)
 
 
 def _studies(chosen: pd.DataFrame) -> list[Run]:
     """Bias and variance along a run, and pictures, at the chosen settings."""
-    studied, pictured = chosen.loc[_STUDIED], chosen.loc[_PICTURED]
+    plain = chosen.xs((0, ""), level=("copy", "exploration")).reset_index("budget")
+    plain = plain[~plain.index.duplicated()]  # the least budget of each
+    studied, pictured = plain.loc[_STUDIED], plain.loc[_PICTURED]
     measured = tuple(
-        (name, float(row["setting"]))
+        (name, float(row["setting"]), int(row["budget"]))
         for name, row in studied.iterrows()
-        if name != "exact gradient"
+        if name not in ("exact gradient", "MVE, annealed")
     )
-    begin = studied.loc["ReinMax (default)"]
+    begin = studied.loc[DEFAULT]
     trained = tuple(
         (name, float(pictured.loc[name, "setting"]), float(pictured.loc[name, "learning_rate"]))
         for name in _PAINTERS
     )
     rate = float(begin["learning_rate"])
-    return [
-        Trajectory(_STUDIED, "ReinMax (default)", 0.0, rate, measured),
-        Pictures(_PICTURED, trained),
-    ]
+    return [Trajectory(_STUDIED, DEFAULT, 0.0, rate, measured), Pictures(_PICTURED, trained)]
+
+
+def _seconds(runs: Mapping[Run, float]) -> pd.DataFrame:
+    """Seconds of each entry: of all its trials, and of its final run."""
+    rows: dict[tuple, dict[str, float]] = {}
+    for one, spent in runs.items():
+        if isinstance(one, Training):
+            entry = one.entry
+            key = (entry.task, entry.method, entry.budget, entry.copy, entry.exploration)
+            part = "final" if one.split == "test" else "tuning"
+            row = rows.setdefault(key, {"tuning": 0.0, "final": 0.0})
+            row[part] += spent
+    names = ["task", "method", "budget", "copy", "exploration"]
+    index = pd.MultiIndex.from_tuples(rows, names=names)
+    return pd.DataFrame(list(rows.values()), index=index)
 
 
 def main() -> None:
@@ -112,26 +134,27 @@ def main() -> None:
     folder = wanted.folder or (wanted.runs / "some-problems" if part else Path("book/data"))
     options = engine_options(parser, wanted)
     failed: dict[str, str] = {}
-    spent: dict[str, float] = {}
+    spent: dict[Run, float] = {}
 
     def run(runs: Sequence[Run]) -> dict[Run, pd.DataFrame]:
         outcome = execute(runs, folder=wanted.runs, report=tqdm.write, progress="sweep", **options)
         failed.update({one.name: error for one, error in outcome.failed.items()})
         for one in outcome.tables:
             record = wanted.runs / f"{one.name}.json"
-            spent[one.name] = json.loads(record.read_text("utf-8"))["seconds"]
+            spent[one] = json.loads(record.read_text("utf-8"))["seconds"]
         return outcome.tables
 
     try:
         tables = sweep(wanted.tasks, run, wanted.device)
     except (ImportError, OSError) as error:
         finish(failed | {"the sweep": str(error)})
+    if spent:
+        tables["sweep-seconds"] = _seconds(spent)
     # The seconds of all runs, including those of earlier calls.
     seconds = sum(spent.values()) / wanted.workers
     configuration: dict[str, Any] = {
         "seed": list(FINAL_SEEDS),
-        "tuning seeds": list(TUNING_SEEDS),
-        "trials": TRIALS,
+        "copies": {str(budget): count for budget, count in COPIES.items()},
         "steps": {name: TASKS[name].steps for name in wanted.tasks},
         "rates": {name: list(TASKS[name].rates) for name in wanted.tasks},
         "workers": wanted.workers,

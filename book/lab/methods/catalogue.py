@@ -25,6 +25,7 @@ from ils import estimators, metric, simplex, target
 from ils.estimators import Estimator
 from ils.metric import fisher
 from ils.rules import Step
+from lab.methods.annealed import Annealed
 from lab.methods.learning import (
     as_it_is,
     with_baseline_at_rest,
@@ -32,12 +33,14 @@ from lab.methods.learning import (
     with_surrogate_fitted,
 )
 from lab.methods.package import by_rule, package_default
+from lab.methods.several import reinmax_of_several
 from lab.problems.enumerable import Problem
 from lab.show.looks import LOOKS, Look
 
 __all__ = ["BESIDE", "CATALOGUE", "FAMILIES", "METHODS", "NAMES", "Make", "Method", "method"]
 
 Make = Callable[[float], Estimator]
+Train = Callable[[float], Estimator | Annealed[Estimator]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Method:
         prepare: brings an estimator that learns into the state in which it is measured.
         trained: the settings among which the training chooses; none for one that is not trained.
         train: makes the estimator that is trained, where it is not the one that is measured.
+        several: makes the estimator of so many evaluations, at least two, where this is more than
+            the mean of independent estimates.
+        most: the largest number of evaluations for ``several``.
         single: whether it draws joint states without replacement: one variable is all it can be
             trained with, and what lies behind the draw would need their weights.
         limit: the largest number of categories times variables at which its training is bearable.
@@ -78,7 +84,9 @@ class Method:
     binary: bool = False
     prepare: Callable[[Estimator, Problem], Estimator] = as_it_is
     trained: tuple[float, ...] = ()
-    train: Make | None = None
+    train: Train | None = None
+    several: Callable[[float, int], Estimator] | None = None
+    most: int = 10_000
     single: bool = False
     limit: int = 10_000
     main: bool = False
@@ -108,6 +116,7 @@ _LONG_STEPS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SAMPLES = (2.0, 4.0, 8.0)
 _COEFFICIENTS = (0.25, 0.5, 1.0)
 _TRAINED_TEMPERATURES = (0.5, 1.0, 2.0)
+_HIGH_TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 5.0)
 _TRAINED_STEPS = (0.1, 1.0, 10.0)
 _ONCE = (0.0,)
 _NOTE = "shliselberg2019ils"
@@ -178,7 +187,7 @@ def _tempered(
     family: str = "straight-through",
     sampled: bool = False,
     trained: tuple[float, ...] = _TRAINED_TEMPERATURES,
-    train: Make | None = None,
+    train: Train | None = None,
 ) -> Method:
     make = getattr(estimators, factory)
     return Method(
@@ -215,6 +224,7 @@ def _several(
         samples,
         2.0,
         sampled=True,
+        several=lambda _, samples: make(samples=samples),
         **training,
     )
 
@@ -250,7 +260,12 @@ def _squares(y: Tensor) -> Tensor:
 
 CATALOGUE: tuple[Method, ...] = (
     # --- a draw forward, a surrogate gradient backward
-    _tempered("straight-through", "straight_through", "bengio2013straightthrough"),
+    _tempered(
+        "straight-through",
+        "straight_through",
+        "bengio2013straightthrough",
+        trained=_HIGH_TEMPERATURES,
+    ),
     _tempered("straight-through Gumbel", "straight_through_gumbel", "jang2017gumbel", sampled=True),
     Method(
         "decoupled straight-through Gumbel",
@@ -282,10 +297,22 @@ CATALOGUE: tuple[Method, ...] = (
         trained=_ONCE,
         main=True,
     ),
-    _tempered("ReinMax", "reinmax", "liu2023reinmax", trained=(1.0, 1.2, 1.5)),
+    _tempered("ReinMax", "reinmax", "liu2023reinmax", trained=_HIGH_TEMPERATURES),
+    Method(
+        "ReinMax, control variate",
+        "straight-through",
+        "",
+        lambda t: reinmax_of_several(2, t),
+        ("liu2023reinmax",),
+        "temperature",
+        settings=(),
+        trained=_HIGH_TEMPERATURES,
+        several=lambda t, samples: reinmax_of_several(samples, t),
+        main=True,
+    ),
     _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through", trained=()),
     _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
-    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True, trained=()),
+    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True),
     Method(
         "MVE",
         "straight-through",
@@ -295,6 +322,20 @@ CATALOGUE: tuple[Method, ...] = (
         "tau",
         (1.0, 10.0, 100.0, 1e6),
         1e6,
+        trained=(1.0, 10.0, 1e6),
+        limit=512,
+    ),
+    Method(
+        "MVE, annealed",
+        "straight-through",
+        "",
+        lambda _: estimators.mve(tau=1.0),
+        ("hooper2026straightthrough",),
+        settings=(),
+        trained=_ONCE,
+        train=lambda _: Annealed(lambda part: estimators.mve(tau=10 ** (6 * part))),
+        limit=512,
+        main=True,
     ),
     # --- a point inside the simplex in place of the draw
     _tempered(
@@ -378,7 +419,7 @@ CATALOGUE: tuple[Method, ...] = (
         train=lambda decay: estimators.score_function_running(decay=decay, own_dims=1),
         main=True,
     ),
-    _several("leave-one-out", "leave_one_out", "kool2019buy4", trained=(2.0, 4.0), main=True),
+    _several("leave-one-out", "leave_one_out", "kool2019buy4", trained=_ONCE, main=True),
     Method(
         "double control variates",
         "score function",
@@ -390,6 +431,7 @@ CATALOGUE: tuple[Method, ...] = (
         1.0,
         sampled=True,
         trained=_COEFFICIENTS,
+        several=lambda c, n: estimators.double_control_variate(samples=n, coefficient=c),
         main=True,
     ),
     _plain("MuProp", "muprop", "gu2016muprop"),
@@ -426,7 +468,7 @@ CATALOGUE: tuple[Method, ...] = (
         "kool2020unordered",
         (2.0, 4.0),
         trained=_ONCE,
-        train=lambda _: estimators.unordered_set(samples=2),
+        most=4,
         single=True,
     ),
     _several(
@@ -435,7 +477,7 @@ CATALOGUE: tuple[Method, ...] = (
         "kool2020unordered",
         (2.0, 4.0),
         trained=_ONCE,
-        train=lambda _: estimators.sum_and_sample(samples=2),
+        most=4,
         single=True,
     ),
 )

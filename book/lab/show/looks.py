@@ -85,6 +85,8 @@ LOOKS = {
     "gapped straight-through": _look(2, 6, 11),
     "ZGR": _look(0, 9, 5),
     "MVE": _look(0, 7, 11),
+    "MVE, annealed": _look(8, 7, 10),
+    "ReinMax, control variate": _look(4, 0, 2),
     "ReinMax-Rao": _look(0, 8, 0),
     "SPIGOT": _look(4, 1, 9),
     "SPIGOT-CE": _look(4, 3, 10),

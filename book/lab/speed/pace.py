@@ -14,10 +14,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from lab.methods.annealed import Annealed
 from lab.run import records
 from lab.run.checkout import describe_checkout
 from lab.run.machine import describe_machine
 from lab.speed.footprint import peak
+from lab.training.contestants import budgets
 from lab.training.protocol import method_of, methods
 from lab.training.task import Stream
 from lab.training.tasks import TASKS
@@ -33,18 +35,22 @@ _MEASURED = ("vae-8x16", "experts")
 _BATCHED = ("bits", "experts", "codebook", "vae-8x4", "vae-64x8")
 
 
-def step_of(task_name: str, method: str, setting: float, runs: int) -> Callable[[], None]:
+def step_of(
+    task_name: str, method: str, setting: float, runs: int, budget: int = 1
+) -> Callable[[], None]:
     """A training step of so many runs, to be called again and again."""
     task = TASKS[task_name]
     stream = Stream(range(runs))
     generator = torch.Generator().manual_seed(0)
     parameters = {name: p.requires_grad_() for name, p in task.start(stream).items()}
     optimizer = Adam(parameters, torch.full((runs,), 1e-3), dict(task.fixed_rates))
-    made = method_of(task, method, setting)
+    made, draws = method_of(task, method, setting, budget)
+    if isinstance(made, Annealed):
+        made = made.at(0.5)
 
     def step() -> None:
         batch = task.batch(parameters, stream, generator)
-        optimizer.step(gradients(task, made, parameters, batch, generator))
+        optimizer.step(gradients(task, made, parameters, batch, generator, draws))
 
     return step
 
@@ -69,7 +75,8 @@ def steps(task_name: str, runs: int = 10) -> pd.DataFrame:
     calls = {}
     for name, method in methods(task).items():
         setting = method.settings[len(method.settings) // 2]
-        calls[task_name, name] = step_of(task_name, name, setting, runs)
+        least = 1 if name in task.own else budgets(name, task)[0]
+        calls[task_name, name] = step_of(task_name, name, setting, runs, least)
     seconds = _interleaved(calls, _ROUNDS)
     rows = {
         key: {"milliseconds": 1e3 * seconds[key], "megabytes": peak(one) / 2**20}

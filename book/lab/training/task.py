@@ -83,8 +83,8 @@ class Task:
         draws: ``D``, draws a step from the same logits.
         steps: of a final run.
         step_unit: of absolute step sizes, where a loss is a mean over variables.
-        tuning_seeds: runs of each trial of the tuning.
-        rates: the least and the largest learning rate of the tuning.
+        tuning_seeds: runs of each trial in the first round of the tuning.
+        rates: the least and the largest learning rate that is tried first.
         main_only: whether only the main methods take part, see ``contestants.MAIN``.
         decoder: the parameters that the loss of a draw depends on.
         fixed_rates: learning rates of parameters that are not tuned.
@@ -100,8 +100,8 @@ class Task:
     draws: int = 1
     steps: int = 1000
     step_unit: float = 1.0
-    tuning_seeds: int = 2
-    rates: tuple[float, float] = (1e-3, 1e-1)
+    tuning_seeds: int = 3
+    rates: tuple[float, float] = (10**-2.5, 1e-1)
     main_only: bool = False
     decoder: tuple[str, ...] = ()
     fixed_rates: Mapping[str, float] = {}

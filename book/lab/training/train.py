@@ -11,9 +11,10 @@ from torch import Tensor
 
 import ils
 from ils.estimators import Estimator
+from lab.methods.annealed import Annealed
 from lab.training.task import Parameters, Stream, Task
 
-__all__ = ["INDEX", "Adam", "gradients", "train"]
+__all__ = ["INDEX", "Adam", "Objective", "estimated", "gradients", "train"]
 
 INDEX = ["learning_rate", "seed", "step"]
 
@@ -21,7 +22,8 @@ _LARGEST = 1e6
 """A run fails when a parameter is larger, or not a number."""
 
 Gradients = dict[str, Tensor]
-Objective = Callable[[Parameters, Any], Tensor]
+Objective = Callable[[Parameters, Any, torch.Generator], Tensor]
+"""Of parameters, a batch and the source of draws; what it returns, ``(R,)``, is differentiated."""
 
 
 class Adam:
@@ -61,45 +63,68 @@ class Adam:
             self.parameters[name].data.sub_(change, alpha=1 / (1 - fast**self.steps))
 
 
+def estimated(
+    task: Task,
+    method: Estimator,
+    parameters: Parameters,
+    batch: Any,
+    generator: torch.Generator,
+    draws: int,
+) -> Tensor:
+    """The objective ``(R,)``, whose gradient for the logits is the mean of ``draws`` estimates."""
+    logits = task.logits(parameters, batch)
+    # Parameters before the draw get their gradient from the estimator alone.
+    behind = {n: p if n in task.decoder else p.detach() for n, p in parameters.items()}
+    losses = ils.surrogate(
+        method,
+        logits,
+        lambda z: task.loss(behind, batch, z),
+        draws=draws,
+        generator=generator,
+        batch_dims=logits.dim() - 2,
+    )
+    objective = losses.reshape(len(logits), -1).mean(-1)
+    extra = task.penalty(parameters, batch, logits)
+    return objective if extra is None else objective + extra
+
+
 def gradients(
     task: Task,
     method: Estimator | Objective,
     parameters: Parameters,
     batch: Any,
     generator: torch.Generator,
+    draws: int | None = None,
 ) -> Gradients:
-    """The gradient of each run's objective for its parameters, as a method estimates it."""
+    """The gradient of each run's objective for its parameters, as a method estimates it.
+
+    Args:
+        task: the problem.
+        method: an estimator, or an objective to be differentiated as it is.
+        parameters, batch: of the step.
+        generator: of the draws.
+        draws: how many estimates are averaged; those of the problem by default.
+    """
     names, values = list(parameters), list(parameters.values())
-    if not isinstance(method, Estimator):
-        objective = method(parameters, batch).sum()
+    if isinstance(method, Estimator):
+        objective = estimated(task, method, parameters, batch, generator, draws or task.draws)
     else:
-        logits = task.logits(parameters, batch)
-        # Parameters before the draw get their gradient from the estimator alone.
-        behind = {n: p if n in task.decoder else p.detach() for n, p in parameters.items()}
-        losses = ils.surrogate(
-            method,
-            logits,
-            lambda z: task.loss(behind, batch, z),
-            draws=task.draws,
-            generator=generator,
-            batch_dims=logits.dim() - 2,
-        )
-        objective = losses.sum() / logits.shape[1:-2].numel()
-        extra = task.penalty(parameters, batch, logits)
-        objective = objective if extra is None else objective + extra.sum()
-    found = torch.autograd.grad(objective, values, allow_unused=True)
+        objective = method(parameters, batch, generator)
+    found = torch.autograd.grad(objective.sum(), values, allow_unused=True)
     return {name: g for name, g in zip(names, found, strict=True) if g is not None}
 
 
 def train(
     task: Task,
-    method: Estimator | Objective,
+    method: Estimator | Objective | Annealed[Estimator | Objective],
     *,
     learning_rates: Sequence[float],
     seeds: Sequence[int],
     steps: int,
     split: str,
     records: int | Collection[int] = 20,
+    draws: int | None = None,
+    copy: int = 0,
     part: float = 1.0,
     device: str = "cpu",
     look: Callable[[int, Parameters], None] | None = None,
@@ -108,12 +133,14 @@ def train(
 
     Args:
         task: the problem.
-        method: an estimator, or an objective to be differentiated as it is.
+        method: an estimator, an objective to be differentiated as it is, or one that changes.
         learning_rates: of Adam.
         seeds: of initial parameters and data; shared by all methods.
         steps: how many.
         split: on which examples the measures are taken, ``validation`` or ``test``.
         records: how often they are taken after the start, or after which steps.
+        draws: how many estimates are averaged; those of the problem by default.
+        copy: a number that changes the draws and nothing else.
         part: of the run after which to end; what is measured until then is the same.
         device: where.
         look: called with step and parameters ``(R, ...)`` whenever measures are taken.
@@ -125,7 +152,7 @@ def train(
     runs = [(rate, seed) for rate in learning_rates for seed in seeds]
     stream = Stream([seed for _, seed in runs], device)
     # Of the draws; it need not be shared, as no two methods use their noise in the same way.
-    generator = torch.Generator(device).manual_seed(1_000_003 + sum(seeds))
+    generator = torch.Generator(device).manual_seed(1_000_003 * (1 + copy) + sum(seeds))
     parameters = {name: p.requires_grad_() for name, p in task.start(stream).items()}
     rates = torch.tensor([rate for rate, _ in runs], device=device)
     optimizer = Adam(parameters, rates, dict(task.fixed_rates))
@@ -145,7 +172,8 @@ def train(
                 rows[(*run, step)] = {name: values[place] for name, values in found.items()}
         if step < last:
             batch = task.batch(parameters, stream, generator)
-            optimizer.step(gradients(task, method, parameters, batch, generator))
+            now = method.at(step / steps) if isinstance(method, Annealed) else method
+            optimizer.step(gradients(task, now, parameters, batch, generator, draws))
             lost |= _put_aside(parameters)
     index = pd.MultiIndex.from_tuples(rows, names=INDEX)
     return pd.DataFrame(list(rows.values()), index=index)

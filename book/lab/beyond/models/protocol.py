@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 
 from lab.beyond.models.counts import CountAutoencoder
 from lab.beyond.models.posterior import MixturePosterior
-from lab.training.contestants import TRIALS
-from lab.training.protocol import rates_of
-from lab.training.task import Parameters, Task
+from lab.training.task import Own, Parameters, Task
 from lab.training.train import Objective, train
 
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "choose",
     "final_of",
     "objective_of",
+    "rates_of",
     "recompute",
     "rows_of",
     "trained",
@@ -47,6 +47,9 @@ __all__ = [
 EXPERIMENTS: dict[str, Task] = {"counts": CountAutoencoder(), "mixture": MixturePosterior()}
 SEEDS = {"counts": tuple(range(101, 111)), "mixture": tuple(range(101, 201))}
 """Of the final runs; those of the tuning begin at 1."""
+
+TRIALS = 12
+"""Of each method: its settings times as many learning rates as fill them."""
 
 _RECORDS = 20
 
@@ -57,7 +60,16 @@ Chosen = tuple[tuple[str, float, float], ...]
 def objective_of(experiment: str, method: str, setting: float) -> Objective:
     """A method at a setting, as :func:`lab.training.train.train` takes it."""
     own = EXPERIMENTS[experiment].own[method]
-    return lambda parameters, batch: own.objective(parameters, batch, setting)
+    return lambda parameters, batch, _: own.objective(parameters, batch, setting)
+
+
+def rates_of(task: Task, method: Own) -> tuple[float, ...]:
+    """The learning rates of each setting: evenly spaced logarithms over the task's range."""
+    count = TRIALS // len(method.settings)
+    least, most = (torch.tensor(rate, dtype=torch.float64).log10().item() for rate in task.rates)
+    return tuple(
+        float(f"{rate:.3g}") for rate in torch.logspace(least, most, count, dtype=torch.float64)
+    )
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from lab.training.tasks.clusters import Clusters
 from lab.training.tasks.codebook import Codebook
 from lab.training.tasks.control import Control
 from lab.training.tasks.experts import Experts
-from lab.training.tasks.polynomial import Polynomial
+from lab.training.tasks.polynomial import EMBEDDED, Polynomial
 from lab.training.tasks.subset import Subset
 
-__all__ = ["PUBLISHED", "TASKS", "TUNED", "VAES"]
+__all__ = ["PUBLISHED", "REPEATED", "TASKS", "TUNED", "VAES"]
 
 # Categories and variables, in the order of the ReinMax paper.
 VAES = ((8, 4), (4, 24), (8, 16), (16, 12), (64, 8), (10, 30))
@@ -34,11 +34,25 @@ _TUNED: tuple[Task, ...] = (
 TUNED = tuple(task.name for task in _TUNED)
 """Problems on which every method is tuned."""
 
-# Batch and steps of the authors' code.
-_PUBLISHED = (Polynomial(draws=64, steps=8000, published=True),)
+REPEATED = (
+    *(task.name for task in _TUNED if not task.main_only),
+    "halves-8x16",
+    "vae-4x24",
+)
+"""Problems on which the methods are compared with several evaluations a step."""
+
+# Batch and steps of the authors' code: Liu et al. (2023), and Hooper and Shekhovtsov (2026).
+_LIU = Polynomial(draws=64, steps=8000, published="liu")
+_HOOPER = tuple(
+    Polynomial(
+        power=power, draws=8, steps=10_000, published="hooper", numbers=EMBEDDED, categories=4
+    )
+    for power in (1.5, 2.0, 3.0)
+)
+_PUBLISHED = (_LIU, *_HOOPER)
 
 PUBLISHED = tuple(task.name for task in _PUBLISHED)
-"""The polynomial problem as Liu et al. (2023) ran it."""
+"""The polynomial problem as others ran it."""
 
 TASKS: dict[str, Task] = {task.name: task for task in (*_TUNED, *_PUBLISHED)}
 """Every problem, by name."""

@@ -64,7 +64,7 @@ class Pixels(Task):
     main_only: bool = False
     images: Images = field(default_factory=bundled, repr=False, compare=False)
 
-    rates = (1e-3, 3e-2)
+    rates = (1e-3, 10**-1.5)
 
     @property
     def decoder(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Bits(Task):
     variables = 1
     steps = 4000
     tuning_seeds = 10  # a run ends at one value or the other: two would be luck
-    rates = (1e-3, 1e-1)
+    rates = (10**-1.5, 1.0)
 
     def _targets(self, like: Tensor) -> Tensor:
         return torch.tensor(TARGETS, dtype=like.dtype, device=like.device)

@@ -50,7 +50,7 @@ class Clusters(Task):
     variables = 1
     measure = "share of wrong labels"
     optimum = 0.0
-    rates = (3e-3, 1e-1)
+    rates = (1e-2, 10**-0.5)
     decoder = ("label.weight", "label.bias")
 
     @property

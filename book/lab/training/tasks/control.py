@@ -31,7 +31,7 @@ class Control(ActorCritic):
     categories = len(_FORCES)
     inputs = 3
     episodes = 16
-    rates = (1e-4, 3e-3)
+    rates = (1e-4, 10**-2.5)
     tuning_seeds = 6  # a policy that settles too early costs ten times as much
     steps = 1000
 

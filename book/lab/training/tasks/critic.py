@@ -38,7 +38,7 @@ class ActorCritic(Task):
 
     inputs: int
     variables = 1
-    rates = (3e-4, 3e-2)
+    rates = (1e-3, 10**-1.5)
     fixed_rates = _CRITIC_RATES
 
     @property

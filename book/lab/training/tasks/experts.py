@@ -45,7 +45,7 @@ class Experts(Task):
     variables = 1
     examples = 64
     steps = 2000
-    rates = (1e-3, 1e-1)
+    rates = (10**-2.5, 1e-1)
     decoder = ("experts.weight", "experts.bias")
 
     @property

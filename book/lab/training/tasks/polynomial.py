@@ -1,7 +1,7 @@
 """Polynomial programming of Liu et al. (2023): minimise ``E mean_i |x_i - c|^p``.
 
 Each ``x_i`` is a number in ``[0, 1]`` chosen by a categorical variable: one of two, as in the
-paper, or one of ``K`` at equal distances.
+paper, one of ``K`` at equal distances, or one of the four of Hooper and Shekhovtsov (2026).
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from lab.training.task import Own, Parameters, Stream, Task
 
-__all__ = ["CENTRE", "Polynomial"]
+__all__ = ["CENTRE", "EMBEDDED", "Polynomial"]
 
 CENTRE = 0.45
+
+EMBEDDED = (1.0, 0.50684655, 0.0, 0.73854274)
+"""``torch.manual_seed(0); W = torch.randn(4)``, moved to ``[0, 1]``, as their ``poly_p.py`` has."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Polynomial(Task):
         variables: how many.
         draws: a step.
         steps: of a final run.
-        published: whether the settings are those of the paper; it changes the name alone.
+        published: whose settings these are; it changes the name alone.
+        numbers: that a variable chooses from, where they are not at equal distances.
         main_only: whether only the main methods take part.
     """
 
@@ -38,16 +42,17 @@ class Polynomial(Task):
     variables: int = 128
     draws: int = 16
     steps: int = 1000
-    published: bool = False
+    published: str = ""
+    numbers: tuple[float, ...] = ()
     main_only: bool = False
 
     measure = "expected loss"
-    rates = (1e-3, 3e-1)
+    rates = (10**-1.5, 1.0)
 
     @property
     def name(self) -> str:
         """``polynomial-2-p1.5``."""
-        end = "-published" if self.published else ""
+        end = f"-{self.published}" if self.published else ""
         return f"polynomial-{self.categories}-p{self.power:g}{end}"
 
     @property
@@ -63,6 +68,8 @@ class Polynomial(Task):
     @property
     def levels(self) -> Tensor:
         """The numbers that a variable chooses from, ``(K)``."""
+        if self.numbers:
+            return torch.tensor(self.numbers)
         return torch.linspace(0, 1, self.categories)
 
     def _values(self, like: Tensor) -> Tensor:

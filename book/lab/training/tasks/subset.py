@@ -64,7 +64,7 @@ class Subset(Task):
     variables = 1
     steps = 2000
     tuning_seeds = 5
-    rates = (1e-2, 1.0)
+    rates = (10**-1.5, 1.0)
 
     @property
     def own(self) -> dict[str, Own]:
