@@ -3,41 +3,91 @@
 The measures over several problems are those of Agarwal et al. (2021), with the bootstrap of
 ``scipy.stats``: runs are resampled within each problem, problems are not.  Each *kind* of problem
 has the same weight, whether it has one problem or six.
+
+Functions that compare methods take the final runs of one budget, from :func:`at_budget`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, mannwhitneyu
+from scipy.stats import bootstrap, mannwhitneyu, ttest_rel
 
 from lab.show.intervals import Estimate, estimate
+from lab.training.protocol import COPIES, DEFAULT, PLAIN
 from lab.training.tasks import TASKS
 
 __all__ = [
+    "at_budget",
     "beats",
-    "edges",
     "ends",
+    "goals",
+    "holm",
     "improvement",
     "listing",
     "measured",
     "kind",
+    "null",
+    "null_chances",
     "profiles",
     "progress",
+    "spreads",
     "wins",
 ]
 
 _RESAMPLES = 2000
+_LEVEL = 0.05
+
+
+def at_budget(
+    final: pd.DataFrame, budget: int, copy: int = 0, exploration: str = PLAIN
+) -> pd.DataFrame:
+    """The final runs of one budget: index (task, measure, method, seed).
+
+    Args:
+        final: the record ``sweep-final``.
+        budget: evaluations of the loss, for each draw that a step takes.
+        copy, exploration: as in :class:`lab.training.protocol.Entry`.
+    """
+    return final.xs((budget, copy, exploration), level=("budget", "copy", "exploration"))
+
+
+def _copies(final: pd.DataFrame, budget: int) -> dict[str, pd.DataFrame]:
+    """The entries of the default method, each as a table of its own."""
+    found = {}
+    for copy in range(COPIES[budget] + 1):
+        part = at_budget(final, budget, copy)
+        found[f"entry {copy + 1}"] = part.xs(DEFAULT, level="method", drop_level=False)
+    return found
+
+
+def null(final: pd.DataFrame, budget: int, tasks: Sequence[str]) -> pd.DataFrame:
+    """Progress of the entries of the default method, which differ by luck: index (task, method).
+
+    The methods are ``entry 1`` and so on; 1 is where the best method of the budget ends.
+    """
+    goal = goals(at_budget(final, budget), tasks)
+    parts = {
+        name: progress(part, tasks, goal).droplevel("method")
+        for name, part in _copies(final, budget).items()
+    }
+    return pd.concat(parts, names=["method"]).swaplevel().sort_index(kind="stable")
+
+
+def null_chances(found: pd.DataFrame) -> list[float]:
+    """The probability of improvement of each entry over each other; see :func:`null`."""
+    names = found.index.get_level_values("method").unique()
+    return [improvement(found, one, other).mean for one in names for other in names if one != other]
 
 
 def measured(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.DataFrame:
     """Curves of a problem, index (method, seed), a column a twentieth of the run.
 
     Args:
-        final: the record ``sweep-final``.
+        final: from :func:`at_budget`.
         task: a problem.
         measure: the one that counts unless another is named.
     """
@@ -52,13 +102,13 @@ def ends(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.DataF
 
 
 def listing(
-    final: pd.DataFrame, chosen: pd.DataFrame, task: str, against: str = "ReinMax (default)"
+    final: pd.DataFrame, chosen: pd.DataFrame, task: str, against: str = DEFAULT
 ) -> pd.DataFrame:
     """The table of a problem, the best method first.
 
     Args:
-        final: the record ``sweep-final``.
-        chosen: from :func:`lab.training.protocol.choose`.
+        final: from :func:`at_budget`.
+        chosen: from :func:`lab.training.tuning.choose`, of the same budget.
         task: a problem.
         against: the method with which the others are paired.
 
@@ -102,11 +152,25 @@ def kind(task: str) -> str:
     return task.split("-")[0]
 
 
-def progress(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """Progress of each run: 0 at the first measure, 1 at the mean final measure of the best method.
+def goals(final: pd.DataFrame, tasks: Sequence[str]) -> dict[str, float]:
+    """The mean final measure of the best method of each problem, references left out."""
+    found = {}
+    for task in tasks:
+        end = ends(final, task).drop(index=list(TASKS[task].own), errors="ignore")
+        found[task] = float(end.mean(axis=1, skipna=False).min())
+    return found
 
-    Methods of one problem alone, such as the exact gradient, do not count for that best; their
-    progress can be above 1.
+
+def progress(
+    final: pd.DataFrame, tasks: Sequence[str], goal: Mapping[str, float], place: int = 20
+) -> pd.DataFrame:
+    """Progress of each run: 0 at the first measure, 1 at the goal of the problem.
+
+    Args:
+        final: from :func:`at_budget`.
+        tasks: problems.
+        goal: from :func:`goals`.
+        place: the twentieth of the run at which it is taken.
 
     Returns:
         Index (task, method), a column a seed; minus infinity for runs that failed, and nothing
@@ -114,10 +178,10 @@ def progress(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """
     parts = {}
     for task in tasks:
-        begin = measured(final, task)[0].groupby(level="seed").mean()
-        end = ends(final, task)
-        best = end.drop(index=list(TASKS[task].own), errors="ignore").mean(axis=1, skipna=False)
-        parts[task] = ((begin - end) / (begin - best.min())).fillna(-np.inf)
+        table = measured(final, task)
+        begin = table[0].groupby(level="seed").mean()
+        end = table[place].unstack("seed")
+        parts[task] = ((begin - end) / (begin - goal[task])).fillna(-np.inf)
     return pd.concat(parts, names=["task"])
 
 
@@ -190,34 +254,50 @@ def profiles(found: pd.DataFrame, methods: Sequence[str], levels: Sequence[float
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(levels))
 
 
-def wins(final: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+def wins(final: pd.DataFrame, tasks: Sequence[str], spread: Mapping[str, float]) -> pd.DataFrame:
     """The best method of each problem, and those that are not separated from it.
 
     Methods of one problem alone do not take part.
 
+    Args:
+        final: from :func:`at_budget`.
+        tasks: problems.
+        spread: by problem, the largest difference of means that luck alone has made.
+
     Returns:
-        Index task: ``best``, its ``mean``, and ``alike``, the methods whose paired 95% interval of
-        the difference to the best holds zero.  The best is chosen on the same runs, and nothing
-        is corrected for the number of comparisons: a short list proves little.
+        Index task: ``best``, its ``mean``, and ``alike``, the methods that are not separated from
+        it: by less than the spread of the null, or by a difference that a paired t test with
+        Holm's correction for all methods of the problem does not tell from zero at 5%.  The best
+        is chosen on the same runs, which makes the others look worse than they are.
     """
     rows = {}
     for task in tasks:
         values = ends(final, task).drop(index=list(TASKS[task].own), errors="ignore").dropna()
-        best = values.mean(axis=1).idxmin()
+        means = values.mean(axis=1)
+        best = means.idxmin()
+        others = means.index.drop(best)
+        chances = ttest_rel(values.loc[others], values.loc[[best]], axis=1).pvalue
+        apart = dict(zip(others, holm(np.nan_to_num(chances, nan=1.0)) < _LEVEL, strict=True))
         alike = [
             name
-            for name in values.index
-            if name != best and estimate(values.loc[name] - values.loc[best]).low <= 0
+            for name in others
+            if not apart[name] or means[name] - means[best] <= spread.get(task, 0.0)
         ]
-        rows[task] = {"best": best, "mean": values.loc[best].mean(), "alike": ", ".join(alike)}
+        rows[task] = {"best": best, "mean": means[best], "alike": ", ".join(alike)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def edges(chosen: pd.DataFrame) -> pd.Series:
-    """The share of winners at an end of the range of learning rates, for each problem."""
-    rates = chosen["learning_rate"]
-    shares = {}
-    for task, part in rates.groupby(level="task", sort=False):
-        least, most = TASKS[task].rates
-        shares[task] = float(((part <= 1.01 * least) | (part >= 0.99 * most)).mean())
-    return pd.Series(shares)
+def holm(chances: np.ndarray) -> np.ndarray:
+    """Holm's correction of p-values for their number."""
+    order = np.argsort(chances, kind="stable")
+    scaled = chances[order] * np.arange(len(chances), 0, -1)
+    found = np.empty_like(chances)
+    found[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return found
+
+
+def spreads(final: pd.DataFrame, budget: int, tasks: Sequence[str]) -> dict[str, float]:
+    """The range of the mean final measures of the entries of the default method, by problem."""
+    parts = _copies(final, budget).values()
+    means = {task: [float(ends(one, task).mean(axis=1).iloc[0]) for one in parts] for task in tasks}
+    return {task: max(values) - min(values) for task, values in means.items()}

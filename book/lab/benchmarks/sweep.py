@@ -25,6 +25,7 @@ from lab.training.protocol import (
     COPIES,
     DEFAULT,
     FINAL_SEEDS,
+    PLAIN,
     Entry,
     Training,
     entries,
@@ -37,7 +38,7 @@ from lab.training.tuning import choose, table_of, tune
 
 __all__ = ["SOURCES", "main", "sweep"]
 
-SOURCES = "lab.benchmarks.studies"
+SOURCES = "lab.benchmarks.sweep"
 """The module whose sources, with all that it imports, decide the numbers."""
 
 _STUDIED = "vae-8x4"
@@ -79,14 +80,14 @@ def sweep(names: Sequence[str], run: Execute, device: str) -> dict[str, pd.DataF
 def _final(key: Any, row: pd.Series, device: str) -> Training:
     task, method, budget, copy, exploration = key
     setting, weight = float(row["setting"]), float(row["weight"])
-    base, tuned = (setting, weight) if exploration else (0.0, setting)
+    base, tuned = (0.0, setting) if exploration == PLAIN else (setting, weight)
     entry = Entry(task, method, int(budget), int(copy), exploration, base)
     return final_run(entry, tuned, float(row["learning_rate"]), device)
 
 
 def _studies(chosen: pd.DataFrame) -> list[Run]:
     """Bias and variance along a run, and pictures, at the chosen settings."""
-    plain = chosen.xs((0, ""), level=("copy", "exploration")).reset_index("budget")
+    plain = chosen.xs((0, PLAIN), level=("copy", "exploration")).reset_index("budget")
     plain = plain[~plain.index.duplicated()]  # the least budget of each
     studied, pictured = plain.loc[_STUDIED], plain.loc[_PICTURED]
     measured = tuple(

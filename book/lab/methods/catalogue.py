@@ -188,6 +188,7 @@ def _tempered(
     sampled: bool = False,
     trained: tuple[float, ...] = _TRAINED_TEMPERATURES,
     train: Train | None = None,
+    main: bool = True,
 ) -> Method:
     make = getattr(estimators, factory)
     return Method(
@@ -202,7 +203,7 @@ def _tempered(
         sampled,
         trained=trained,
         train=train,
-        main=True,
+        main=main,
     )
 
 
@@ -286,7 +287,7 @@ CATALOGUE: tuple[Method, ...] = (
         sampled=True,
         train=lambda t: estimators.gumbel_rao(temperature=t, samples=4),
     ),
-    _tempered("gapped straight-through", "gapped_straight_through", "fan2022gapped"),
+    _tempered("gapped straight-through", "gapped_straight_through", "fan2022gapped", main=False),
     Method(
         "ReinMax (default)",
         "straight-through",
@@ -312,7 +313,7 @@ CATALOGUE: tuple[Method, ...] = (
     ),
     _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through", trained=()),
     _plain("DARN", "darn", "gregor2014darn", family="straight-through"),
-    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True),
+    _tempered("ReinMax-Rao", "reinmax_rao", "wang2026beyondreinmax", sampled=True, main=False),
     Method(
         "MVE",
         "straight-through",
@@ -323,7 +324,7 @@ CATALOGUE: tuple[Method, ...] = (
         (1.0, 10.0, 100.0, 1e6),
         1e6,
         trained=(1.0, 10.0, 1e6),
-        limit=512,
+        limit=511,
     ),
     Method(
         "MVE, annealed",
@@ -334,7 +335,7 @@ CATALOGUE: tuple[Method, ...] = (
         settings=(),
         trained=_ONCE,
         train=lambda _: Annealed(lambda part: estimators.mve(tau=10 ** (6 * part))),
-        limit=512,
+        limit=511,
         main=True,
     ),
     # --- a point inside the simplex in place of the draw
@@ -348,7 +349,7 @@ CATALOGUE: tuple[Method, ...] = (
     ),
     # --- a target that is better than the point it comes from
     _ils("ILS (the note)", trained=_TRAINED_STEPS, main=True),
-    _ils("ILS, centred", gradient=_CENTRED, trained=_TRAINED_STEPS, main=True),
+    _ils("ILS, centred", gradient=_CENTRED, trained=_TRAINED_STEPS),
     _ils(
         "ILS, projected",
         gradient=_CENTRED,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from lab.run import records as recorded
 from lab.training.contestants import budgets
-from lab.training.protocol import FINAL_SEEDS, INDEX, Entry, final_run
+from lab.training.protocol import FINAL_SEEDS, INDEX, PLAIN, Entry, final_run
 from lab.training.tasks import TASKS, TUNED
 
 __all__ = [
@@ -90,7 +90,7 @@ def recompute(chosen: pd.DataFrame, task: str) -> pd.DataFrame:
         :data:`FIRST_STEPS`, and ``end``, which the record ``sweep-final`` has as its second.
     """
     entry = _again(task)
-    row = chosen.loc[(task, entry.method, entry.budget, 0, "")]
+    row = chosen.loc[(task, entry.method, entry.budget, 0, PLAIN)]
     run = final_run(entry, float(row["setting"]), float(row["learning_rate"]))
     last = round(_PART * run.steps)
     table = replace(run, records=(0, *FIRST_STEPS, last))(part=_PART)
@@ -131,7 +131,7 @@ class Beginnings:
 
     def __call__(self) -> pd.DataFrame:
         """See :func:`recompute`."""
-        rows = {(*key, 0, ""): (setting, rate) for *key, setting, rate in self.chosen}
+        rows = {(*key, 0, PLAIN): (setting, rate) for *key, setting, rate in self.chosen}
         index = pd.MultiIndex.from_tuples(rows, names=INDEX[:5])
         chosen = pd.DataFrame(list(rows.values()), index, ["setting", "learning_rate"])
         return pd.concat([recompute(chosen, task) for task, *_ in self.chosen])
@@ -146,7 +146,7 @@ def beginnings(chosen: pd.DataFrame) -> Beginnings:
     rows = []
     for task in AGAIN:
         one = _again(task)
-        row = chosen.loc[(task, one.method, one.budget, 0, "")]
+        row = chosen.loc[(task, one.method, one.budget, 0, PLAIN)]
         found = float(row["setting"]), float(row["learning_rate"])
         rows.append((task, one.method, one.budget, *found))
     return Beginnings(tuple(rows))

@@ -71,7 +71,7 @@ def with_tempered_draws(task: Task, rule: Rule, temperature: float) -> Objective
         ratio = logits.detach().log_softmax(-1) - warm.log_softmax(-1)
         weights = (ratio * z).sum((-2, -1)).exp()
         behind = {n: p if n in task.decoder else p.detach() for n, p in parameters.items()}
-        drawn = differentiable_draw(z, logits, rule=rule)
+        drawn = differentiable_draw(logits, z, rule=rule)
         losses = weights * task.loss(behind, batch, drawn)
         extra = task.penalty(parameters, batch, logits)
         found = losses.mean(0).reshape(len(logits), -1).mean(-1)

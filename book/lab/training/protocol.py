@@ -36,13 +36,16 @@ from lab.training.train import Objective, train
 
 __all__ = [
     "COPIES",
+    "DEFAULT",
     "EXPLORED",
     "EXPLORERS",
     "FINAL_SEEDS",
     "INDEX",
+    "PLAIN",
     "Entry",
     "Training",
     "entries",
+    "explored",
     "final_run",
     "method_of",
     "methods",
@@ -53,6 +56,9 @@ FINAL_SEEDS = tuple(range(101, 111))
 INDEX = ["task", "method", "budget", "copy", "exploration", "setting", "weight"]
 
 DEFAULT = "ReinMax (default)"
+PLAIN = "none"
+"""No exploration of its own."""
+
 COPIES = {1: 3, 2: 1, 4: 1}
 """By budget, how often the default method is entered again."""
 
@@ -89,7 +95,7 @@ class Entry:
         method: a name among :func:`methods`.
         budget: evaluations of the loss, for each draw that a step of the problem takes.
         copy: 0, or the number of an entry that differs by tuning seeds and draws alone.
-        exploration: empty, or a key of :data:`WEIGHTS`.
+        exploration: ``none``, or a key of :data:`WEIGHTS`.
         base: the setting of the method with an exploration, whose weight is tuned.
     """
 
@@ -97,13 +103,13 @@ class Entry:
     method: str
     budget: int = 1
     copy: int = 0
-    exploration: str = ""
+    exploration: str = PLAIN
     base: float = 0.0
 
     @property
     def settings(self) -> tuple[float, ...]:
         """What is tuned beside the learning rate."""
-        if self.exploration:
+        if self.exploration != PLAIN:
             return WEIGHTS[self.exploration]
         return methods(TASKS[self.task])[self.method].settings
 
@@ -113,12 +119,11 @@ class Entry:
         if self.exploration == "tempered draws":
             rule: Rule = _TEMPERED[self.method](self.base)
             return with_tempered_draws(task, rule, setting), 1
-        own = self.base if self.exploration else setting
-        method, draws = method_of(task, self.method, own, self.budget)
-        if self.exploration:
-            assert not isinstance(method, Annealed)
-            return with_entropy(task, method, draws, setting), draws
-        return method, draws
+        if self.exploration == PLAIN:
+            return method_of(task, self.method, setting, self.budget)
+        method, draws = method_of(task, self.method, self.base, self.budget)
+        assert not isinstance(method, Annealed)
+        return with_entropy(task, method, draws, setting), draws
 
 
 def method_of(
@@ -198,7 +203,7 @@ class Training:
         """A file name."""
         one = self.entry
         method = "".join(letter if letter.isalnum() else "-" for letter in one.method.lower())
-        kind = f"-{one.exploration.split()[0]}" if one.exploration else ""
+        kind = "" if one.exploration == PLAIN else f"-{one.exploration.split()[0]}"
         rates = "_".join(f"{rate:.2g}" for rate in self.learning_rates)
         end = f"{self.setting:g}--{rates}--{self.split}-{self.seeds[0]}"
         return f"{one.task}--{method}{kind}--{one.budget}-{one.copy}--{end}"
@@ -234,8 +239,8 @@ class Training:
             part=part,
             device=self.device,
         )
-        setting = one.base if one.exploration else self.setting
-        weight = self.setting if one.exploration else 0.0
+        plain = one.exploration == PLAIN
+        setting, weight = (self.setting, 0.0) if plain else (one.base, self.setting)
         key = (one.task, one.method, one.budget, one.copy, one.exploration, setting, weight)
         return pd.concat([table], keys=[key], names=INDEX)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from lab.training.protocol import INDEX, Entry, Training
+from lab.training.protocol import INDEX, PLAIN, Entry, Training
 from lab.training.task import Task
 from lab.training.tasks import TASKS
 
@@ -158,7 +158,7 @@ def table_of(known: Mapping[Entry, Trials]) -> pd.DataFrame:
     rows = {}
     for entry, trials in known.items():
         for (tuned, rate), values in trials.items():
-            setting, weight = (entry.base, tuned) if entry.exploration else (tuned, 0.0)
+            setting, weight = (tuned, 0.0) if entry.exploration == PLAIN else (entry.base, tuned)
             key = (entry.task, entry.method, entry.budget, entry.copy, entry.exploration)
             counted = {seed - _APART * entry.copy: value for seed, value in values.items()}
             rows[(*key, setting, weight, rate)] = counted
@@ -182,7 +182,7 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
     for key, part in table.groupby(level=INDEX[:5], sort=False):
         entry = Entry(*key)
         every = [seed - _APART * entry.copy for seed in sum(seeds_of(entry), ())]
-        whole = part[every].dropna()
+        whole = part.reindex(columns=every).dropna()
         if not len(whole):
             continue
         best = whole.mean(axis=1).idxmin()

@@ -12,8 +12,8 @@ from torch import Tensor
 from ils import estimators, exact
 from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
-from lab.training.contestants import CONTESTANTS
-from lab.training.protocol import method_of, methods
+from lab.methods.annealed import Annealed
+from lab.training.protocol import entries, method_of
 from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
@@ -120,7 +120,8 @@ def test_gradient_behind_the_draw(name: str) -> None:
             return super().loss(parameters, batch, z)
 
     task = Watched(3, 2, widths=(5,), examples=4)
-    found = gradients(task, method_of(task, name, 1.0), parameters, batch, generator)
+    made, draws = method_of(task, name, 1.0, 4)
+    found = gradients(task, made, parameters, batch, generator, draws)
     hard = [z for z in seen if bool(((z == 0) | (z == 1)).all())]
     at = hard[0] if hard else seen[0]
     assert bool(hard) == (name != "Gumbel-Softmax")
@@ -206,23 +207,14 @@ def test_every_method_takes_a_step(name: str) -> None:
     task = TASKS[name]
     stream, generator = Stream([1, 2]), torch.Generator().manual_seed(0)
     parameters = {n: p.requires_grad_() for n, p in task.start(stream).items()}
-    for method_name, method in methods(task).items():
+    for entry in entries([name]):
+        method_name = entry.method
         batch = task.batch(parameters, stream, generator)
-        made = method_of(task, method_name, method.settings[0])
-        found = gradients(task, made, parameters, batch, generator)
+        made, draws = entry.at(entry.settings[0])
+        made = made.at(0.5) if isinstance(made, Annealed) else made
+        found = gradients(task, made, parameters, batch, generator, draws)
         assert found, method_name
         for parameter, grad in found.items():
             assert grad.shape == parameters[parameter].shape, method_name
             assert grad.isfinite().all(), method_name
         assert set(task.decoder) <= set(found), method_name
-
-
-def test_contestants() -> None:
-    """Names are unique, trials divide evenly, and binary methods stay with two categories."""
-    names = [method.name for method in CONTESTANTS]
-    assert len(set(names)) == len(names)
-    assert all(12 % len(method.settings) == 0 for method in CONTESTANTS)
-    assert "ARM" in methods(TASKS["bits"])
-    assert "ARM" not in methods(TASKS["vae-8x4"])
-    assert "unordered set" not in methods(TASKS["vae-8x4"])
-    assert "DisARM, categorical" not in methods(TASKS["vae-64x8"])

@@ -63,7 +63,6 @@ class Subset(Task):
     categories = 252
     variables = 1
     steps = 2000
-    tuning_seeds = 5
     rates = (10**-1.5, 1.0)
 
     @property
