@@ -110,6 +110,8 @@ LOOKS = {
     "marginals": _look(8, 1, 10),
     "gold clusters": _look(10, 1, 6),
     "VQ-VAE": _look(8, 3, 11),
+    "rotation trick": _look(8, 2, 0),
+    "FSQ": _look(8, 8, 7),
     "SIMPLE": _look(8, 5, 7),
     "ILS, capped simplex": _look(8, 9, 1),
     "I-MLE, top-k": _look(6, 8, 11),
