@@ -18,6 +18,7 @@ from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
 from lab.training.tasks.experts import Experts
+from lab.training.tasks.sparse import SparseExperts
 from lab.training.train import Adam, gradients, train
 
 SMALL = Autoencoder(3, 2, widths=(5,), examples=4)
@@ -51,7 +52,9 @@ def fixed(estimator: Estimator, z: Tensor) -> Estimator:
     )
 
 
-@pytest.mark.parametrize("task", [SMALL, Experts()], ids=["vae", "experts"])
+@pytest.mark.parametrize(
+    "task", [SMALL, Experts(), SparseExperts()], ids=["vae", "experts", "experts-sparse"]
+)
 def test_expected_gradient(task: Task) -> None:
     """Over all draws an unbiased method has the gradient of the exact objective.
 
