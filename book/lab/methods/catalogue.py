@@ -466,6 +466,7 @@ BESIDE: tuple[Method, ...] = (
     _beside("SparseMixer", _ONE, "liu2023sparsemixer"),
     _beside("SparseMixer 2", _ONE, "liu2024grin"),
     _beside("SIMPLE", _ONE, "ahmed2023simple"),
+    _beside("SFESS", _ONE, "wijk2025sfess"),
     _beside("ILS, capped simplex", _ONE),
     _beside("I-MLE, top-k", _ONE, "niepert2021imle"),
     _beside("relaxed top-k", _ONE, "xie2019subsets"),

@@ -115,6 +115,7 @@ LOOKS = {
     "SparseMixer": _look(7, 0, 2),
     "SparseMixer 2": _look(7, 5, 9),
     "SIMPLE": _look(8, 5, 7),
+    "SFESS": _look(3, 0, 5),
     "ILS, capped simplex": _look(8, 9, 1),
     "I-MLE, top-k": _look(6, 8, 11),
     "relaxed top-k": _look(7, 1, 8),
