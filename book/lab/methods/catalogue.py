@@ -463,6 +463,7 @@ BESIDE: tuple[Method, ...] = (
     _beside("VQ-VAE", _ONE, "vandenoord2017vqvae"),
     _beside("rotation trick", _ONE, "fifty2025rotation"),
     _beside("FSQ", _ONE, "mentzer2024fsq"),
+    _beside("DAPS", _ONE, "drolet2026daps"),
     _beside("SparseMixer", _ONE, "liu2023sparsemixer"),
     _beside("SparseMixer 2", _ONE, "liu2024grin"),
     _beside("SIMPLE", _ONE, "ahmed2023simple"),

@@ -112,6 +112,7 @@ LOOKS = {
     "VQ-VAE": _look(8, 3, 11),
     "rotation trick": _look(8, 2, 0),
     "FSQ": _look(8, 8, 7),
+    "DAPS": _look(6, 7, 1),
     "SparseMixer": _look(7, 0, 2),
     "SparseMixer 2": _look(7, 5, 9),
     "SIMPLE": _look(8, 5, 7),
