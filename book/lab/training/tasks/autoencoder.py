@@ -148,7 +148,7 @@ class Autoencoder(Pixels):
     def own(self) -> dict[str, Own]:
         """Descent on the exact expectation, and a method for the bound with its entropy."""
         exact = {"exact gradient": Own(self._expected)} if self.enumerable() else {}
-        shares = ("effective share of draws", (0.25, 0.5, 0.75))
+        shares = ("effective share of draws", (0.5, 0.75, 0.9))
         return exact if self.main_only else {**exact, "DAPS": Own(self._policy_search, *shares)}
 
     def batch(self, parameters: Parameters, stream: Stream, generator: torch.Generator) -> Any:
