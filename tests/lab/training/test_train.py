@@ -13,7 +13,7 @@ from ils import estimators, exact
 from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
 from lab.training.contestants import CONTESTANTS
-from lab.training.protocol import method_of, methods
+from lab.training.protocol import Training, method_of, methods
 from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
@@ -232,12 +232,12 @@ def test_contestants() -> None:
     assert "DisARM, categorical" not in methods(TASKS["vae-64x8"])
 
 
-@pytest.mark.xfail(strict=True, reason="the trainer asks the problem alone")
+@pytest.mark.xfail(strict=True, reason="a run asks the problem alone")
 def test_own_measure() -> None:
     """A method with a forward pass of its own is measured by it."""
     task = TASKS["codebook"]
-    options = {"learning_rates": [0.01], "seeds": [1], "steps": 0, "split": "test", "records": 1}
-    parameters = task.start(Stream([1]))
-    wanted = task.own["FSQ"].evaluate(parameters, "test")[task.measure]
-    table = train(task, method_of(task, "FSQ", 0.0), **options)
+    evaluate = task.own["FSQ"].evaluate
+    assert evaluate is not None
+    wanted = evaluate(task.start(Stream([1])), "test")[task.measure]
+    table = Training("codebook", "FSQ", 0.0, (0.01,), (1,), 0, "test", records=1)()
     assert table[task.measure].iloc[0] == pytest.approx(float(wanted))

@@ -12,12 +12,13 @@ by the midpoint rule, exact for quadratic ``g``.  SparseMixer 2 (Liu et al., 202
 ``p_i`` in a quarter of the steps and by ``p_i / 3`` in the others: Heun's rule, exact for the
 draw's part of a cubic ``g``.  It leaves the factor's part out.  Both are as in the authors'
 published code, where the likeliest expert, whenever it is drawn, is multiplied by ``p_i``: so it
-has the slope at the end in place of the rule.  Its constants .3333 and .6667 are thirds here.  Left
-out are what that code has besides: a mask of experts whose logits are a fifth below the largest,
-and in the first version a learnt scale of each output.
+has the slope at the end in place of the rule.  The drawn expert learns at the same factors.  The
+constants .3333 and .6667 are thirds here.  Left out are what that code has besides: a mask of
+experts whose logits are a fifth below the largest, and in the first version a learnt scale of each
+output.
 
-Estimators for any loss take part as everywhere.  They need the derivative at the other experts, or
-the loss there, and so evaluate all.
+Estimators for any loss take part as everywhere, and the model then evaluates all experts: those
+that take the derivative for the draw need them.
 """
 
 from __future__ import annotations
