@@ -238,6 +238,7 @@ class Training:
             copy=one.copy,
             part=part,
             device=self.device,
+            evaluate=getattr(methods(TASKS[one.task])[one.method], "evaluate", None),
         )
         plain = one.exploration == PLAIN
         setting, weight = (self.setting, 0.0) if plain else (one.base, self.setting)

@@ -28,11 +28,13 @@ class Own:
             differentiated as it stands.
         option: what the setting is; empty for a method without.
         settings: the trials of the setting.
+        evaluate: in place of the problem's, for a method with a forward pass of its own.
     """
 
     objective: Callable[[Parameters, Any, float], Tensor]
     option: str = ""
     settings: tuple[float, ...] = (0.0,)
+    evaluate: Callable[[Parameters, str], dict[str, Tensor]] | None = None
 
 
 class Stream:

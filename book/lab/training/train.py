@@ -128,6 +128,7 @@ def train(
     part: float = 1.0,
     device: str = "cpu",
     look: Callable[[int, Parameters], None] | None = None,
+    evaluate: Callable[[Parameters, str], dict[str, Tensor]] | None = None,
 ) -> pd.DataFrame:
     """Train every seed at every learning rate.
 
@@ -143,6 +144,7 @@ def train(
         copy: a number that changes the draws and nothing else.
         part: of the run after which to end; what is measured until then is the same.
         device: where.
+        evaluate: takes the measures, in place of the problem.
         look: called with step and parameters ``(R, ...)`` whenever measures are taken.
 
     Returns:
@@ -164,7 +166,7 @@ def train(
     for step in range(last + 1):
         if step in records:
             with torch.no_grad():
-                measured = task.evaluate(parameters, split)
+                measured = (evaluate or task.evaluate)(parameters, split)
             found = {k: v.masked_fill(lost, torch.nan).tolist() for k, v in measured.items()}
             if look is not None:
                 look(step, {name: p.detach() for name, p in parameters.items()})

@@ -10,6 +10,9 @@ from torch import Tensor
 from ils import exact
 from ils.estimators import leave_one_out, score_function
 from lab.methods.indecater import indecater
+from lab.training.task import Stream
+from lab.training.tasks import TASKS
+from lab.training.train import gradients
 
 each_shape = pytest.mark.parametrize("shape", [(4,), (1, 3), (3, 2), (2, 3, 3), (2, 2, 2, 2)])
 
@@ -68,3 +71,24 @@ def test_calls_and_masks() -> None:
     assert not found[:, :, 0, 1].any()
     moments = exact.moments(estimator, plain, logits)
     assert moments.bias.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["bits", "bandit", "experts", "polynomial-2-p2"])
+def test_where_it_is_the_exact_gradient(name: str) -> None:
+    """Of one variable, or of several whose loss is a sum, at every draw."""
+    task = TASKS[name]
+    stream, noise = Stream([1, 2]), torch.Generator().manual_seed(0)
+    parameters = task.start(stream)
+    batch = task.batch(parameters, stream, noise)
+    batch = batch and type(batch)(*(x.double() for x in batch))
+    parameters = {n: p.double().requires_grad_() for n, p in parameters.items()}
+    own = task.own["exact gradient"].objective(parameters, batch, 0.0).sum()
+    # What lies behind the draw learns at the draw.
+    before = [n for n in parameters if n not in task.decoder]
+    wanted = torch.autograd.grad(own, [parameters[n] for n in before])
+    estimator = indecater(task.variables, task.categories)
+    # False: so is leave-one-out.
+    for method, same in ((estimator, True), (leave_one_out(), False)):
+        found = gradients(task, method, parameters, batch, noise)
+        pairs = zip(before, wanted, strict=True)
+        assert all(close(found[n], one, 1e-10) for n, one in pairs) is same

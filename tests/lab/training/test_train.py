@@ -13,11 +13,12 @@ from ils import estimators, exact
 from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
 from lab.methods.annealed import Annealed
-from lab.training.protocol import entries, method_of
+from lab.training.protocol import Entry, Training, entries, method_of
 from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
 from lab.training.tasks.experts import Experts
+from lab.training.tasks.sparse import SparseExperts
 from lab.training.train import Adam, gradients, train
 
 SMALL = Autoencoder(3, 2, widths=(5,), examples=4)
@@ -51,7 +52,9 @@ def fixed(estimator: Estimator, z: Tensor) -> Estimator:
     )
 
 
-@pytest.mark.parametrize("task", [SMALL, Experts()], ids=["vae", "experts"])
+@pytest.mark.parametrize(
+    "task", [SMALL, Experts(), SparseExperts()], ids=["vae", "experts", "experts-sparse"]
+)
 def test_expected_gradient(task: Task) -> None:
     """Over all draws an unbiased method has the gradient of the exact objective.
 
@@ -217,4 +220,15 @@ def test_every_method_takes_a_step(name: str) -> None:
         for parameter, grad in found.items():
             assert grad.shape == parameters[parameter].shape, method_name
             assert grad.isfinite().all(), method_name
-        assert set(task.decoder) <= set(found), method_name
+        unused = {"codes"} if method_name == "FSQ" else set()  # it has none
+        assert set(task.decoder) - unused <= set(found), method_name
+
+
+def test_own_measure() -> None:
+    """A method with a forward pass of its own is measured by it."""
+    task = TASKS["codebook"]
+    evaluate = task.own["FSQ"].evaluate
+    assert evaluate is not None
+    wanted = evaluate(task.start(Stream([1])), "test")[task.measure]
+    table = Training(Entry("codebook", "FSQ"), 0.0, (0.01,), (1,), 0, "test", records=1)()
+    assert table[task.measure].iloc[0] == pytest.approx(float(wanted))

@@ -9,6 +9,7 @@ from lab.training.tasks.codebook import Codebook
 from lab.training.tasks.control import Control
 from lab.training.tasks.experts import Experts
 from lab.training.tasks.polynomial import EMBEDDED, Polynomial
+from lab.training.tasks.sparse import SparseExperts
 from lab.training.tasks.subset import Subset
 
 __all__ = ["PUBLISHED", "REPEATED", "TASKS", "TUNED", "VAES"]
@@ -26,6 +27,7 @@ _TUNED: tuple[Task, ...] = (
     Bandit(),
     Control(),
     Experts(),
+    SparseExperts(),
     Codebook(),
     Halves(8, 16, main_only=True),
     *(Autoencoder(*shape, main_only=shape != (8, 4)) for shape in VAES),

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ils.draw import draw_index
 from ils.states import states
+from lab.methods.daps import trust, weights
 from lab.training.task import Own, Parameters, Stream, Task, dense, linear
 from lab.training.tasks.digits import Images, bundled
 
 __all__ = ["Autoencoder", "Halves", "Pixels", "layers", "network"]
 
 _EVALUATIONS = 20
+_POLICY_DRAWS = 8  # as in the authors' code on MNIST
 
 
 def layers(generator: torch.Generator, name: str, sizes: Sequence[int]) -> Parameters:
@@ -143,8 +146,18 @@ class Autoencoder(Pixels):
 
     @property
     def own(self) -> dict[str, Own]:
-        """Descent on the exact expectation."""
-        return {"exact gradient": Own(self._expected)} if self.enumerable() else {}
+        """Descent on the exact expectation, and a method for the bound with its entropy."""
+        exact = {"exact gradient": Own(self._expected)} if self.enumerable() else {}
+        shares = ("effective share of draws", (0.5, 0.75, 0.9))
+        return exact if self.main_only else {**exact, "DAPS": Own(self._policy_search, *shares)}
+
+    def batch(self, parameters: Parameters, stream: Stream, generator: torch.Generator) -> Any:
+        """Images, and a seed where a method draws by itself."""
+        images = super().batch(parameters, stream, generator)
+        if self.main_only:
+            return images
+        seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
+        return *images, seed
 
     def split(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """All pixels, twice."""
@@ -167,6 +180,23 @@ class Autoencoder(Pixels):
 
     def _expected(self, parameters: Parameters, batch: Any, _: float = 0.0) -> Tensor:
         return self._bound(parameters, batch).mean(-1)
+
+    def _policy_search(self, parameters: Parameters, batch: Any, share: float) -> Tensor:
+        logits = self.logits(parameters, batch)
+        generator = torch.Generator(logits.device).manual_seed(int(batch[2]))
+        rows = logits.detach().expand(_POLICY_DRAWS, *logits.shape).softmax(-1)
+        return self.reweighted(parameters, batch, logits, draw_index(rows, generator), share)
+
+    def reweighted(
+        self, parameters: Parameters, batch: Any, logits: Tensor, index: Tensor, share: float
+    ) -> Tensor:
+        """What DAPS minimises after the draws ``(D, R, B, n)``; their losses for the decoder."""
+        z = torch.nn.functional.one_hot(index, self.categories).to(logits)
+        losses = self.loss(parameters, batch, z)
+        log_probs = (logits.log_softmax(-1) * z).sum((-1, -2))
+        given = log_probs.detach(), losses.detach()
+        weight = weights(*given, trust(*given, share, 1.0), 1.0)
+        return (losses.mean(0) - (weight * log_probs).sum(0)).mean(-1)
 
     def evaluate(self, parameters: Parameters, split: str) -> dict[str, Tensor]:
         """The bound: exactly for few states, else over draws; its part that is the divergence."""

@@ -4,12 +4,8 @@ The function to be learnt is piecewise linear; an expert is linear, so that a go
 the pieces.  The balancing term of Fedus et al. (2022), here with expected shares in both factors,
 keeps the share of each expert from vanishing.
 
-SparseMixer (its authors' published code, both versions) is no estimator for this model: it
-multiplies the output of the drawn expert by its probability, and by 1/2 or 1 (second version: 1/3
-or 1) at random, and takes the router's gradient from that factor.  To compare it, another task is
-needed: a loss that looks up the drawn expert alone, with that factor in training and the plain
-probability where it is measured, an entry of ``own`` for it, and the estimators here trained on the
-same product.
+SparseMixer is no estimator for this model, which does not multiply an expert by its probability: it
+stands in :mod:`lab.training.tasks.sparse`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,13 @@
 The distribution of a subset is ``p(z)`` in proportion to ``exp <theta, z>``.  There are 252, so it
 is one categorical variable whose logits are ``<theta, z>``; with that, every method for categories
 takes part, and the exact expectation is a sum.  Beside them stand the methods for subsets.
+
+SFESS (Wijk et al., 2025) is the score function of ``p(z)`` with other draws' losses as the
+baseline: of one categorical variable it is leave-one-out, draw by draw.  The authors' published
+code draws by perturbed scores, the five largest, which is another distribution than the one whose
+score it takes, and its baseline is the mean of all losses, the draw's own among them, which makes
+the gradient smaller by one over their number.  Here the draws are exact and the baseline is the
+others'.
 """
 
 from __future__ import annotations
@@ -73,6 +80,7 @@ class Subset(Task):
             "exact gradient": Own(self._expected),
             "ILS, capped simplex": Own(self._projected, *steps),
             "SIMPLE": Own(self._marginals),
+            "SFESS": Own(self._scored, "samples", (2.0, 4.0)),
             "I-MLE, top-k": Own(self._perturbed, *steps),
             "relaxed top-k": Own(self._relaxed, "temperature", (0.5, 1.0, 2.0)),
         }
@@ -127,6 +135,19 @@ class Subset(Task):
         grad = self._draw(parameters, batch)[1]
         probs = self.logits(parameters, batch).squeeze(-2).softmax(-1)
         return ((probs @ subsets().to(probs)) * grad).sum(-1)
+
+    def _scored(self, parameters: Parameters, batch: _Batch, samples: float) -> Tensor:
+        """Losses less the mean of the others, times the logarithm of ``p``: Wijk et al. (2025)."""
+        log_probs = self.logits(parameters, batch).squeeze(-2).log_softmax(-1)
+        # As many independent uniform numbers as samples, from the noise that there is.
+        uniform = -(-(-batch.gumbel[:, : int(samples)].double()).exp()).expm1()
+        index = inverse_cdf(
+            log_probs.detach().exp().unsqueeze(1).expand(-1, int(samples), -1), uniform
+        )
+        chosen = subsets().to(log_probs)[index].movedim(1, 0)
+        losses = self._distance(parameters, chosen).T
+        centred = losses - losses.mean(-1, keepdim=True)
+        return (centred * log_probs.gather(-1, index)).sum(-1) / (samples - 1)
 
     def _perturbed(self, parameters: Parameters, batch: _Batch, step: float) -> Tensor:
         """The change of the largest five of perturbed scores: Niepert et al. (2021)."""
