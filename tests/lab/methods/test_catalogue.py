@@ -29,7 +29,8 @@ from lab.speed import contestants as speed
 from lab.speed.cost import COPY, LARGE_COPY
 from lab.toy import experiment as toy
 from lab.training import contestants as training
-from lab.training.protocol import AGAIN, methods
+from lab.training.again import AGAIN
+from lab.training.protocol import methods
 from lab.training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[3]
