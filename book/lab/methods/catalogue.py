@@ -24,7 +24,7 @@ from torch import Tensor
 from ils import estimators, metric, simplex, target
 from ils.estimators import Estimator
 from ils.metric import fisher
-from ils.rules import Step
+from ils.rules import Ordinal, Step
 from lab.methods.annealed import Annealed
 from lab.methods.learning import (
     as_it_is,
@@ -60,6 +60,8 @@ class Method:
         default: the setting that stands for the method where one is shown.
         sampled: whether its moments are estimated from draws and not summed.
         binary: whether it needs two categories.
+        ordinal: whether it needs a loss that sees of a draw the number of its category alone; for
+            two categories it is ReinMax.
         prepare: brings an estimator that learns into the state in which it is measured.
         trained: the settings among which the training chooses; none for one that is not trained.
         train: makes the estimator that is trained, where it is not the one that is measured.
@@ -82,6 +84,7 @@ class Method:
     default: float = 0.0
     sampled: bool = False
     binary: bool = False
+    ordinal: bool = False
     prepare: Callable[[Estimator, Problem], Estimator] = as_it_is
     trained: tuple[float, ...] = ()
     train: Train | None = None
@@ -324,7 +327,7 @@ CATALOGUE: tuple[Method, ...] = (
         (1.0, 10.0, 100.0, 1e6),
         1e6,
         trained=(1.0, 10.0, 1e6),
-        limit=511,
+        limit=512,
     ),
     Method(
         "MVE, annealed",
@@ -335,7 +338,18 @@ CATALOGUE: tuple[Method, ...] = (
         settings=(),
         trained=_ONCE,
         train=lambda _: Annealed(lambda part: estimators.mve(tau=10 ** (6 * part))),
-        limit=511,
+        limit=512,
+        main=True,
+    ),
+    Method(
+        "MVE for integers",
+        "straight-through",
+        "",
+        lambda _: estimators.from_rule(Ordinal(), name="MVE for integers"),
+        ("hooper2026straightthrough",),
+        settings=(),
+        ordinal=True,
+        trained=_ONCE,
         main=True,
     ),
     # --- a point inside the simplex in place of the draw

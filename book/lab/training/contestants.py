@@ -67,6 +67,7 @@ def serves(method: Method, task: Task) -> bool:
     """Whether a method can be trained on a problem."""
     return (
         method.serves(task.categories)
+        and (not method.ordinal or (task.ordinal and task.categories > 2))
         and not (method.single and (task.variables > 1 or task.decoder))
         and task.categories * task.variables <= method.limit
     )

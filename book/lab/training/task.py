@@ -87,6 +87,7 @@ class Task:
         step_unit: of absolute step sizes, where a loss is a mean over variables.
         tuning_seeds: runs of each trial in the first round of the tuning.
         rates: the least and the largest learning rate that is tried first.
+        ordinal: whether the loss sees of a draw the numbers of its categories alone.
         main_only: whether only the main methods take part, see ``contestants.MAIN``.
         decoder: the parameters that the loss of a draw depends on.
         fixed_rates: learning rates of parameters that are not tuned.
@@ -104,6 +105,7 @@ class Task:
     step_unit: float = 1.0
     tuning_seeds: int = 3
     rates: tuple[float, float] = (10**-2.5, 1e-1)
+    ordinal: bool = False
     main_only: bool = False
     decoder: tuple[str, ...] = ()
     fixed_rates: Mapping[str, float] = {}

@@ -126,7 +126,7 @@ def test_training_is_a_view_of_the_catalogue() -> None:
         own = method(one.name)
         assert (one.settings, one.family, one.source) == (own.trained, own.family, own.source)
         assert one.make is (own.train or own.make)
-    assert len(training.MAIN) == 13
+    assert len(training.MAIN) == 14
 
 
 # --- names -----------------------------------------------------------------------------------

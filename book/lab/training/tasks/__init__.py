@@ -46,8 +46,9 @@ REPEATED = (
 _LIU = Polynomial(draws=64, steps=8000, published="liu")
 _HOOPER = tuple(
     Polynomial(
-        power=power, draws=8, steps=10_000, published="hooper", numbers=EMBEDDED, categories=4
+        power=power, categories=4, draws=8, steps=10_000, published=published, numbers=numbers
     )
+    for published, numbers in (("hooper", EMBEDDED), ("integers", ()))
     for power in (1.5, 2.0, 3.0)
 )
 _PUBLISHED = (_LIU, *_HOOPER)

@@ -46,6 +46,7 @@ class Polynomial(Task):
     numbers: tuple[float, ...] = ()
     main_only: bool = False
 
+    ordinal = True
     measure = "expected loss"
     rates = (10**-1.5, 1.0)
 
