@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from lab.show.intervals import band
 from lab.show.looks import looks
+from lab.training.protocol import DEFAULT
 
-__all__ = ["chances", "grid", "images", "learning", "profile", "quality"]
+__all__ = ["budgets", "chances", "exploration", "grid", "images", "learning", "quality"]
 
 
 def _styles(names: Sequence[str], apart: int) -> Mapping[str, dict]:
@@ -76,22 +77,6 @@ def learning(
     return axes
 
 
-def profile(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of runs above a level of progress.
-
-    Args:
-        table: from :func:`lab.benchmarks.report.profiles`.
-        ax: the axes.
-    """
-    for name, style in _styles(list(table.index), 8).items():
-        ax.plot(table.columns, table.loc[name], label=name, **style)
-    ax.set_xlabel("progress: 0 at the start, 1 where the best method ends")
-    ax.set_ylabel("share of runs above")
-    ax.set_ylim(0, 1.02)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    return ax
-
-
 def grid(table: pd.DataFrame, ax: Axes) -> Axes:
     """Mean progress of every method on every problem, as numbers on colours.
 
@@ -118,22 +103,97 @@ def grid(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def chances(table: pd.DataFrame, ax: Axes) -> Axes:
+def budgets(table: pd.DataFrame, null: Mapping[int, float], axes: Sequence[Axes]) -> None:
+    """Progress of methods with each budget, at equal steps and at equal totals of evaluations.
+
+    Args:
+        table: index (method, budget); columns ``steps`` and ``total``, each with ``mean``, ``low``
+            and ``high``.
+        null: by budget, the largest difference that luck alone has made; drawn around the value of
+            the default method.
+        axes: one a column.
+    """
+    names = list(table.index.get_level_values("method").unique())
+    counts = list(table.index.get_level_values("budget").unique())
+    for ax, (column, title) in zip(axes, _COLUMNS.items(), strict=True):
+        for place, budget in enumerate(counts):
+            part = table[column].xs(budget, level="budget").reindex(names)
+            height = np.arange(len(names)) + 0.24 * (place - 1)
+            ax.hlines(height, part["low"], part["high"], color=f"C{place}", linewidth=1.2)
+            ax.scatter(
+                part["mean"], height, s=16, color=f"C{place}", marker=_MARKS[place], label=budget
+            )
+            middle = part["mean"].get(DEFAULT, np.nan)
+            band = (middle - null[budget], middle + null[budget])
+            ax.axvspan(*band, color=f"C{place}", alpha=0.12, linewidth=0)
+        ax.set_title(title, fontsize=9)
+        ax.set_yticks(np.arange(len(names)), names, fontsize=8)
+        ax.grid(axis="x", color="0.92")
+    axes[0].invert_yaxis()
+    axes[0].legend(title="evaluations a step", fontsize=7.5, title_fontsize=7.5, loc="lower left")
+
+
+_COLUMNS = {"steps": "at the same number of steps", "total": "at the same number of evaluations"}
+_MARKS = ("o", "s", "^")
+
+
+def chances(
+    tables: Mapping[str, pd.DataFrame], null: Sequence[float], axes: Sequence[Axes]
+) -> None:
     """Probabilities of improvement with their intervals; one half is a tie.
 
     Args:
-        table: a row a method: ``mean``, ``low``, ``high``.
-        ax: the axes.
+        tables: by title, a row a method: ``mean``, ``low``, ``high``.
+        null: what entries of one method have among each other, panel by panel, at most.
+        axes: one a table.
     """
-    height = np.arange(len(table))
-    ax.axvline(0.5, color="0.7", linewidth=1, zorder=0)
-    ax.hlines(height, table["low"], table["high"], color="C0", linewidth=1.5)
-    ax.scatter(table["mean"], height, s=18, color="C0")
-    ax.set_yticks(height, list(table.index), fontsize=8)
-    ax.set_xlim(0, 1)
-    ax.invert_yaxis()
-    ax.grid(axis="x", color="0.92")
-    return ax
+    names = list(next(iter(tables.values())).index)
+    for ax, (title, table), most in zip(axes, tables.items(), null, strict=True):
+        table = table.reindex(names)
+        height = np.arange(len(names))
+        ax.axvspan(1 - most, most, color="0.85", linewidth=0, zorder=0)
+        ax.axvline(0.5, color="0.6", linewidth=1, zorder=0)
+        ax.hlines(height, table["low"], table["high"], color="C0", linewidth=1.5)
+        ax.scatter(table["mean"], height, s=16, color="C0")
+        ax.set_yticks(height, names, fontsize=8)
+        ax.set_xlim(0, 1)
+        ax.set_title(title, fontsize=9)
+        ax.grid(axis="x", color="0.92")
+    axes[0].invert_yaxis()
+
+
+def exploration(
+    tables: Mapping[str, pd.DataFrame], null: Mapping[str, float], axes: Sequence[Axes]
+) -> None:
+    """Final measures of methods with and without an exploration of their own: quartiles of runs.
+
+    Args:
+        tables: by title of the problem: index (method, exploration), a column a seed.
+        null: by title, the largest difference of means that luck alone has made.
+        axes: one a problem.
+    """
+    kinds = {"none": "o", "entropy": "s", "tempered draws": "^"}
+    names = list(dict.fromkeys(name for t in tables.values() for name, _ in t.index))
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        for place, (kind, mark) in enumerate(kinds.items()):
+            part = table[table.index.get_level_values("exploration") == kind]
+            part = part.droplevel("exploration").reindex(names).quantile([0.25, 0.5, 0.75], axis=1)
+            height = np.arange(len(names)) + 0.24 * (place - 1)
+            ax.hlines(height, part.loc[0.25], part.loc[0.75], color=f"C{place}", linewidth=1.2)
+            ax.scatter(part.loc[0.5], height, s=15, color=f"C{place}", marker=mark, label=kind)
+            if kind == "none":
+                middle = part.loc[0.5].get(DEFAULT, np.nan)
+                band = (middle - null[title], middle + null[title])
+                ax.axvspan(*band, color="0.85", linewidth=0, zorder=0)
+        ax.set_title(title, fontsize=8.5)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.set_yticks(np.arange(len(names)), names, fontsize=8)
+        ax.grid(axis="x", color="0.92")
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(
+        handles, labels, title="exploration", loc="outside lower center", ncols=3, fontsize=8
+    )
 
 
 def quality(table: pd.DataFrame, names: Sequence[str], axes: Sequence[Axes]) -> Sequence[Axes]:

@@ -1,4 +1,4 @@
-"""Summaries of the sweep: means, paired differences, probabilities of improvement, profiles.
+"""Summaries of the sweep: means, paired differences, progress, probabilities of improvement.
 
 The measures over several problems are those of Agarwal et al. (2021), with the bootstrap of
 ``scipy.stats``: runs are resampled within each problem, problems are not.  Each *kind* of problem
@@ -32,7 +32,7 @@ __all__ = [
     "kind",
     "null",
     "null_chances",
-    "profiles",
+    "overall",
     "progress",
     "spreads",
     "wins",
@@ -215,6 +215,32 @@ def improvement(found: pd.DataFrame, first: str, second: str) -> Estimate:
     return Estimate(float(mean(*samples, axis=-1)), low, high)
 
 
+def overall(found: pd.DataFrame, methods: Sequence[str]) -> dict[str, Estimate]:
+    """The median progress of each method, averaged over the problems that all of them serve.
+
+    Args:
+        found: from :func:`progress`.
+        methods: to compare.
+    """
+    served = [set(found.xs(name, level="method").index) for name in methods]
+    tasks = [
+        task
+        for task in found.index.get_level_values("task").unique()
+        if all(task in one for one in served)
+    ]
+    weights = _weights(tasks)
+
+    def mean(*parts: np.ndarray, axis: int) -> np.ndarray:
+        middles = [np.clip(np.median(part, axis=axis), 0, None) for part in parts]
+        return np.average(middles, axis=0, weights=weights)
+
+    rows = {}
+    for name in methods:
+        samples = [found.loc[(task, name)].to_numpy() for task in tasks]
+        rows[name] = Estimate(float(mean(*samples, axis=-1)), *_interval(samples, mean))
+    return rows
+
+
 def _weights(tasks: Sequence[str]) -> list[float]:
     """Weights of problems, so that each kind has the same total."""
     counts = Counter(map(kind, tasks))
@@ -232,26 +258,6 @@ def _interval(samples: Sequence[np.ndarray], statistic) -> tuple[float, float]:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(result.low), float(result.high)
-
-
-def profiles(found: pd.DataFrame, methods: Sequence[str], levels: Sequence[float]) -> pd.DataFrame:
-    """Performance profiles: the share of runs whose progress is above a level.
-
-    Args:
-        found: from :func:`progress`, of problems that all the methods serve.
-        methods: to compare.
-        levels: of progress.
-
-    Returns:
-        Index method, a column a level.
-    """
-    rows = {}
-    for method in methods:
-        part = found.xs(method, level="method")
-        weights = _weights(list(part.index))
-        shares = [(part > level).mean(axis=1) for level in levels]
-        rows[method] = [float(np.average(share, weights=weights)) for share in shares]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(levels))
 
 
 def wins(final: pd.DataFrame, tasks: Sequence[str], spread: Mapping[str, float]) -> pd.DataFrame:

@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from ils.estimators import Estimator, leave_one_out
-from ils.rules import GumbelRao, Note, ReinMax, Rule, StraightThrough, StraightThroughGumbel
+from ils.rules import (
+    MVE,
+    GumbelRao,
+    Note,
+    Ordinal,
+    ReinMax,
+    Rule,
+    StraightThrough,
+    StraightThroughGumbel,
+)
+from lab.methods.several import reinmax_of_several
 from lab.run.checkout import digest
 from lab.training.epochs import train
 from lab.training.tasks.digits import Images, mnist
@@ -49,7 +59,9 @@ _MAKE: dict[str, Callable[[float], Rule | Estimator]] = {
     "straight-through Gumbel": StraightThroughGumbel,
     "Gumbel-Rao": lambda t: GumbelRao(t, samples=4),
     "ILS (the note)": PerStep,
-    "ILS, centred": lambda a: PerStep(a, centred=True),
+    "MVE, annealed": MVE,
+    "MVE for integers": lambda _: Ordinal(),
+    "ReinMax, control variate": lambda t: reinmax_of_several(2, t),
     "leave-one-out": lambda count: leave_one_out(samples=int(count)),
 }
 
@@ -62,11 +74,13 @@ class Contestant:
         method: its name in :mod:`lab.methods.catalogue`.
         setting: its parameter, in the first epoch.
         last: in the last epoch, where it is annealed: by the same factor each epoch.
+        embedding: of the sizes at which it takes part; of all if it is empty.
     """
 
     method: str
     setting: float = 0.0
     last: float | None = None
+    embedding: str = ""
 
     def at(self, epoch: int, epochs: int) -> Rule | Estimator:
         """What is trained with in an epoch, counted from 0."""
@@ -82,7 +96,9 @@ CONTESTANTS = (
     Contestant("Gumbel-Rao", 1.0, 0.1),
     Contestant("straight-through Gumbel", 1.0, 0.1),
     Contestant("ILS (the note)", 0.1),
-    Contestant("ILS, centred", 0.1),
+    Contestant("MVE, annealed", 1.0, 1e6),
+    Contestant("MVE for integers", embedding="integer"),
+    Contestant("ReinMax, control variate", 1.0),
     Contestant("leave-one-out", 2.0),
     Contestant("leave-one-out", 4.0),
 )

@@ -137,6 +137,11 @@ def sweep(base: Fit, contestants: Iterable[Contestant], run: Execute) -> dict[st
     return {name: pd.concat(parts) for name, parts in tables.items() if parts}
 
 
+def _serving(contestants: Iterable[Contestant], size: str) -> list[Contestant]:
+    """Those that take part at a size."""
+    return [one for one in contestants if one.embedding in ("", SIZES[size][2])]
+
+
 def standing(
     final: pd.DataFrame, measure: str = _MEASURE, against: str = "ReinMax (default)"
 ) -> pd.DataFrame:
@@ -208,7 +213,7 @@ def _plan(
     seconds: list[float] = []
     seconds_an_epoch(bases[0])  # the first call also loads what is not loaded yet
     for base in bases:
-        for one in contestants:
+        for one in _serving(contestants, base.size):
             seconds.append(seconds_an_epoch(replace(base, contestant=one)))
             print(f"{base.size:15} {one.method:25} {one.setting:4g} {seconds[-1]:7.1f} s an epoch")
     print(f"{affordable(seconds, hours, workers)} epochs in {hours:g} hours, {workers} at once")
@@ -279,7 +284,7 @@ def main() -> None:
     for base in bases:
         spent.clear()
         try:
-            tables = sweep(base, contestants, run)
+            tables = sweep(base, _serving(contestants, base.size), run)
         except (ImportError, OSError) as error:
             finish(failed | {"the sweep": str(error)})
         for name, table in tables.items():
@@ -291,7 +296,7 @@ def main() -> None:
                     "images": images,
                     "epochs": wanted.epochs,
                     "samples": wanted.samples,
-                    "contestants": [asdict(one) for one in contestants],
+                    "contestants": [asdict(one) for one in _serving(contestants, base.size)],
                     "rates": list(RATES),
                     "device": wanted.device,
                     "workers": wanted.workers,

@@ -57,15 +57,24 @@ def test_kinds_count_alike() -> None:
         }
     )
     assert report.improvement(found, "x", "y").mean == pytest.approx(0.5)
-    table = report.profiles(found, ["x", "y"], [-1.0, 0.5])
-    assert table.loc["x"].tolist() == pytest.approx([1.0, 0.5])
+    assert report.overall(found, ["x", "y"])["x"].mean == pytest.approx(0.5)
 
 
-def test_profiles() -> None:
-    """The share of runs above a level; a run that failed is above none."""
-    found = made({("a", "x"): [0.2, -3.0, -np.inf, 0.9]})
-    table = report.profiles(found, ["x"], [-9.0, 0.0, 0.5])
-    assert list(table.loc["x"]) == [0.75, 0.5, 0.25]
+def test_overall() -> None:
+    """Medians, none below zero, over the problems that all the methods serve."""
+    found = made(
+        {
+            ("a", "x"): [0.2, 0.4, -np.inf],
+            ("a", "y"): [1.0, 1.0, 1.0],
+            ("b", "x"): [-3.0, -2.0, -1.0],
+            ("b", "y"): [0.5, 0.6, 0.7],
+            ("c", "x"): [9.0, 9.0, 9.0],
+        }
+    )
+    table = report.overall(found, ["x", "y"])
+    assert table["x"].mean == pytest.approx(0.1)
+    assert table["y"].mean == pytest.approx(0.8)
+    assert table["x"].low <= table["x"].mean <= table["x"].high
 
 
 def test_progress() -> None:

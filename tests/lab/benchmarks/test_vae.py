@@ -28,6 +28,7 @@ from lab.benchmarks.vae_sweep import (
     standing,
     sweep,
 )
+from lab.methods.annealed import Annealed
 from lab.methods.catalogue import method
 from lab.run import records
 from lab.run.engine import Outcome
@@ -220,6 +221,7 @@ def test_contestants_are_those_of_the_catalogue() -> None:
     for one in CONTESTANTS:
         known, made = method(one.method), one.at(0, 2)
         wanted = (known.train or known.make)(one.setting)
+        wanted = wanted.at(0.0) if isinstance(wanted, Annealed) else wanted
         if "Gumbel" not in one.method:
             assert torch.allclose(estimates(made, 1, 20), estimates(wanted, 1, 20))
             continue
@@ -230,7 +232,11 @@ def test_contestants_are_those_of_the_catalogue() -> None:
         assert differ(left**2, estimates((known.train or known.make)(0.7), 2, 40_000) ** 2)
 
 
-@pytest.mark.parametrize("one", CONTESTANTS[:7], ids=lambda one: one.method)
+@pytest.mark.parametrize(
+    "one",
+    [one for one in CONTESTANTS if isinstance(one.at(0, 2), Rule)],
+    ids=lambda one: one.method,
+)
 def test_a_rule_is_the_estimator_made_of_it(one: Contestant) -> None:
     """By the operator, with one backward pass, and by ``ils.surrogate``: the same gradients.
 
