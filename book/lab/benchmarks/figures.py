@@ -104,37 +104,30 @@ def grid(table: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def budgets(table: pd.DataFrame, null: Mapping[int, float], axes: Sequence[Axes]) -> None:
-    """Progress of methods with each budget, at equal steps and at equal totals of evaluations.
+    """Progress of methods, a panel a budget: at all steps, and at the same number of evaluations.
 
     Args:
         table: index (method, budget); columns ``steps`` and ``total``, each with ``mean``, ``low``
             and ``high``.
         null: by budget, the largest difference that luck alone has made; drawn around the value of
             the default method.
-        axes: one a column.
+        axes: one a budget.
     """
     names = list(table.index.get_level_values("method").unique())
-    counts = list(table.index.get_level_values("budget").unique())
-    for ax, (column, title) in zip(axes, _COLUMNS.items(), strict=True):
-        for place, budget in enumerate(counts):
-            part = table[column].xs(budget, level="budget").reindex(names)
-            height = np.arange(len(names)) + 0.24 * (place - 1)
-            ax.hlines(height, part["low"], part["high"], color=f"C{place}", linewidth=1.2)
-            ax.scatter(
-                part["mean"], height, s=16, color=f"C{place}", marker=_MARKS[place], label=budget
-            )
-            middle = part["mean"].get(DEFAULT, np.nan)
-            band = (middle - null[budget], middle + null[budget])
-            ax.axvspan(*band, color=f"C{place}", alpha=0.12, linewidth=0)
-        ax.set_title(title, fontsize=9)
-        ax.set_yticks(np.arange(len(names)), names, fontsize=8)
+    height = np.arange(len(names))
+    for ax, (budget, most) in zip(axes, null.items(), strict=True):
+        part = table.xs(budget, level="budget").reindex(names)
+        middle = part.loc[DEFAULT, ("steps", "mean")]
+        ax.axvspan(middle - most, middle + most, color="0.88", linewidth=0, zorder=0)
+        for column, face in {"steps": "C0", "total": "white"}.items():
+            if budget > 1 or column == "steps":
+                one = part[column]
+                ax.hlines(height, one["low"], one["high"], color="C0", linewidth=1.2)
+                ax.scatter(one["mean"], height, s=20, facecolor=face, edgecolor="C0", zorder=3)
+        ax.set_title(f"{budget} a step", fontsize=9)
+        ax.set_yticks(height, names, fontsize=8)
         ax.grid(axis="x", color="0.92")
     axes[0].invert_yaxis()
-    axes[0].legend(title="evaluations a step", fontsize=7.5, title_fontsize=7.5, loc="lower left")
-
-
-_COLUMNS = {"steps": "at the same number of steps", "total": "at the same number of evaluations"}
-_MARKS = ("o", "s", "^")
 
 
 def chances(
@@ -147,7 +140,8 @@ def chances(
         null: what entries of one method have among each other, panel by panel, at most.
         axes: one a table.
     """
-    names = list(next(iter(tables.values())).index)
+    every = [name for table in tables.values() for name in table.index]
+    names = list(dict.fromkeys(every))
     for ax, (title, table), most in zip(axes, tables.items(), null, strict=True):
         table = table.reindex(names)
         height = np.arange(len(names))

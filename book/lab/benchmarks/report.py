@@ -24,6 +24,7 @@ __all__ = [
     "at_budget",
     "beats",
     "ends",
+    "everywhere",
     "goals",
     "holm",
     "improvement",
@@ -32,6 +33,7 @@ __all__ = [
     "kind",
     "null",
     "null_chances",
+    "null_difference",
     "overall",
     "progress",
     "spreads",
@@ -213,6 +215,25 @@ def improvement(found: pd.DataFrame, first: str, second: str) -> Estimate:
 
     low, high = _interval(samples, mean)
     return Estimate(float(mean(*samples, axis=-1)), low, high)
+
+
+def everywhere(final: pd.DataFrame, method: str, tasks: Sequence[str]) -> bool:
+    """Whether a method has runs on all of these problems."""
+    served = final.xs(method, level="method").index.get_level_values("task")
+    return set(tasks) <= set(served)
+
+
+def null_difference(
+    final: pd.DataFrame, budget: int, tasks: Sequence[str], goal: Mapping[str, float]
+) -> float:
+    """The largest difference of :func:`overall` that luck makes among entries of one method."""
+    parts = {
+        name: progress(part, tasks, goal).droplevel("method")
+        for name, part in _copies(final, budget).items()
+    }
+    found = pd.concat(parts, names=["method"]).swaplevel().sort_index(kind="stable")
+    means = [one.mean for one in overall(found, list(parts)).values()]
+    return max(means) - min(means)
 
 
 def overall(found: pd.DataFrame, methods: Sequence[str]) -> dict[str, Estimate]:
