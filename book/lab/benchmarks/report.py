@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import bootstrap, mannwhitneyu, ttest_rel
 
 from lab.show.intervals import Estimate, estimate
+from lab.training.contestants import BUDGETS
 from lab.training.protocol import COPIES, DEFAULT, PLAIN
 from lab.training.tasks import TASKS
 
@@ -104,35 +105,50 @@ def ends(final: pd.DataFrame, task: str, measure: str | None = None) -> pd.DataF
 
 
 def listing(
-    final: pd.DataFrame, chosen: pd.DataFrame, task: str, against: str = DEFAULT
+    final: pd.DataFrame, chosen: pd.DataFrame, seconds: pd.DataFrame, task: str
 ) -> pd.DataFrame:
-    """The table of a problem, the best method first.
+    """The table of a problem, budget by budget, the best method first.
 
     Args:
-        final: from :func:`at_budget`.
-        chosen: from :func:`lab.training.tuning.choose`, of the same budget.
+        final: the record ``sweep-final``.
+        chosen: from :func:`lab.training.tuning.choose`.
+        seconds: the record ``sweep-seconds``.
         task: a problem.
-        against: the method with which the others are paired.
 
     Returns:
-        A row a method: ``setting``, ``learning rate``, ``mean`` with its 95% interval, that of the
-        paired ``difference`` (negative: better than ``against``), the probability that a run
-        ``beats`` one of ``against``, and how many ``failed``: then only that probability is given.
+        Index (budget, method): the number of ``trials``, ``setting`` and ``learning rate`` of the
+        winner; ``median`` and ``mean`` of the final runs, the 95% ``interval`` of the mean, that of
+        the paired ``difference`` to the default method with the same budget (negative: better),
+        the probability that a run ``beats`` one of that, how many ``failed``, and the ``seconds``
+        of the ten final runs as one program.  Of a method of which a run failed there is the median
+        and that probability alone.
     """
-    values = ends(final, task)
     rows = {}
-    for method, runs in values.iterrows():
-        paired = runs - values.loc[against]
-        rows[method] = {
-            "setting": chosen.loc[(task, method), "setting"],
-            "learning rate": chosen.loc[(task, method), "learning_rate"],
-            "mean": runs.mean(skipna=False),
-            "interval": _ends(estimate(runs)) if runs.notna().all() else "",
-            "difference": _ends(estimate(paired)) if paired.notna().all() else "",
-            "beats": beats(runs, values.loc[against]),
-            "failed": int(runs.isna().sum()),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").sort_values("mean", kind="stable")
+    for budget in BUDGETS:
+        part = at_budget(final, budget)
+        if task not in part.index.get_level_values("task"):
+            continue
+        values = ends(part, task)
+        # Where it has no entry of this budget, nothing is compared with it.
+        against = values.loc[DEFAULT] if DEFAULT in values.index else None
+        for method, runs in values.iterrows():
+            key = (task, method, budget, 0, PLAIN)
+            paired = runs * np.nan if against is None else runs - against
+            whole = runs.notna().all()
+            rows[budget, method] = {
+                "trials": chosen.loc[key, "trials"],
+                "setting": chosen.loc[key, "setting"],
+                "learning rate": chosen.loc[key, "learning_rate"],
+                "median": runs.fillna(np.inf).median(),
+                "mean": runs.mean(skipna=False),
+                "interval": _ends(estimate(runs)) if whole else "",
+                "difference": _ends(estimate(paired)) if paired.notna().all() else "",
+                "beats": np.nan if against is None else beats(runs, against),
+                "failed": int(runs.isna().sum()),
+                "seconds": seconds.loc[key, "final"],
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["budget", "method"])
+    return table.sort_values(["budget", "mean"], kind="stable")
 
 
 def _ends(found: Estimate) -> str:

@@ -46,13 +46,15 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.ends(report.at_budget(final.table, 4), "bits").shape == (1, 10)
     assert report.ends(report.at_budget(final.table, 1, copy=3), "bits").shape == (1, 10)
     tuning = records.read("sweep-tuning", folder)
-    chosen = choose(tuning.table).xs((1, 0, PLAIN), level=("budget", "copy", "exploration"))
+    chosen = choose(tuning.table)
     assert set(chosen.index.get_level_values("method")) == set(kept)
-    listing = report.listing(one, chosen, "bits")
-    assert listing.loc["ReinMax (default)", "beats"] == 0.5
-    assert list(listing["failed"]) == [0, 0]
     spent = records.read("sweep-seconds", folder).table
     assert spent.loc[("bits", "REINFORCE", 1, 0, PLAIN), "final"] == 3.0
+    listing = report.listing(final.table, chosen, spent, "bits")
+    assert set(listing.index.get_level_values("budget")) == {1, 2, 4}
+    assert listing.loc[(1, "ReinMax (default)"), "beats"] == 0.5
+    assert list(listing["failed"]) == [0, 0, 0, 0]
+    assert list(listing["seconds"]) == [3.0] * 4
     assert final.provenance["seconds"] == spent.sum().sum() / 2
     failed = final.provenance["configuration"]["failed"]
     assert len(failed) == 3  # of each budget
