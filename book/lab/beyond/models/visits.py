@@ -1,13 +1,13 @@
 r"""A Poisson count behind real counts: how often the elderly go to the doctor.
 
-A person with covariates ``x`` has had ``n`` episodes of illness, which nobody counted; seen are the
+A person with covariates ``x`` has had ``z`` episodes of illness, which nobody counted; seen are the
 counts ``y_k`` of visits of each kind:
 
 .. math::
 
-    n \sim \mathrm{Poisson}(\mu(x)), \qquad y_k \mid n \sim \mathrm{Poisson}(a_k + b_k n) .
+    z \sim \mathrm{Poisson}(\mu(x)), \qquad y_k \mid z \sim \mathrm{Poisson}(a_k + b_k z) .
 
-An encoder gives the rate of a Poisson posterior of ``n`` from ``x`` and ``y``.  One count can be
+An encoder gives the rate of a Poisson posterior of ``z`` from ``x`` and ``y``.  One count can be
 summed over, so that the bound, its gradient and the likelihood itself are known without a draw, up
 to counts from 128 on, which are left out.
 
@@ -252,7 +252,7 @@ class VisitsModel(Task):
         return softplus(network(parameters, "prior", batch.covariates)) + _LEAST_RATE
 
     def visit_loss(self, parameters: Parameters, batch: Persons, z: Tensor) -> Tensor:
-        """``-log p(y | n)`` at episodes ``(D, R, B, 1)``, ``(D, R, B)``."""
+        """``-log p(y | z)`` at episodes ``(D, R, B, 1)``, ``(D, R, B)``."""
         a, b = (parameters[name].exp().unsqueeze(-2) for name in ("log_a", "log_b"))
         return -methods.log_prob(batch.counts, a + b * z).sum(-1)
 
