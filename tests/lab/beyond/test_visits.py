@@ -192,6 +192,34 @@ def test_the_others_have_not(
     assert furthest({n: g for n, g in found.items() if n not in encoder}, exact) < 1e-9
 
 
+def test_ils_without_noise_is_its_mean(task: VisitsModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that of straight-through."""
+    parameters, batch = begun(task)
+    model = moving(parameters)
+    found = gradients(task.own["ils without noise"].objective(model, batch, 0.0).sum(), model)
+    straight = enumerated(task, "straight-through", monkeypatch)
+    assert furthest(found, straight) > 1e-2
+    # The distribution of the package at the same pairs of draws.
+    monkeypatch.setattr("ils.distributions.counts.poisson", lambda rate, _: torch.poisson(rate, _))
+    assert furthest(found, enumerated(task, "ils.distributions", monkeypatch)) < 1e-9
+
+
+@pytest.mark.parametrize("method", list(visits.SURROGATES))
+def test_equal_numbers_of_draws(task: VisitsModel, method: str) -> None:
+    """Two a step, with one evaluation each; the differences take a second, the sums one a count."""
+    evaluations = []
+
+    def loss(z: Tensor) -> Tensor:
+        evaluations.append(len(z))
+        return z.squeeze(-1) ** 2
+
+    surrogate, settings = visits.SURROGATES[method]
+    rate = torch.tensor([[[0.5], [2.0]]])
+    assert surrogate(loss, rate, torch.Generator(), settings[0]).shape == (1, 2)
+    many = {"differences": 4, "exact sum": 64, "ils without noise": 64}
+    assert sum(evaluations) == many.get(method, 2)
+
+
 def test_exact_sum_and_exact_likelihood(task: VisitsModel) -> None:
     """The encoder learns from the bound in both, the model from the bound or the likelihood."""
     parameters, batch = begun(task)
