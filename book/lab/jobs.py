@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from lab.beyond.families import quality as families
 from lab.beyond.models import parts as models
+from lab.beyond.models import visits
 from lab.fixed_points import experiment as fixed_points
 from lab.fixed_points import repaired
 from lab.methods import quality
@@ -91,6 +92,7 @@ PARTS: dict[str, tuple[Callable[..., pd.DataFrame], dict[str, Any]]] = {
         families.quality,
         {"seed": 0, "instances": families.INSTANCES, "kinds": families.KINDS},
     ),
+    "models-visits": (visits.record, visits.CONFIGURATION),
     "fixed-limits": (fixed_points.all_limits, _toy_batch("flows", steps=fixed_points.FLOW_STEPS)),
     "fixed-simulated": (
         fixed_points.simulate_flows,

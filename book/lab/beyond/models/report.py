@@ -8,7 +8,16 @@ from lab.beyond.models.posterior import log_posterior, share_above
 from lab.beyond.models.protocol import Chosen
 from lab.show.intervals import Estimate, estimate
 
-__all__ = ["ends", "in_both", "intervals", "listing", "median_seeds", "on_both_sides", "paired"]
+__all__ = [
+    "ends",
+    "in_both",
+    "intervals",
+    "listing",
+    "median_seeds",
+    "on_both_sides",
+    "paired",
+    "visits",
+]
 
 _LEAST = 0.2
 
@@ -81,3 +90,20 @@ def median_seeds(values: pd.DataFrame) -> pd.Series:
 def paired(values: pd.DataFrame, first: str, second: str) -> Estimate:
     """Mean difference of two methods, the first less the second, with its interval."""
     return estimate(values.loc[first].astype(float) - values.loc[second].astype(float))
+
+
+def visits(table: pd.DataFrame) -> tuple[Chosen, dict[str, pd.DataFrame], pd.DataFrame]:
+    """What was chosen; of each measure the ends, a row a method, a column a seed; the quality.
+
+    Args:
+        table: from :func:`lab.beyond.models.visits.experiment`.
+    """
+    final, quality = (table["value"].xs(stage, level="stage") for stage in ("final", "quality"))
+    settings = ["setting", "learning_rate"]
+    ends = {
+        str(measure): rows.droplevel(["measure", *settings]).unstack("seed")
+        for measure, rows in final.groupby(level="measure")
+    }
+    keys = final.index.droplevel(["measure", "seed"]).unique()
+    chosen = tuple((str(name), float(setting), float(rate)) for name, setting, rate in keys)
+    return chosen, ends, quality.droplevel([*settings, "seed"]).unstack("measure")
