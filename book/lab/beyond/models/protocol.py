@@ -32,6 +32,7 @@ from lab.training.train import Objective, train
 __all__ = [
     "EXPERIMENTS",
     "SEEDS",
+    "TRIALS",
     "Chosen",
     "Final",
     "Tuning",

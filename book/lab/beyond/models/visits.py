@@ -35,9 +35,7 @@ from ils.distributions import Poisson
 from lab.beyond.models import rates as methods
 from lab.beyond.models.counts import gumbel_noise
 from lab.beyond.models.moments import from_estimates, from_moments
-from lab.beyond.models.protocol import Chosen, choose
-from lab.training.contestants import TRIALS
-from lab.training.protocol import rates_of
+from lab.beyond.models.protocol import TRIALS, Chosen, choose, rates_of
 from lab.training.task import Own, Parameters, Stream, Task
 from lab.training.tasks.autoencoder import layers, network
 from lab.training.train import train
@@ -390,7 +388,7 @@ def quality(task: VisitsModel, parameters: Parameters, chosen: Chosen) -> pd.Dat
 
 def _train(task: VisitsModel, name: str, setting: float, **options: Any) -> pd.DataFrame:
     objective = task.own[name].objective
-    return train(task, lambda p, batch: objective(p, batch, setting), records=1, **options)
+    return train(task, lambda p, batch, _: objective(p, batch, setting), records=1, **options)
 
 
 def experiment(task: VisitsModel, seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
