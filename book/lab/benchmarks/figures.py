@@ -171,7 +171,7 @@ def exploration(
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         for place, (kind, mark) in enumerate(kinds.items()):
             part = table[table.index.get_level_values("exploration") == kind]
-            part = part.droplevel("exploration").reindex(names).quantile([0.25, 0.5, 0.75], axis=1)
+            part = part.droplevel("exploration").reindex(names).T.quantile([0.25, 0.5, 0.75])
             height = np.arange(len(names)) + 0.24 * (place - 1)
             ax.hlines(height, part.loc[0.25], part.loc[0.75], color=f"C{place}", linewidth=1.2)
             ax.scatter(part.loc[0.5], height, s=15, color=f"C{place}", marker=mark, label=kind)
