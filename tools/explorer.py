@@ -148,7 +148,7 @@ def curve_plot() -> Any:
     plot = _plot(
         height=280,
         x_axis_label="step",
-        y_axis_label="divergence, nats a component",
+        y_axis_label="divergence, nats per category",
         y_axis_type="log",
         x_range=Range1d(0, 100, name="steps"),
         y_range=Range1d(1e-5, 1, name="divergences"),

@@ -175,7 +175,7 @@
       rest = limits(run, now);
       rest.divergence = math.sum(run.targets.map((p, n) => toyMath.divergence(p, rest.models[n], EPS))) / run.targets.length;
       if (Math.abs(rest.divergence) < 1e-12) rest.divergence = 0;
-      rule.textContent = `It comes to rest at ${rest.words}.`
+      rule.textContent = `It converges to ${rest.words}.`
         + (now.name === "ReinMax" || now.name === "straight-through" ? " Its learning rate is in units of ε N K." : "");
     }
 

@@ -63,7 +63,7 @@ def ladder_loss(p: Tensor) -> Loss:
 
 
 def divergence(p: Tensor, probs: Tensor) -> Tensor:
-    """The note's curve ``KL_eps(p || probs) / K`` of each problem, in nats a component."""
+    """The note's curve ``KL_eps(p || probs) / K`` of each problem, in nats per category."""
     return (p * ((p + EPS).log() - (probs + EPS).log())).mean(-1)
 
 
@@ -258,7 +258,7 @@ def compare_on_ladder(
 
     Returns:
         Index (draws, method, problem); columns ``rate``, ``bound`` (``L_n / K`` less its value
-        at the truth) and ``divergence``, both in nats a component.
+        at the truth) and ``divergence``, both in nats per category.
     """
     rows = []
     todo = list(itertools.product(draws, methods or LADDER))

@@ -61,7 +61,7 @@ def loss(p: Tensor) -> Loss:
 
 
 def bound(p: Tensor, model: Tensor, n: int) -> Tensor:
-    """The exact mean of the loss, up to a constant and in nats a component."""
+    """The exact mean of the loss, up to a constant and in nats per category."""
     return squeeze.jensen_bound(p, model, n=n, eps=guard(n)) / p.shape[-1]
 
 
@@ -205,7 +205,7 @@ def compare(
 
     Returns:
         Index (draws, method, problem); columns ``setting``, ``rate``, ``bound`` (less its minimum)
-        and ``divergence``, both in nats a component.
+        and ``divergence``, both in nats per category.
     """
     rows = []
     todo = list(itertools.product(draws, methods or METHODS))

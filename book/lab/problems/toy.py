@@ -46,14 +46,14 @@ class Toy:
     def divergence(self, probs: Tensor) -> Tensor:
         """The note's curve: ``KL_eps(p || probs) / K``, averaged over the group; ``(..., groups)``.
 
-        In nats a component.  Without the checks of :func:`ils.squeeze.kl`: it is called in a loop.
+        In nats per category.  Without the checks of :func:`ils.squeeze.kl`: it is called in a loop.
         """
         return (self.p * ((self.p + self.eps).log() - (probs + self.eps).log())).mean((-1, -2))
 
     def bound(self, probs: Tensor) -> Tensor:
         """The note's objective: ``E[KL_eps(p || z)] / K`` of a hard draw, averaged likewise.
 
-        In nats a component.  Linear in ``probs``: a draw of category ``i`` costs
+        In nats per category.  Linear in ``probs``: a draw of category ``i`` costs
         ``log(1 + 1/eps)`` less by the fraction ``p_i``.
         """
         fixed = (self.p * ((self.p + self.eps).log() - math.log(self.eps))).mean((-1, -2))

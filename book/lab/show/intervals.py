@@ -24,12 +24,7 @@ class Estimate:
     high: float
 
     def text(self, digits: int = 4) -> str:
-        """For prose: ``0.0020 (95% interval 0.0019 to 0.0021)``."""
-        mean, low, high = self._rounded(digits)
-        return f"{mean} (95% interval {low} to {high})"
-
-    def brackets(self, digits: int = 4) -> str:
-        """For tables: ``0.0020 [0.0019, 0.0021]``."""
+        """The mean and the interval: ``0.0020 [0.0019, 0.0021]``."""
         mean, low, high = self._rounded(digits)
         return f"{mean} [{low}, {high}]"
 

@@ -70,12 +70,12 @@ def listing(values: pd.DataFrame, chosen: Chosen, digits: int = 2) -> pd.DataFra
     settings = {name: (setting or "", rate) for name, setting, rate in chosen}
     rows = {}
     for name, row in values.loc[values.mean(axis=1).sort_values(kind="stable").index].iterrows():
-        paired = estimate(row - values.loc["ils.distributions"]).brackets(digits)
+        paired = estimate(row - values.loc["ils.distributions"]).text(digits)
         temperature, rate = settings[name]
         rows[name] = {
             "temperature": temperature,
             "learning rate": rate,
-            "mean": estimate(row).brackets(digits),
+            "mean": estimate(row).text(digits),
             "against ils.distributions": "" if name == "ils.distributions" else paired,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
