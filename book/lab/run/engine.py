@@ -117,7 +117,7 @@ def execute(
     open_pool = functools.partial(pools.open_pool, engine, address=address)
     # Processes write for themselves: what they have finished does not depend on the caller.
     job = functools.partial(
-        work, folder=folder if engine == "processes" else None, checkouts=checkouts
+        work, folder=folder if engine == "processes" else None, checkouts=checkouts, fresh=fresh
     )
     with tqdm(
         total=len(unique),

@@ -38,9 +38,11 @@ Checkouts: TypeAlias = Mapping[str, Mapping[str, str | None]]
 class Run(Protocol):
     """A run of a sweep: a frozen dataclass; runs that are equal are run once.
 
-    Three attributes are optional.  ``cost`` is a relative duration: the longest begin first.
+    Four attributes are optional.  ``cost`` is a relative duration: the longest begin first.
     ``configuration``, a mapping, is recorded in place of the fields.  ``module`` names the module
-    whose sources decide the numbers, in place of the one that defines the class.
+    whose sources decide the numbers, in place of the one that defines the class.  ``begins``, a
+    function of a table, makes the beginning of the run again and says whether the table has it: a
+    record of other sources that does is taken over.
     """
 
     @property
@@ -86,7 +88,7 @@ def find(run: Run, folder: Path) -> records.Record | None:
         return None
 
 
-def work(run: Run, folder: Path | None, checkouts: Checkouts) -> Ended:
+def work(run: Run, folder: Path | None, checkouts: Checkouts, fresh: bool = False) -> Ended:
     """In a worker: make the table, in two attempts at most, and write it if there is a folder."""
     torch.set_num_threads(1)
     checkout = checkouts[module_of(run)]
@@ -97,8 +99,10 @@ def work(run: Run, folder: Path | None, checkouts: Checkouts) -> Ended:
         start = time.perf_counter()
         try:
             with kernel.disabled():
-                table = run()
-            seconds = time.perf_counter() - start
+                known = None if fresh or folder is None else _of_other_sources(run, folder)
+                table = run() if known is None else known.table
+            spent = time.perf_counter() - start
+            seconds = spent if known is None else float(known.provenance["seconds"])
             if folder is None:
                 return Ended(seconds, table)
             write(run, table, seconds, folder, checkout)
@@ -106,6 +110,17 @@ def work(run: Run, folder: Path | None, checkouts: Checkouts) -> Ended:
         except (Exception, SystemExit):
             error = traceback.format_exc().strip()
     return Ended(error=error)
+
+
+def _of_other_sources(run: Run, folder: Path) -> records.Record | None:
+    """A record of this configuration that begins as the present sources make it."""
+    begins = getattr(run, "begins", None)
+    try:
+        record = records.read(run.name, folder)
+        same = _json(record.provenance["configuration"]) == _json(configuration_of(run))
+    except (OSError, EOFError, LookupError, ValueError):
+        return None
+    return record if same and begins is not None and begins(record.table) else None
 
 
 def write(

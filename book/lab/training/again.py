@@ -62,7 +62,8 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
         table: as :class:`Training` returns it, of one problem.
     """
     task = TASKS[table.index.get_level_values("task")[0]]
-    return _wide(table).rename(columns=lambda step: round(step * 20 / task.steps))
+    places = {round(task.steps * place / 20): place for place in range(21)}
+    return _wide(table)[list(places)].rename(columns=places)
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:

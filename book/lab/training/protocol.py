@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 FINAL_SEEDS = tuple(range(101, 111))
+EARLY = 16
+"""The step at which every run is measured besides, so that its beginning can be compared."""
 INDEX = ["task", "method", "budget", "copy", "exploration", "setting", "weight"]
 
 DEFAULT = "ReinMax (default)"
@@ -185,7 +187,7 @@ class Training:
         seeds: see the head of this module.
         steps: how many.
         split: where the measures are taken.
-        records: how often, or after which steps.
+        records: how often, and after ``EARLY`` steps; or after which steps.
         device: where it runs.
     """
 
@@ -197,6 +199,13 @@ class Training:
     split: str
     records: int | tuple[int, ...] = 20
     device: str = "cpu"
+
+    def begins(self, table: pd.DataFrame) -> bool:
+        """Whether a table has the first ``EARLY`` steps, to the digits of a record."""
+        last = min(EARLY, self.steps)
+        found = replace(self, records=(0, last))(part=last / self.steps)
+        held = table.reindex(found.index)[found.columns]
+        return bool(((held - found).abs() <= 1e-6 * found.abs() + 1e-9).all(axis=None))
 
     @property
     def name(self) -> str:
@@ -224,7 +233,10 @@ class Training:
         Args:
             part: of the run after which to end.
         """
-        one = self.entry
+        one, records = self.entry, self.records
+        if isinstance(records, int):
+            places = (round(self.steps * k / records) for k in range(records + 1))
+            records = (*places, min(EARLY, self.steps))
         method, draws = one.at(self.setting)
         table = train(
             TASKS[one.task],
@@ -233,7 +245,7 @@ class Training:
             seeds=self.seeds,
             steps=self.steps,
             split=self.split,
-            records=self.records,
+            records=records,
             draws=draws,
             copy=one.copy,
             part=part,

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from toy_runs import Numbers, attempts
 
-from lab.run import engine, pools
+from lab.run import engine, pools, records
 from lab.run.engine import execute
 
 TESTS = Path(__file__).resolve().parent
@@ -384,3 +384,36 @@ def test_dask_without_workers_comes_to_an_end(
         execute(
             numbers(log, 1), folder=tmp_path, engine="dask", address=scheduler.scheduler_address
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun(Numbers):
+    """A run that knows its beginning."""
+
+    wrong: bool = False
+
+    def begins(self, table: pd.DataFrame) -> bool:
+        """Whether the first row is there."""
+        first = super().__call__()["bits"].iloc[0] + self.wrong
+        return bool(table["bits"].iloc[0] == first)
+
+
+@pytest.mark.parametrize(("wrong", "made"), [(False, 1), (True, 2)])
+def test_a_record_that_begins_alike_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, wrong: bool, made: int
+) -> None:
+    """After a change of the sources the beginning is made again, and only what differs is run."""
+    run = Begun(1, str(tmp_path / "log"), wrong=wrong)
+    found = execute([run], folder=tmp_path, workers=1)
+    for module in ("lab.run.runs", "lab.run.checkout"):
+        monkeypatch.setattr(f"{module}.digest", lambda module: "another")
+    seconds = records.read(run.name, tmp_path).provenance["seconds"]
+    again = execute([run], folder=tmp_path, workers=1)
+    pd.testing.assert_frame_equal(found.tables[run], again.tables[run])
+    # Each beginning is a line in the log too.
+    assert attempts(run.log).count(run.name) == made + 1
+    about = records.read(run.name, tmp_path).provenance
+    assert about["sources"] == "another"
+    assert wrong or about["seconds"] == seconds
+    execute([run], folder=tmp_path, workers=1, fresh=True)
+    assert attempts(run.log).count(run.name) == made + 2

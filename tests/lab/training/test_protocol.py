@@ -113,6 +113,21 @@ def test_a_part_is_the_beginning_of_the_whole() -> None:
     pd.testing.assert_frame_equal(part, whole.loc[part.index])
 
 
+def test_beginnings_tell_sources_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record has the first steps of its run, to seven digits, and of no other one."""
+    run = Training(Entry("experts", "straight-through"), 1.0, (0.01,), (1, 2), 40, "test", 4)
+    table = run()
+    assert set(table.index.get_level_values("step")) == {0, 10, 16, 20, 30, 40}
+    rounded = table.map(lambda value: float(f"{value:.7g}"))
+    assert run.begins(rounded)
+    assert not run.begins(rounded * (1 + 1e-5))
+    assert not run.begins(rounded.drop(index=rounded.index[4]))
+    other = replace(run, entry=Entry("experts", "straight-through", copy=1))
+    assert not other.begins(rounded)
+    monkeypatch.setattr(type(TASKS["experts"]), "penalty", lambda *_: None)
+    assert not run.begins(rounded)
+
+
 def test_curves() -> None:
     """A curve for each final run."""
     steps = TASKS["experts"].steps
