@@ -1,8 +1,9 @@
 """Sphinx: the directive ``figure-index``, which lists every figure of the book to be cited.
 
 For each figure that a notebook publishes: its number, a thumbnail, its caption, its exports, the
-cell that drew it, and a BibTeX entry.  Everything comes from the notebooks, so nothing can be
-forgotten; ``tests/book/test_figures_page.py`` holds it to that.
+cell that drew it, and a BibTeX entry; below the figure itself, links to these.  Everything comes
+from the notebooks, so nothing can be forgotten; ``tests/book/test_figures_page.py`` holds it to
+that.
 """
 
 from __future__ import annotations
@@ -107,9 +108,7 @@ class FigureIndex(SphinxDirective):
 
     def _entry(self, figure: Drawn) -> str:
         name, config = figure.name, self.config
-        links = " ".join(
-            f'<a href="../figures/{name}.{kind}" download>{kind.upper()}</a>' for kind in EXPORTS
-        )
+        links = exports(name)
         cite = bibtex(
             figure,
             author=config.author,
@@ -121,7 +120,7 @@ class FigureIndex(SphinxDirective):
 **{{numref}}`{name}`** {figure.caption}
 
 ```{{raw}} html
-<p class="figure-index">
+<p class="figure-index" id="cite-{name}">
 <a href="{figure.notebook}.html#{name}"><img src="../figures/{name}-small.png"
  alt="{figure.alt.replace('"', "&quot;")}"></a>
 <span class="d-print-none">Address: <a href="{figure.notebook}.html#{name}"><code>{name}</code></a>.
@@ -147,7 +146,27 @@ Download: {links}</span></p>
         return box.children
 
 
+def exports(name: str) -> str:
+    """Links to the files of a figure, as HTML."""
+    return " ".join(
+        f'<a href="../figures/{name}.{kind}" download>{kind.upper()}</a>' for kind in EXPORTS
+    )
+
+
+def _linked(app: Sphinx, doctree: nodes.document) -> None:
+    """Below each figure of a notebook: its files, and where it is cited."""
+    for figure in doctree.findall(nodes.figure):
+        for name in figure["ids"]:
+            if name.startswith("fig-"):
+                text = (
+                    f'<p class="figure-links d-print-none">{exports(name)} '
+                    f'<a href="figures.html#cite-{name}">cite</a></p>'
+                )
+                figure += nodes.raw("", text, format="html")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive."""
+    """Register the directive, and the links below figures."""
     app.add_directive("figure-index", FigureIndex)
+    app.connect("doctree-read", _linked)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,7 +51,7 @@ def test_entry(page: BeautifulSoup, figure: Drawn) -> None:
     assert f"{figure.notebook}.html#{figure.name}" in links
     assert {f"../figures/{figure.name}.{kind}" for kind in EXPORTS} <= set(links)
     number = box.find_previous_sibling("p").select_one("a.reference")
-    assert re.fullmatch(r"Figure \d+\.\d+", number.get_text())
+    assert re.fullmatch(r"Figure (\d+|[A-Z])\.\d+", number.get_text())
     assert number["href"].endswith(f"#{figure.name}")
     details = box.find_next_sibling("div")
     told = details.get_text()
@@ -90,3 +90,13 @@ def test_address_of_a_figure_without_sentence() -> None:
     figure = Drawn("n", "fig-n", "Only *this* of `ils.sample`. And more.", "alt", "code")
     entry = bibtex(figure, author="A", book="B", year="2026", version="1")
     assert "title        = {Only this of ils.sample}," in entry
+
+
+@each_figure
+def test_links_below_the_figure(figure: Drawn) -> None:
+    """Its files, and its entry on the page of figures, two clicks at most from the figure."""
+    text = (SITE / "book" / f"{figure.notebook}.html").read_text(encoding="utf-8")
+    (box,) = BeautifulSoup(text, "html.parser").select(f"figure#{figure.name} p.figure-links")
+    links = [link["href"] for link in box.select("a")]
+    wanted = [f"../figures/{figure.name}.{kind}" for kind in EXPORTS]
+    assert links == [*wanted, f"figures.html#cite-{figure.name}"]
