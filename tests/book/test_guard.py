@@ -47,7 +47,7 @@ QUALITY, RELATIVES, FIXED, SCALE = (
     f"{name}.ipynb"
     for name in ("bias-variance", "relatives-evidence", "fixed-points-evidence", "invariance")
 )
-OPTIMALITY = "optimality-evidence.ipynb"
+OPTIMALITY, METHOD = "optimality-evidence.ipynb", "method.ipynb"
 
 # Where half a per cent is noticed, no larger error is planted beside it: so fine is the mesh.
 MUTATIONS = [
@@ -63,6 +63,9 @@ MUTATIONS = [
     Mutation(
         "ils/simplex.py", "ordered.cumsum(-1) - 1", "ordered.cumsum(-1) - 1.005", CONSTRUCTION
     ),
+    # The fast forms, beside the formulas of the first page.
+    Mutation("ils/fast.py", "share = (1 / step - lost", "share = (1.005 / step - lost", METHOD),
+    Mutation("ils/fast.py", "alpha=0.5).mul_(probs)", "alpha=0.5025).mul_(probs)", METHOD),
     # What is handed back.
     Mutation("ils/target.py", "return z - target", "return probs - target", CONSTRUCTION),
     Mutation("ils/target.py", "eps: float = 1e-7", "eps: float = 1e-3", TOY),
