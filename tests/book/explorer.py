@@ -51,9 +51,10 @@ def fresh(page: Page) -> None:
 
 
 def enter(page: Page, label: str, text: str) -> None:
-    """Type a whole number in place of what stands there."""
+    """Type a text in place of what stands there."""
     page.get_by_label(label, exact=True).focus()
     page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
     page.keyboard.type(text)
     page.keyboard.press("Tab")
 
