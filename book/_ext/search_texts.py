@@ -1,6 +1,7 @@
 """Sphinx: the texts of all pages in one script, for excerpts in the results of a search from disk.
 
-There a browser refuses to fetch the pages themselves; ``book/assets/search.js`` takes them from here.
+There a browser refuses to fetch the pages themselves; ``book/assets/search.js`` takes them from
+here.
 """
 
 from __future__ import annotations

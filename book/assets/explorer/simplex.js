@@ -333,7 +333,9 @@
 
     // --- everything that is shown follows the state
 
+    let keep = () => {};
     function refresh() {
+      keep();
       const result = compute(state);
       const { rule } = state;
       const limit = rule.stepSize === null;
@@ -390,6 +392,30 @@
       live.say(`Bias, relative to the true gradient: ${said.join("; ")}.` + (left ? ` Targets outside the triangle: ${left}.` : ""));
     }
     refresh();
+    const held = (read, set) => ({ value: read, set });
+    const part = (name, from) => held(() => state[name], (next) => { const found = from(next); if (found !== null) state[name] = found; });
+    const within = (low, high) => (next) => (next !== "" && Number(next) >= low && Number(next) <= high ? Number(next) : null);
+    const flag = (next) => (next === "true" || next === "false" ? next === "true" : null);
+    const weights = (next) => {
+      const found = next.split(",").map(Number);
+      return found.length === 3 && found.every((p) => p > 0) ? inside(math.scale(found, 1 / math.sum(found))) : null;
+    };
+    const rule = (name, from) => held(() => state.rule[name], (next) => { const found = from(next); if (found !== null) state.rule[name] = found; });
+    const one = (names) => (next) => (names.includes(next) ? next : null);
+    keep = ui.address({
+      // The limit of small steps has no step size.
+      step: held(() => state.rule.stepSize ?? "limit", (next) => {
+        const found = next === "limit" ? null : within(0.01, 100)(next) ?? undefined;
+        if (found !== undefined) state.rule.stepSize = found;
+      }),
+      metric: rule("metric", one(["euclidean", "fisher"])),
+      normalizer: rule("normalizer", one(["sum_normalize", "project_simplex", "sum_normalize_unclamped"])),
+      centred: rule("centred", flag), relative: rule("relative", flag), keep: rule("keepMass", flag),
+      quadratic: part("curved", flag), curvature: part("curvature", within(-4, 4)),
+      angle: part("angle", within(0, 359)), size: part("size", within(0.05, MOST)),
+      temperature: part("temperature", within(0.1, 10)),
+      probs: part("probs", weights),
+    }, refresh);
   }
 
   ui.start("explore-simplex", build);
