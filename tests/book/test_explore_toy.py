@@ -46,7 +46,6 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(autouse=True)
 def reset(page: Page) -> None:
-    page.evaluate("history.replaceState(null, '', location.href.split('#')[0])")
     fresh(page)
     press(page, "Reset")  # it runs by itself
 
@@ -331,7 +330,7 @@ def test_the_address_holds_the_state(page: Page) -> None:
     state = "#method=Gumbel-Softmax&temperature=0.5&problems=9&problem=8"
     page.wait_for_function("state => location.hash === state", arg=state)
     shown = readings(page), shown_row(page, "truth")
-    fresh(page)
+    fresh(page, state)
     press(page, "Reset")
     assert (readings(page), shown_row(page, "truth")) == shown
     assert page.get_by_label("Method", exact=True).input_value() == "Gumbel-Softmax"
