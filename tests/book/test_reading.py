@@ -492,7 +492,7 @@ def search(browser: Browser) -> Iterator[Page]:
     ("query", "chapters"),
     [
         ("ReinMax", ["estimators", "relatives", "fixed-points"]),
-        ("pi_D", ["notation", "construction"]),
+        ("pi_D", ["method", "notation"]),
         ("intermediate target", ["construction", "reference"]),
         ("Gumbel-Softmax", ["estimators", "operator"]),
         ("birth-death", ["beyond"]),
