@@ -20,8 +20,8 @@ from bs4 import BeautifulSoup, Tag
 
 # Of the page, not of the text: what a reader clicks on, and the folded source of a cell.
 FRAME = (
-    "script, link, canvas, iframe, form, button:not([data-state]), input, select, [hidden], .d-print-none, "
-    "a.headerlink, a:has(> .viewcode-link), .toctree-wrapper, "
+    "script, link, canvas, iframe, form, button:not([data-state]), input, select, "
+    "[hidden], .d-print-none, a.headerlink, a:has(> .viewcode-link), .toctree-wrapper, "
     "details.hide.above-input, details.hide summary"
 )
 # Of an output with more lines, or a table with more rows, this many are printed.
