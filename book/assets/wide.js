@@ -4,8 +4,10 @@
   "use strict";
   const BOXES = '.cell_output > .output, section > .pst-scrollable-table-container, section > div[class*="highlight-"]';
   const scrolls = (box) => box.scrollWidth > box.clientWidth + 1;
+  // On a page without contents the theme would fail.
+  const classes = document.querySelector(".bd-sidebar-secondary") ? ["widened", "popout"] : ["widened"];
   for (const box of document.querySelectorAll(BOXES)) {
     if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
-    (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add("popout");
+    (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
   }
 })();
