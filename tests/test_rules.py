@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 import ils
 from ils import estimators, rules
 from ils.metric import euclidean
-from ils.relaxation import conditional_gumbel
+from ils.relaxation import conditional_gumbel, softmax_vjp
 from ils.rules import Step
 
 each_other = pytest.mark.parametrize("name", OTHERS)
@@ -539,10 +539,20 @@ def test_masked_categories_by_the_formula_alone(rule: rules.Rule) -> None:
     assert close(found[:, kept], rule.gradient(grad[:, kept], z[:, kept], logits[:, kept], less))
 
 
-@pytest.mark.parametrize("at", [0, 1])
-def test_gap_at_certain_and_impossible_draws(at: int) -> None:
-    """Draws of probability one and, in an enumeration, zero have finite estimates."""
-    logits = torch.tensor([[0.0, -200.0, -300.0]])
-    z = torch.eye(3)[None, at]
-    found = rules.Gapped().gradient(torch.tensor([[1.0, 2.0, 4.0]]), z, logits)
-    assert found.isfinite().all()
+def test_gap_at_certain_and_impossible_draws() -> None:
+    """Draws whose probability is rounded to one and, in an enumeration, is zero.
+
+    The gap of the first is minus the logarithm of what rounding leaves, here less than the distance
+    of 18 that there is already; that of the second tends to 1.
+    """
+    rule, grad = rules.Gapped(gap=None), torch.tensor([1.0, 2.0])
+    logits = torch.tensor([0.0, -18.0])
+    assert float(logits.softmax(-1)[0]) == 1.0
+    found = rule.gradient(grad * 1e8, torch.tensor([1.0, 0.0]), logits)
+    wanted = softmax_vjp(logits.softmax(-1), grad * 1e8)
+    torch.testing.assert_close(found, wanted)
+    assert float(found[1]) > 1
+    logits = torch.tensor([0.0, -200.0])
+    assert float(logits.softmax(-1)[1]) == 0.0
+    found = rule.gradient(grad, torch.tensor([0.0, 1.0]), logits)
+    torch.testing.assert_close(found, softmax_vjp(torch.tensor([-1.0, 0.0]).softmax(-1), grad))

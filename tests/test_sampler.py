@@ -137,6 +137,9 @@ def test_the_mode_at_evaluation(dim: int) -> None:
     assert not second[:, mask].any()
     with pytest.raises(ValueError, match=r"logits: .* got NaN"):
         sampler(torch.full((2, 3), torch.nan))
+    for module in (plain, sampler):
+        with pytest.raises(ValueError, match="dim"):
+            ils.Sampler(dim=3, argmax_in_eval=module is sampler).eval()(logits)
     with pytest.raises(TypeError, match="argmax_in_eval: expected a bool, got int"):
         ils.Sampler(argmax_in_eval=1)  # type: ignore[arg-type]
 

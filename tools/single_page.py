@@ -20,8 +20,8 @@ from bs4 import BeautifulSoup, Tag
 
 # Of the page, not of the text: what a reader clicks on, and the folded source of a cell.
 FRAME = (
-    "script, link, canvas, iframe, form, button, input, select, [hidden], .d-print-none, "
-    "a.headerlink, a:has(> .viewcode-link), .toctree-wrapper, "
+    "script, link, canvas, iframe, form, button:not([data-state]), input, select, "
+    "[hidden], .d-print-none, a.headerlink, a:has(> .viewcode-link), .toctree-wrapper, "
     "details.hide.above-input, details.hide summary"
 )
 # Of an output with more lines, or a table with more rows, this many are printed.
@@ -78,6 +78,8 @@ def read_chapter(html: str, document: str, documents: Iterable[str], site: str) 
             element.decompose()
     for still in article.find_all("noscript"):
         still.unwrap()  # what stands there for a reader without scripts serves on paper too
+    for button in article.find_all("button"):  # a name of what the text then speaks of
+        button.name, button.attrs = "strong", {}
     for details in article.find_all("details"):
         details["open"] = ""
     for code in article.find_all("code"):

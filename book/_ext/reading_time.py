@@ -1,6 +1,7 @@
 """Sphinx: below the title of each chapter, how long it takes to read.
 
-Words of prose at 200 a minute; a formula counts as a few words, code and outputs as none.
+Words of prose at 200 a minute; a formula counts as a few words, code and outputs as none, which the
+line says where there are any.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ PASSED_OVER = (
 )
 
 
+def is_cell(node: nodes.Node) -> bool:
+    """Whether a node holds the input or the output of a notebook's cell."""
+    return isinstance(node, nodes.Element) and bool(
+        {"cell_input", "cell_output"} & set(node["classes"])
+    )
+
+
 def words(node: nodes.Node) -> int:
     """The length of what stands in a node, in words."""
     if isinstance(node, PASSED_OVER):
@@ -39,8 +47,8 @@ def words(node: nodes.Node) -> int:
         return WORDS_A_FORMULA
     if isinstance(node, nodes.math_block):
         return WORDS_A_DISPLAY
-    # The containers of a notebook's cells; the figures that they draw have captions to be read.
-    if isinstance(node, nodes.Element) and {"cell_input", "cell_output"} & set(node["classes"]):
+    # The figures that a notebook's cells draw have captions to be read.
+    if is_cell(node):
         return sum(words(caption) for caption in node.findall(nodes.caption))
     return sum(map(words, node.children))
 
@@ -57,6 +65,8 @@ def insert(app: Sphinx, document: nodes.document) -> None:
         return
     time = minutes(document)
     text = f"{time} minute{'s' if time > 1 else ''} to read"
+    if next(document.findall(is_cell), None):
+        text += ", without code and outputs"
     line = nodes.paragraph("", text, classes=["reading-time", "d-print-none"])
     title.parent.insert(title.parent.index(title) + 1, line)
 

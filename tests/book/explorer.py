@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tools.browser import SITE, View, opened, window
 
 __all__ = [
     "SITE",
+    "buttons_set_what_their_address_does",
     "enter",
     "explorer_page",
     "fallback_after_a_failure",
@@ -44,18 +45,37 @@ def explorer_page(browser: Browser, file: Path) -> Iterator[Page]:
             assert not report.requests
 
 
-def fresh(page: Page) -> None:
-    """Load the page anew, so that no test sees what another did."""
+def fresh(page: Page, state: str = "") -> None:
+    """Load the page anew, with a state in its address, so that no test sees what another did."""
+    page.evaluate(
+        "state => history.replaceState(null, '', location.href.split('#')[0] + state)", state
+    )
     page.reload(wait_until="load")
     page.wait_for_selector(".explorer[data-ready]")
 
 
 def enter(page: Page, label: str, text: str) -> None:
-    """Type a whole number in place of what stands there."""
+    """Type a text in place of what stands there."""
     page.get_by_label(label, exact=True).focus()
     page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
     page.keyboard.type(text)
     page.keyboard.press("Tab")
+
+
+def buttons_set_what_their_address_does(page: Page, seen: Callable[[], Any]) -> None:
+    """Each button of the text puts its state into the address, which leads to what it shows."""
+    found = [seen()]
+    for button in page.locator("button[data-state]").all():
+        button.click()
+        state = f"#{button.get_attribute('data-state')}"
+        assert page.evaluate("location.hash") == state
+        shown = seen()
+        fresh(page, state)
+        assert seen() == shown
+        assert shown not in found
+        found.append(shown)
+    assert len(found) > 3
 
 
 def turn_dark(page: Page, colours: str) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import pytest
 from browsers import bring_into_view, in_both_browsers
 from explorer import (
     SITE,
+    buttons_set_what_their_address_does,
     explorer_page,
     fallback_is_shown,
     fresh,
@@ -343,6 +344,11 @@ def test_colours_follow_the_theme(page: Page) -> None:
 @in_both_browsers
 def test_text_is_that_of_the_page(page: Page) -> None:
     text_is_that_of_the_page(page, plots=1)
+
+
+@in_both_browsers
+def test_the_address_holds_the_state(page: Page) -> None:
+    buttons_set_what_their_address_does(page, lambda: shown(page))
 
 
 def test_every_control_has_a_name(page: Page) -> None:

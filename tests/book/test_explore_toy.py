@@ -47,6 +47,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(autouse=True)
 def reset(page: Page) -> None:
     fresh(page)
+    press(page, "Reset")  # it runs by itself
 
 
 class Numbers:
@@ -225,20 +226,19 @@ def test_run_pause_step_reset(page: Page) -> None:
 
 def to_the_end(page: Page) -> list[float]:
     page.get_by_label("Steps a picture").select_option("1000")
-    press(page, "Run")
     page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
     page.wait_for_selector("button:text-is('Run')")
     return readings(page)
 
 
 def test_first_thing_to_try(page: Page) -> None:
-    """The note's three steps have one limit, and the run settles near it and not at zero."""
-    press(page, "ILS (the note's code)")
+    """The note's steps have one limit, and the run settles near it and not at zero."""
     limits = []
-    for step in ("-10", "-20", "-30"):
-        page.get_by_label("Step size α").fill(step)
+    for name, step in (("Step 0.1, as the note", 0.1), ("Step 0.001", 0.001)):
+        press(page, name)
+        assert number(page, "Step size α") == step
         limits.append(readings(page)[2])
-    assert [number(page, "Step size α"), limits[0]] == [0.001, pytest.approx(limits[2], rel=2e-3)]
+    assert limits[0] == pytest.approx(limits[1], rel=2e-3)
     assert limits[0] > 1e-3
     _, now, rest = to_the_end(page)
     assert 0.3 < now / rest < 3
@@ -246,33 +246,113 @@ def test_first_thing_to_try(page: Page) -> None:
 
 def test_second_thing_to_try(page: Page) -> None:
     """The mass-keeping step at c = 1 goes to the truth without noise; a larger one does not."""
-    press(page, "ILS (the note), mass kept, c = 1")
+    press(page, "Mass kept, c = 1")
     assert readings(page)[2] == 0
     _, now, _ = to_the_end(page)
     assert now < 1e-6
-    page.get_by_label("Step size α").fill("-50")
+    press(page, "Mass kept, c = 40")
     assert readings(page)[2] > 1e-4
 
 
-def test_third_thing_to_try(page: Page) -> None:
-    """ReinMax collapses: the divergence rises, one category takes all."""
+def test_third_and_fourth_thing_to_try(page: Page) -> None:
+    """ReinMax collapses: the divergence rises, one category takes all. Straight-through stops."""
     before = readings(page)[1]
-    press(page, "ReinMax (default)")
+    press(page, "ReinMax")
     _, now, rest = to_the_end(page)
     assert now > 5 * before
     assert rest > now
     assert max(shown_row(page, "model")) > 0.95
-    press(page, "straight-through")
+    press(page, "Straight-through")
     assert readings(page)[2] < rest / 2
-    page.wait_for_function("document.querySelector('[role=status]').textContent.includes('50,000')")
+    assert page.get_by_label("Method", exact=True).input_value() == "straight-through"
+
+
+@in_both_browsers
+def test_a_box_shows_what_is_computed_with(page: Page) -> None:
+    """What cannot be served is put right, and the line beside the box says so."""
+    box = page.get_by_label("Problems at once")
+    note = page.locator(f"#{box.get_attribute('aria-describedby')}")
+    for typed, used in (("0", 1), ("-5", 1), ("1e9", 20), ("2.5", 3), ("", 3), ("20", 20)):
+        enter(page, "Problems at once", typed)
+        assert box.input_value() == str(used)
+        press(page, "Step")
+        run = Run(page)
+        run.advance(1)
+        assert run.count == used
+        assert readings(page)[1] == pytest.approx(run.divergence(), rel=1e-9)
+        served = typed == str(used)
+        assert note.is_visible() is not served
+        said = f"{used} in place of {typed or 'what was typed'}."
+        assert note.inner_text().endswith(said) is not served
+
+
+@in_both_browsers
+def test_there_is_no_problem_beyond_the_last(page: Page) -> None:
+    """The problem in the lower picture is one of those that are run, however many these are."""
+    box = page.get_by_label("Problem in the lower picture")
+    note = page.locator(f"#{box.get_attribute('aria-describedby')}")
+    enter(page, "Problem in the lower picture", "7")
+    assert box.input_value() == "5"
+    assert note.inner_text() == "Whole numbers from 1 to 5: 5 in place of 7."
+    enter(page, "Problems at once", "3")
+    assert box.input_value() == "3"
+    assert note.inner_text() == "Whole numbers from 1 to 3: 3 in place of 5."
+    enter(page, "Problem in the lower picture", "2")
+    assert not note.is_visible()
+    assert shown_row(page, "truth") == pytest.approx(Run(page).p[1].tolist(), abs=1e-12)
+
+
+def said(page: Page) -> str:
+    return page.locator(".summary").inner_text()
+
+
+@in_both_browsers
+def test_it_runs_when_one_arrives(page: Page) -> None:
+    """Once it is seen; while it runs no text says that it rests, and at rest all agree."""
+    fresh(page)
+    page.locator(".explorer").scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.readings output').dataset.value > 300")
+    assert said(page).startswith("Running")
+    assert "Running" in (page.locator(".plot").first.get_attribute("aria-label") or "")
+    press(page, "Pause")
+    step = page.locator(".readings output").first.inner_text()
+    assert said(page).startswith(f"After {step} steps")
+    assert f"After {step} steps" in (page.locator(".plot").first.get_attribute("aria-label") or "")
+
+
+@in_both_browsers
+def test_the_address_holds_the_state(page: Page) -> None:
+    """What is set is in the address, which leads to it; what is wrong in one is put right."""
+    page.get_by_label("Method", exact=True).select_option("Gumbel-Softmax")
+    page.get_by_label("Temperature").fill("-3")
+    enter(page, "Problems at once", "9")
+    enter(page, "Problem in the lower picture", "8")
+    state = "#method=Gumbel-Softmax&temperature=0.5&problems=9&problem=8"
+    page.wait_for_function("state => location.hash === state", arg=state)
+    shown = readings(page), shown_row(page, "truth")
+    fresh(page, state)
+    press(page, "Reset")
+    assert (readings(page), shown_row(page, "truth")) == shown
+    assert page.get_by_label("Method", exact=True).input_value() == "Gumbel-Softmax"
+    page.evaluate("location.hash = '#method=none&step=-1&rate=x&problems=1e9&problem=77'")
+    page.wait_for_function("location.hash === '#problems=20&problem=20'")
+    assert page.get_by_label("Method", exact=True).input_value() == "ILS"
+    assert [number(page, name) for name in ("Step size α", "Learning rate")] == [0.01, 0.01]
+    page.evaluate("location.hash = '#four-things-to-try'")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert page.get_by_label("Problems at once").input_value() == "20"
 
 
 def test_less_motion(browser: Browser) -> None:
-    """Who asks for less motion sees the end of a run and nothing between."""
+    """Who asks for less motion starts a run, and sees its end and nothing between."""
     context = browser.new_context(reduced_motion="reduce", offline=True)
     page = context.new_page()
     page.goto(PAGE.as_uri())
     page.wait_for_selector(".explorer[data-ready]")
+    page.locator(".explorer").scroll_into_view_if_needed()
+    for _ in range(3):
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert readings(page)[0] == 0
     page.evaluate("""() => {
       globalThis.seen = [];
       const node = document.querySelector('.readings output');

@@ -115,12 +115,14 @@ def test_folded_source_goes_and_folded_text_stays() -> None:
         '<details class="hide above-input"><summary>Show</summary><pre>secret</pre></details>'
         "<details><summary>More</summary><p>told</p></details><button>Copy</button>"
         "<noscript><p>still</p></noscript><script>moving()</script><div hidden>stage</div>"
+        "<button data-state='a=1' disabled>named</button>"
     )
     chapter = join({"book/one": ONE.format("") + body}).find(id="one")
     assert isinstance(chapter, Tag)
     text = chapter.get_text()
     assert "told" in text
     assert "still" in text
+    assert "<strong>named</strong>" in str(chapter), "what the text then speaks of"
     assert not [word for word in ("secret", "Copy", "moving", "stage") if word in text]
 
 

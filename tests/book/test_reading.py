@@ -16,6 +16,7 @@ from docutils import nodes
 from playwright.sync_api import Browser, Page
 
 from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
+from _ext.search_texts import reduced
 from _ext.statements import (
     TEST,
     anchor,
@@ -277,8 +278,9 @@ def test_reading_time(document: str) -> None:
         assert not lines
         return
     (line,) = lines
-    found = re.fullmatch(r"(1 minute|\d+ minutes) to read", line.text)
+    found = re.fullmatch(r"(1 minute|\d+ minutes) to read(, without code and outputs)?", line.text)
     assert found
+    assert bool(found[2]) == bool(page.select(".cell_input, .cell_output"))
     time = int(found[1].split()[0])
     # All that is on the page, code and outputs among it, takes longer; no page is a book.
     assert 1 <= time <= max(1, len(page.text.split()) / 200 + 1)
@@ -490,12 +492,13 @@ def search(browser: Browser) -> Iterator[Page]:
     ("query", "chapters"),
     [
         ("ReinMax", ["estimators", "relatives", "fixed-points"]),
-        ("pi_D", ["notation", "construction"]),
+        ("pi_D", ["method", "notation"]),
         ("intermediate target", ["construction", "reference"]),
         ("Gumbel-Softmax", ["estimators", "operator"]),
         ("birth-death", ["beyond"]),
         ("natural gradient", ["construction"]),
         ("jensen_bound", ["notation", "reference"]),
+        ("which estimator should I use", ["estimators", "operator", "benchmarks-evidence"]),
     ],
 )
 def test_search_finds(search: Page, query: str, chapters: list[str]) -> None:
@@ -507,3 +510,26 @@ def test_search_finds(search: Page, query: str, chapters: list[str]) -> None:
     found = search.locator("#search-results li a").evaluate_all(results)
     pages = list(dict.fromkeys(address.split("#")[0].split("?")[0] for address in found))
     assert {f"book/{name}.html" for name in chapters} <= set(pages[:8]), pages
+
+
+@on_the_site
+@in_both_browsers
+def test_results_have_excerpts(search: Page) -> None:
+    """From disk too, and of the section that was found."""
+    search.goto(f"{(SITE / 'search.html').as_uri()}?q=intermediate%20target")
+    search.wait_for_function(
+        "document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
+    )
+    results = search.locator("#search-results li")
+    excerpts = search.locator("#search-results li p.context").all_inner_texts()
+    assert len(excerpts) > 0.5 * results.count() > 2
+    assert any("intermediate target" in excerpt for excerpt in excerpts)
+
+
+def test_the_words_of_a_page_for_the_search() -> None:
+    page = (
+        '<head><title>T</title></head><article class="bd-article"><section id="a"><h1>One'
+        '<a class="headerlink" href="#a">#</a></h1><script>x < 1</script>'
+        "<p>two&amp;</p></section></article>"
+    )
+    assert reduced(page) == '<section id="a"> One two&amp; </section>'

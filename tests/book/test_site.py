@@ -145,8 +145,22 @@ TOO_WIDE = """() => {
 }"""
 
 
+# Tables and outputs that scroll although the margin beside them is free.
+CUT = """() => [...document.querySelectorAll(
+    '.cell_output > .output, section > .pst-scrollable-table-container')]
+  .filter(box => [box, ...box.querySelectorAll('pre')].some(e => e.scrollWidth > e.clientWidth + 1))
+  .filter(box => box.getBoundingClientRect().right < document.documentElement.clientWidth - 40)
+  .map(box => box.innerText.slice(0, 60))"""
+
+# No font has every weight: for a light one Linux takes an extra-light face.
+LIGHT = """() => [...document.querySelectorAll('body *')]
+  .filter(e => e.offsetParent && getComputedStyle(e).fontWeight < 400 && e.innerText?.trim())
+  .map(e => e.outerHTML.slice(0, 80))"""
+
+
 def check_loaded(page: Page, report: Report) -> None:
     """Nothing went wrong, nothing was asked of the network, formulas and images are there."""
+    assert not page.evaluate(LIGHT)
     assert not report.errors
     assert not report.requests, "the page asks the network"
     formulas = page.locator("span.math, div.math").count()
@@ -168,6 +182,8 @@ def check_fits(page: Page, view: View) -> None:
         "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert width <= limit + 1, f"the page scrolls sideways; too wide: {page.evaluate(TOO_WIDE)}"
+    if view.width >= WIDE.width:
+        assert not page.evaluate(CUT)
 
 
 # To load a page takes longer than all that is asked of it: each is loaded once, and then resized.
@@ -212,6 +228,30 @@ def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
     with opened(wide_window, SITE / f"{document}.html") as (page, report):
         check_loaded(page, report)
         check_fits(page, WIDE)
+
+
+@pytest.mark.parametrize("name", ["index", "construction-evidence"])
+def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
+    """On a narrow screen its words, of 8 points, are at least 10 pixels high."""
+    with (
+        window(browser, NARROW) as context,
+        opened(context, SITE / "book" / f"{name}.html") as (page, _),
+    ):
+        picture = page.locator("figure.overview img, figure#fig-overview > img").first
+        scale = picture.evaluate("image => image.width / image.naturalWidth")
+        assert scale * 8 * 4 / 3 >= 10
+
+
+@in_both_browsers
+def test_a_first_visit(browser: Browser) -> None:
+    """Of a browser that holds no setting of the theme: no fault, and the theme of the system."""
+    context = browser.new_context(offline=True, color_scheme="dark")
+    with opened(context, SITE / "book" / "index.html") as (page, report):
+        assert not report.errors
+        dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        assert theme == ("dark" if dark else "light")
+    context.close()
 
 
 FAULTS = """<!doctype html><title>faults</title><img src="https://example.invalid/image.png">

@@ -89,6 +89,7 @@
     const named = (values, all) => Object.fromEntries(values.map((v) => [v, v === "all" ? all : v]));
     let shown = [];
     let chosen = null;
+    let keep = () => {};
 
     const kind = ui.choice("Loss", named(plane.kinds, "all kinds"), "all", refresh);
     const shape = ui.choice("Variables × categories", named(plane.shapes, "all shapes"), "all", refresh);
@@ -187,6 +188,7 @@
     }
 
     function refresh() {
+      keep();
       const wanted = new Set(plane.families.map((_, k) => k).filter((k) => families[k].value()));
       const all = pointsOf(plane, kind.value(), shape.value(), scale.value()).filter((p) => wanted.has(p.family));
       shown = all.filter((p) => p.usual);
@@ -210,6 +212,11 @@
     plot.plot.properties.inner_width.change.connect(mark);
     ui.onTheme(refresh);
     refresh();
+    const hidden = Object.fromEntries(families.map((box, k) => [plane.families[k].name, box]));
+    keep = ui.address({ loss: kind, shape, logits: scale, settings: every, ...hidden }, (button) => {
+      refresh();
+      if (button) root.scrollIntoView();
+    });
   }
 
   ui.start("explore-plane", build);

@@ -263,14 +263,15 @@
     const temperature = ui.slider("Temperature", ui.decades(-1, 1, state.temperature),
       () => { state.temperature = temperature.value(); refresh(); });
 
+    // At the limit of small steps most of a rule plays no part; a relative step is a centred one.
+    const allowed = (rule) => rule.stepSize === null
+      ? { ...math.DEFAULT, metric: rule.metric, normalizer: rule.normalizer === "project_simplex" ? "sum_normalize" : rule.normalizer }
+      : { ...rule, relative: rule.relative && rule.centred };
     const readRule = () => {
-      const limit = limited.value();
-      state.rule = limit
-        ? { ...math.DEFAULT, metric: metric.value(), normalizer: normalizer.value() === "project_simplex" ? "sum_normalize" : normalizer.value() }
-        : {
-            stepSize: step.value(), metric: metric.value(), normalizer: normalizer.value(),
-            centred: centred.value(), relative: relative.value() && centred.value(), keepMass: keepMass.value(),
-          };
+      state.rule = allowed({
+        stepSize: limited.value() ? null : step.value(), metric: metric.value(), normalizer: normalizer.value(),
+        centred: centred.value(), relative: relative.value(), keepMass: keepMass.value(),
+      });
       refresh();
     };
     const limited = ui.tick("limit of small steps", true, readRule);
@@ -333,7 +334,9 @@
 
     // --- everything that is shown follows the state
 
+    let keep = () => {};
     function refresh() {
+      keep();
       const result = compute(state);
       const { rule } = state;
       const limit = rule.stepSize === null;
@@ -390,6 +393,36 @@
       live.say(`Bias, relative to the true gradient: ${said.join("; ")}.` + (left ? ` Targets outside the triangle: ${left}.` : ""));
     }
     refresh();
+    // Of the address: how each part of the state is read; what cannot be is left as it was.
+    const held = (owner, name, from, to = (x) => x) => ({
+      value: () => to(owner()[name]),
+      set: (next) => {
+        const found = from(next);
+        if (found !== undefined) owner()[name] = found;
+      },
+    });
+    const within = (low, high) => (next) => (next !== "" && next >= low && next <= high ? Number(next) : undefined);
+    const one = (...names) => (next) => (names.includes(next) ? next : undefined);
+    const flag = (next) => ({ true: true, false: false })[next];
+    const length = (next) => (next === "limit" ? null : within(0.01, 100)(next));
+    const weights = (next) => {
+      const found = next.split(",").map(Number);
+      return found.length === 3 && found.every((p) => p > 0) ? inside(math.scale(found, 1 / math.sum(found))) : undefined;
+    };
+    const rule = (...rest) => held(() => state.rule, ...rest);
+    const part = (...rest) => held(() => state, ...rest);
+    keep = ui.address({
+      step: rule("stepSize", length, (x) => x ?? "limit"), metric: rule("metric", one("euclidean", "fisher")),
+      normalizer: rule("normalizer", one("sum_normalize", "project_simplex", "sum_normalize_unclamped")),
+      centred: rule("centred", flag), relative: rule("relative", flag), keep: rule("keepMass", flag),
+      quadratic: part("curved", flag), curvature: part("curvature", within(-4, 4)),
+      angle: part("angle", within(0, 359)), size: part("size", within(0.05, MOST)),
+      temperature: part("temperature", within(0.1, 10)), probs: part("probs", weights, (q) => q.map((p) => format(p, 4))),
+    }, (button) => {
+      state.rule = allowed(state.rule);
+      refresh();
+      if (button) root.scrollIntoView();
+    });
   }
 
   ui.start("explore-simplex", build);

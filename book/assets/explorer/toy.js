@@ -97,9 +97,10 @@
     let run = null;
     let rest = null;
     let running = 0;
+    let keep = () => {};
 
-    const again = () => { pause(); reset(); };
-    const turned = () => { follow(); draw(); };
+    const again = () => { which.most(problems.value()); pause(); reset(); keep(); };
+    const turned = () => { follow(); draw(); tell(); keep(); };
     const name = ui.choice("Method", {
       ILS: "ILS as set", "Gumbel-Softmax": "Gumbel-Softmax", ReinMax: "ReinMax (default)",
       "straight-through": "straight-through",
@@ -111,8 +112,8 @@
     const rate = ui.slider("Learning rate", ui.decades(-4, 2, 0.01), turned);
     const problems = ui.whole("Problems at once", 1, 20, 5, again);
     const seed = ui.whole("Seed", 1, 9999, 14, again);
-    const pace = ui.choice("Steps a picture", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => {});
-    const which = ui.whole("Problem in the lower picture", 1, 20, 1, () => draw());
+    const pace = ui.choice("Steps a picture", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => keep());
+    const which = ui.whole("Problem in the lower picture", 1, 5, 1, () => { draw(); tell(); keep(); });
     const settings = Object.entries(SETTINGS).map(([label, to]) =>
       ui.button(label, () => {
         name.set(to.name);
@@ -122,7 +123,7 @@
         turned();
       }));
     const go = ui.button("Run", () => (running ? pause() : start()));
-    const one = ui.button("Step", () => { pause(); advance(run, method()); draw(); tell(); });
+    const one = ui.button("Step", () => { pause(); advance(run, method()); draw(); tell(true); });
     const restart = ui.button("Reset", again);
     name.node.classList.add("wide");
 
@@ -187,7 +188,7 @@
       curve.range("steps", 0, Math.max(100, run.step));
       curve.fill("curve", { x: [...run.curve.x, run.step], y: [...run.curve.y, now] });
       curve.find("limit").setv({ location: Math.max(rest.divergence, low / 2), visible: rest.divergence > 0 });
-      const shown = Math.min(which.value(), run.targets.length) - 1;
+      const shown = which.value() - 1;
       const parts = [run.targets[shown], math.softmax(run.logits[shown]), rest.models[shown]];
       const places = parts[0].map((_, k) => k + 1);
       bars.range("probabilities", 0, 1.05 * Math.max(...parts.flat()));
@@ -201,12 +202,12 @@
       put(numbers[2].output, rest.divergence, short(rest.divergence));
     }
 
-    // For readers who hear the page, and as text of the pictures: at rest only.
-    function tell() {
-      const text = `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
-      live.say(text);
+    // For readers who hear the page, and as text of the pictures: numbers at rest only.
+    function tell(atOnce) {
+      const text = running ? "Running: the step and the divergence stand beside the pictures." : `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
+      live.say(text, atOnce);
       curve.describe(`Curve of the divergence against the step, with a dashed line at the limit. ${text}`);
-      const model = math.softmax(run.logits[Math.min(which.value(), run.targets.length) - 1]);
+      const model = math.softmax(run.logits[which.value() - 1]);
       bars.describe(`Bars of the truth, the model and the limit for five categories; the table below has the numbers. The model: ${model.map((q) => format(q, 2)).join(", ")}.`);
     }
 
@@ -219,15 +220,17 @@
     }
 
     function pause() {
+      arrival.disconnect();
       if (!running) return;
       cancelAnimationFrame(running);
       running = 0;
       go.textContent = "Run";
       draw();
-      tell();
+      tell(true);
     }
 
     function start() {
+      arrival.disconnect();
       if (run.step >= END) reset();
       go.textContent = "Pause";
       const tickOn = () => {
@@ -240,9 +243,24 @@
         running = requestAnimationFrame(tickOn);
       };
       running = requestAnimationFrame(tickOn);
+      tell(true);
     }
 
+    // It runs when it is first seen, unless one asks for less motion or has begun to use it.
+    const arrival = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && start(), { threshold: 0.25 });
     reset();
+    keep = ui.address({
+      method: name, form, gradient, step, temperature, rate, seed, pace,
+      problems: { ...problems, set: (next) => { problems.set(next); which.most(problems.value()); } },
+      problem: which,
+    }, (button) => {
+      again();
+      if (!button) return;
+      root.scrollIntoView();
+      go.focus({ preventScroll: true });
+      start();
+    });
+    if (!ui.calm()) arrival.observe(pictures);
   }
 
   ui.start("explore-toy", build);

@@ -66,7 +66,8 @@
       input.setAttribute("aria-valuetext", show(read()));
     };
     const set = (next) => {
-      input.value = to(next);
+      const place = to(Number(next));
+      if (Number.isFinite(place)) input.value = place;
       refresh();
     };
     set(value);
@@ -96,7 +97,7 @@
     input.value = value;
     input.addEventListener("change", changed);
     const node = element("div", { class: "control" }, element("label", { for: id }, label), input);
-    return control(node, input, () => input.value, (next) => (input.value = next));
+    return control(node, input, () => input.value, (next) => Object.hasOwn(entries, next) && (input.value = next));
   }
 
   function tick(label, value, changed) {
@@ -105,17 +106,38 @@
     input.checked = value;
     input.addEventListener("change", changed);
     const node = element("div", { class: "control tick" }, input, element("label", { for: id }, label));
-    return control(node, input, () => input.checked, (next) => (input.checked = next));
+    return control(node, input, () => input.checked, (next) => (input.checked = String(next) === "true"));
   }
 
+  // A box for a whole number. What cannot be served is put right, and a line beside the box says so:
+  // the box shows what is computed with.
   function whole(label, min, max, value, changed) {
     const id = freshId("whole");
-    const input = element("input", { type: "number", id, min, max, step: 1, inputmode: "numeric" });
+    const input = element("input", { type: "number", id, min, max, step: 1, inputmode: "numeric", "aria-describedby": `${id}-note` });
+    const note = element("p", { id: `${id}-note`, class: "note", "aria-live": "polite" });
+    let kept = value;
     input.value = value;
-    input.addEventListener("change", changed);
-    const read = () => Math.min(Math.max(Math.round(Number(input.value)) || min, min), max);
-    const node = element("div", { class: "control" }, element("label", { for: id }, label), input);
-    return control(node, input, read, (next) => (input.value = next));
+    const set = (wanted) => {
+      const asked = String(wanted).trim();
+      const found = asked === "" ? NaN : Number(asked);
+      const most = Number(input.max);
+      // What is no number leaves what stood there.
+      kept = Math.min(Math.max(Number.isNaN(found) ? kept : Math.round(found), min), most);
+      input.value = kept;
+      const put = asked === "" ? "what was typed" : asked;
+      note.textContent = kept === found ? "" : `Whole numbers from ${min} to ${most}: ${kept} in place of ${put}.`;
+    };
+    input.addEventListener("change", () => {
+      set(input.value);
+      changed();
+    });
+    const node = element("div", { class: "control" }, element("label", { for: id }, label), input, note);
+    const most = (next) => {
+      if (next === Number(input.max)) return;
+      input.max = next;
+      set(kept);
+    };
+    return { ...control(node, input, () => kept, set), most };
   }
 
   function button(label, pressed) {
@@ -127,16 +149,55 @@
   const group = (legend, ...nodes) =>
     element("fieldset", {}, element("legend", {}, legend), ...nodes);
 
-  // Says a sentence once the hand has come to rest; returns the region and the function.
+  // Says a sentence once the hand has come to rest, or at once; returns the region and the function.
   function announcer() {
     const node = element("p", { role: "status", "aria-live": "polite", class: "summary" });
     let timer = 0;
-    const say = (text) => {
+    const say = (text, atOnce = !node.textContent) => {
       clearTimeout(timer);
-      if (!node.textContent) node.textContent = text;
+      if (atOnce) node.textContent = text;
       else timer = setTimeout(() => (node.textContent = text), 300);
     };
     return { node, say };
+  }
+
+  // --- the address ----------------------------------------------------------------------------------
+
+  // Keeps in the address what the controls are set to, so that a link leads to it: as in
+  // #method=ReinMax&seed=3, and nothing of a control that is as it was at the start. Follows an
+  // address that is entered, and the buttons of the page with such a state; `arrived` is told which.
+  function address(controls, arrived) {
+    const usual = Object.fromEntries(Object.entries(controls).map(([name, one]) => [name, String(one.value())]));
+    const start = location.href.split("#")[0];
+    let timer = 0;
+    const follow = (text, button) => {
+      const wanted = new URLSearchParams(text);
+      for (const [name, one] of Object.entries(controls)) {
+        one.set(usual[name]);
+        if (wanted.has(name)) one.set(wanted.get(name));
+      }
+      arrived(button);
+      write();
+    };
+    const given = () => location.hash.slice(1);
+    function write() {
+      clearTimeout(timer);
+      const moved = Object.entries(controls).filter(([name, one]) => String(one.value()) !== usual[name]);
+      const text = new URLSearchParams(moved.map(([name, one]) => [name, one.value()])).toString();
+      // An anchor of the page is left alone until something has been set.
+      if (text || given().includes("=")) history.replaceState(null, "", text ? `${start}#${text}` : start);
+    }
+    addEventListener("hashchange", () => given().includes("=") && follow(given()));
+    for (const button of document.querySelectorAll("button[data-state]")) {
+      button.disabled = false;
+      button.addEventListener("click", () => follow(button.dataset.state, button));
+    }
+    if (given().includes("=")) follow(given());
+    // Browsers limit how often an address may change.
+    return () => {
+      clearTimeout(timer);
+      timer = setTimeout(write, 300);
+    };
   }
 
   // --- the page -------------------------------------------------------------------------------------
@@ -167,6 +228,6 @@
 
   explorer.ui = Object.freeze({
     element, drawn, format, short, put, slider, decades, choice, tick, whole, button, group,
-    announcer, colour, onTheme, calm, start,
+    announcer, address, colour, onTheme, calm, start,
   });
 })((globalThis.ilsExplorer ??= {}));
