@@ -196,7 +196,9 @@ def test_ils_without_noise_is_its_mean(task: VisitsModel, monkeypatch: pytest.Mo
     """And not that of straight-through."""
     parameters, batch = begun(task)
     model = moving(parameters)
-    found = gradients(task.own["ils without noise"].objective(model, batch, 0.0).sum(), model)
+    found = gradients(
+        task.own["ils.distributions, without noise"].objective(model, batch, 0.0).sum(), model
+    )
     straight = enumerated(task, "straight-through", monkeypatch)
     assert furthest(found, straight) > 1e-2
     assert furthest(found, enumerated(task, "ils.distributions", monkeypatch)) < 1e-9
@@ -214,7 +216,7 @@ def test_equal_numbers_of_draws(task: VisitsModel, method: str) -> None:
     surrogate, settings = visits.SURROGATES[method]
     rate = torch.tensor([[[0.5], [2.0]]])
     assert surrogate(loss, rate, torch.Generator(), settings[0]).shape == (1, 2)
-    many = {"differences": 4, "exact sum": 64, "ils without noise": 64}
+    many = {"differences": 4, "exact gradient": 64, "ils.distributions, without noise": 64}
     assert sum(evaluations) == many.get(method, 2)
 
 
@@ -225,9 +227,11 @@ def test_exact_sum_and_exact_likelihood(task: VisitsModel) -> None:
     bound = gradients(task.bound(model, batch).sum(), model)
     surprise = gradients(task.surprise(model, batch).sum(), model)
     own = task.own
-    summed = gradients(own["exact sum"].objective(model, batch, 0.0).sum(), model)
+    summed = gradients(own["exact gradient"].objective(model, batch, 0.0).sum(), model)
     assert furthest(summed, bound) < 1e-10
-    both = gradients(own["exact likelihood"].objective(model, batch, 0.0).sum(), model)
+    both = gradients(
+        own["exact gradient, of the likelihood"].objective(model, batch, 0.0).sum(), model
+    )
     expected = {name: bound[name] if name.startswith("in") else surprise[name] for name in bound}
     assert furthest(both, expected) < 1e-10
     assert furthest(bound, surprise) > 0.1

@@ -70,7 +70,7 @@ _TRAINED = 64  # of the methods that sum; the rates of their final runs stay bel
 _LEAST_RATE = 1e-4
 _PERSONS = 50
 _LIKELIHOOD = "negative log-likelihood"
-_BY_LIKELIHOOD = "exact likelihood"
+_BY_LIKELIHOOD = "exact gradient, of the likelihood"
 _ESTIMATES = 2000
 
 
@@ -192,8 +192,8 @@ SURROGATES: dict[str, tuple[Surrogate, tuple[float, ...]]] = {
     "Gumbel-Softmax": (_relaxed, (0.1, 0.25, 0.5)),
     "arrival times": (_arrivals, (0.03, 0.1, 0.3)),
     "differences": (_draws(methods.differences), (0.0,)),
-    "ils without noise": (_without_noise, (0.0,)),
-    "exact sum": (lambda loss, rate, *_: _expected(loss, rate, _TRAINED), (0.0,)),
+    "ils.distributions, without noise": (_without_noise, (0.0,)),
+    "exact gradient": (lambda loss, rate, *_: _expected(loss, rate, _TRAINED), (0.0,)),
     "no gradient": (_draws(lambda loss, rate, z: loss(z).mean(0)), (0.0,)),
 }
 """The methods with their temperatures; the last two are references."""
@@ -223,7 +223,7 @@ class VisitsModel(Task):
 
     @property
     def own(self) -> Mapping[str, Own]:
-        """Those of :data:`SURROGATES`; *exact likelihood* is a reference too."""
+        """Those of :data:`SURROGATES`; *exact gradient, of the likelihood* is a reference too."""
         own = {
             name: Own(partial(self._objective, surrogate), "temperature", settings)
             for name, (surrogate, settings) in SURROGATES.items()
@@ -435,7 +435,7 @@ def experiment(task: VisitsModel, seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
             seeds=seeds,
             steps=task.steps,
             split="test",
-            look=look if name == "exact sum" else None,
+            look=look if name == "exact gradient" else None,
         )
         ends[name, setting] = final.xs(task.steps, level="step")
     final = pd.concat(ends, names=["method", "setting"])
