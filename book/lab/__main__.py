@@ -20,6 +20,8 @@ from pathlib import Path
 from lab import jobs
 from lab.benchmarks.sweep import SOURCES
 from lab.benchmarks.sweep import main as sweep
+from lab.benchmarks.vae import Fit
+from lab.benchmarks.vae_sweep import RECORDED
 from lab.benchmarks.vae_sweep import main as vae
 from lab.run import records
 from lab.run.checkout import digest
@@ -30,10 +32,11 @@ __all__ = ["COMMANDS", "main", "modules", "states"]
 
 def modules() -> dict[str, str]:
     """By record of the book, the module whose sources, with its imports, decide the numbers."""
-    swept = ("sweep-tuning", "sweep-final", "vae-quality", "vae-pictures")
+    swept = ("sweep-tuning", "sweep-final", "sweep-seconds", "vae-quality", "vae-pictures")
     return (
         jobs.modules()
         | dict.fromkeys(swept, SOURCES)
+        | dict.fromkeys(RECORDED, Fit.__module__)
         | dict.fromkeys(bench.PARTS, bench.SOURCES)
         | dict.fromkeys(pace.PARTS, pace.SOURCES)
     )

@@ -65,6 +65,7 @@ from lab.training.epochs import train
 __all__ = [
     "FINAL_SEEDS",
     "RATES",
+    "RECORDED",
     "TUNING_SEEDS",
     "affordable",
     "main",
@@ -79,6 +80,13 @@ FINAL_SEEDS = (101, 102, 103, 104, 105)
 
 _MEASURE = "negative ELBO"
 _PAPER = ("128x4", "32x16", "8x64")
+RECORDED = tuple(
+    f"fashion-mnist-{size}-{kind}"
+    for size in (*_PAPER, "128x16-integer")
+    for kind in ("tuning", "final")
+)
+"""The records of the book."""
+
 _STEPS = 10
 
 Execute = Callable[[Sequence[Fit]], Mapping[Run, pd.DataFrame]]
