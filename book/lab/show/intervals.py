@@ -29,9 +29,14 @@ class Estimate:
         return f"{mean} [{low}, {high}]"
 
     def _rounded(self, digits: int) -> list[str]:
-        # Adding zero turns a rounded -0.0 into 0.0.
-        numbers = (self.mean, self.low, self.high)
-        return [f"{round(number, digits) + 0.0:.{digits}f}" for number in numbers]
+        return [_rounded(number, digits) for number in (self.mean, self.low, self.high)]
+
+
+def _rounded(number: float, digits: int) -> str:
+    """With so many digits behind the point; what would be zero and is not, in powers of ten."""
+    if number and abs(number) < 0.5 * 10**-digits:
+        return f"{number:.1e}"
+    return f"{number:.{digits}f}"
 
 
 def estimate(values: Sequence[float] | pd.Series | np.ndarray) -> Estimate:
