@@ -18,7 +18,7 @@ from scipy.stats import bootstrap, mannwhitneyu, ttest_rel
 
 from lab.show.intervals import Estimate, estimate
 from lab.training.contestants import BUDGETS
-from lab.training.protocol import COPIES, DEFAULT, PLAIN
+from lab.training.protocol import COPIES, DEFAULT, PLAIN, methods
 from lab.training.tasks import TASKS
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "null_difference",
     "overall",
     "progress",
+    "shown",
     "spreads",
     "wins",
 ]
@@ -137,7 +138,9 @@ def listing(
             whole = runs.notna().all()
             rows[budget, method] = {
                 "trials": chosen.loc[key, "trials"],
-                "setting": chosen.loc[key, "setting"],
+                "setting": chosen.loc[key, "setting"]
+                if _has_setting(task, str(method))
+                else np.nan,
                 "learning rate": chosen.loc[key, "learning_rate"],
                 "median": runs.fillna(np.inf).median(),
                 "mean": runs.mean(skipna=False),
@@ -149,6 +152,21 @@ def listing(
             }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["budget", "method"])
     return table.sort_values(["budget", "mean"], kind="stable")
+
+
+def _has_setting(task: str, method: str) -> bool:
+    return len(methods(TASKS[task])[method].settings) > 1
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with numbers of four significant digits; empty where there is none."""
+
+    def written(value: object) -> object:
+        if not isinstance(value, float):
+            return value
+        return "" if np.isnan(value) else f"{value:.4g}"
+
+    return table.map(written)
 
 
 def _ends(found: Estimate) -> str:

@@ -54,6 +54,10 @@ def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(listing.index.get_level_values("budget")) == {1, 2, 4}
     assert listing.loc[(1, "ReinMax (default)"), "beats"] == 0.5
     assert list(listing["failed"]) == [0, 0, 0, 0]
+    assert listing["setting"].isna().all()  # of methods without one
+    written = report.shown(listing)
+    assert set(written["setting"]) == {""}
+    assert written.loc[(1, "ReinMax (default)"), "beats"] == "0.5"
     assert list(listing["seconds"]) == [3.0] * 4
     assert final.provenance["seconds"] == spent.sum().sum() / 2
     failed = final.provenance["configuration"]["failed"]
