@@ -6,8 +6,12 @@
   const scrolls = (box) => box.scrollWidth > box.clientWidth + 1;
   // On a page without contents the theme would fail.
   const classes = document.querySelector(".bd-sidebar-secondary") ? ["widened", "popout"] : ["widened"];
-  for (const box of document.querySelectorAll(BOXES)) {
-    if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
-    (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
-  }
+  const widen = () => {
+    for (const box of document.querySelectorAll(BOXES)) {
+      if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
+      (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
+    }
+  };
+  widen();
+  document.fonts.ready.then(widen); // text can be wider in the font that comes late
 })();
