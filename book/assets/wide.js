@@ -6,12 +6,11 @@
   const scrolls = (box) => box.scrollWidth > box.clientWidth + 1;
   // On a page without contents the theme would fail.
   const classes = document.querySelector(".bd-sidebar-secondary") ? ["widened", "popout"] : ["widened"];
-  const widen = () => {
-    for (const box of document.querySelectorAll(BOXES)) {
-      if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
-      (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
-    }
-  };
-  widen();
-  document.fonts.ready.then(widen); // text can be wider in the font that comes late
+  for (const box of document.querySelectorAll(BOXES)) {
+    if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
+    const grown = box.closest(".tag_output_scroll .cell_output") ?? box;
+    grown.classList.add(...classes);
+    // Firefox leaves no room for the bar of a box that scrolls downwards.
+    if (grown.scrollHeight > grown.clientHeight) grown.style.width = `${grown.offsetWidth + 16}px`;
+  }
 })();
