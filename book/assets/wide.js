@@ -7,11 +7,7 @@
   // On a page without contents the theme would fail.
   const classes = document.querySelector(".bd-sidebar-secondary") ? ["widened", "popout"] : ["widened"];
   for (const box of document.querySelectorAll(BOXES)) {
-    const parts = [box, ...box.querySelectorAll("pre")];
-    if (!parts.some(scrolls)) continue;
-    const grown = box.closest(".tag_output_scroll .cell_output") ?? box;
-    grown.classList.add(...classes);
-    // Firefox leaves no room for the bar of a box that scrolls downwards.
-    if (parts.some(scrolls)) grown.style.width = `${grown.offsetWidth + 16}px`;
+    if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
+    (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
   }
 })();
