@@ -1,7 +1,8 @@
 """Sphinx: small repairs of what the theme and its extensions leave inaccessible.
 
 - an output that scrolls can be reached, and scrolled, by the keyboard;
-- the bibliography is no list to a screen reader whose items are no items.
+- the bibliography is no list to a screen reader whose items are no items;
+- what folds the pages of a chapter in the navigation has a name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-__all__ = ["repaired", "setup"]
+__all__ = ["named", "repaired", "setup"]
 
 _CELL = r'<div class="cell[^"]*\btag_output_scroll\b[^"]*">'
 _SCROLLS = re.compile(rf'({_CELL}.*?<div class="cell_output[^"]*")(?=>)', re.S)
@@ -23,12 +24,25 @@ def repaired(body: str) -> str:
     return body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+_FOLDED = re.compile(r">([^<>]+)(</a>\s*<details[^>]*>\s*<summary)(?=>)")
+
+
+def named(navigation: str) -> str:
+    """The HTML of the navigation, with a name for what folds the pages of a chapter."""
+    return _FOLDED.sub(r'>\1\2 aria-label="Pages of: \1"', navigation)
+
+
 def _mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     if "body" in context:
         context["body"] = repaired(context["body"])
+    if (made := context.get("generate_toctree_html")) is not None:
+        context["generate_toctree_html"] = lambda *args, **options: named(
+            str(made(*args, **options))
+        )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Mend each page before it is written."""
-    app.connect("html-page-context", _mend)
+    # After the theme, whose function for the navigation is there then.
+    app.connect("html-page-context", _mend, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

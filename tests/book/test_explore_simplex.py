@@ -312,7 +312,7 @@ def test_the_mean_of_gumbel_softmax(page: Page) -> None:
 
 
 def rule(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name).click()
+    page.locator("#explore-simplex").get_by_role("button", name=name).click()
 
 
 def test_first_thing_to_try(page: Page) -> None:

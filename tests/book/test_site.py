@@ -146,9 +146,11 @@ TOO_WIDE = """() => {
 
 
 # Tables and outputs that scroll although the margin beside them is free.
+# Firefox leaves no room for the bar of a box that scrolls downwards: it takes that of the padding.
 CUT = """() => [...document.querySelectorAll(
     '.cell_output > .output, section > .pst-scrollable-table-container')]
-  .filter(box => [box, ...box.querySelectorAll('pre')].some(e => e.scrollWidth > e.clientWidth + 1))
+  .filter(box => [box, ...box.querySelectorAll('pre')]
+    .some(e => e.scrollWidth > e.clientWidth + 16))
   .filter(box => box.getBoundingClientRect().right < document.documentElement.clientWidth - 40)
   .map(box => box.innerText.slice(0, 60))"""
 

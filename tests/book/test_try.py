@@ -20,6 +20,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import torch
 from test_notebooks import MOST_LINES, cells, code_cells, each_notebook, prose, tree, typed_numbers
 
 from tools.browser import ROOT, toc_documents
@@ -176,11 +177,13 @@ def test_a_changed_value_takes_the_place_of_one() -> None:
 
 @pytest.fixture
 def _no_trace() -> Iterator[None]:
-    """No window, no figure that stays, no style and no variable for other tests."""
+    """No window, figure, style, variable or type of numbers is left for other tests."""
     plt.switch_backend("Agg")
+    kind = torch.get_default_dtype()
     with mpl.rc_context(), patch.dict(os.environ):
         yield
     plt.close("all")
+    torch.set_default_dtype(kind)
 
 
 def run(source: str, space: dict[str, Any], path: Path) -> None:
