@@ -54,8 +54,8 @@ def previews(page: str) -> Iterator[tuple[str, str]]:
     for target in html.select(_TARGETS):
         parts = [_plain(part) for part in _parts(target)]
         if target.name == "figure" and parts:
-            first = _SENTENCE.split(parts[-1], maxsplit=1)[0]
-            parts[-1] = str(BeautifulSoup(first, "html.parser"))
+            first, *rest = _SENTENCE.split(parts[-1], maxsplit=1)
+            parts[-1] = str(BeautifulSoup(first + "." * bool(rest), "html.parser"))
         ids = [target["id"], *(span["id"] for span in target.select(":scope > span[id]"))]
         for name in ids if parts else []:
             yield str(name), "".join(parts)
