@@ -197,7 +197,9 @@ def test_every_statement_is_listed_with_its_tests(document: str) -> None:
         assert link.find_parent("section", id=part)
         if statement.proof:
             assert statement.proof.replace(".md", ".html") in hrefs(link.find_parent("p"))
-        assert re.fullmatch(r"(Proposition|Lemma|Corollary|Theorem|Conjecture) [\d.]+", link.text)
+        assert re.fullmatch(
+            r"(Proposition|Lemma|Corollary|Theorem|Conjecture) (?:[A-Z]\.)?[\d.]+", link.text
+        )
         for file, name in statement.tests:
             entry = index.find(id=anchor(file, name))
             assert isinstance(entry, Tag)
