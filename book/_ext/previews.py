@@ -1,4 +1,4 @@
-"""Sphinx: what links lead to, in one script, so that ``book/assets/symbols.js`` can preview it.
+"""Sphinx: what the links of a page lead to, for ``book/assets/symbols.js`` to preview.
 
 Of a statement the title and the text, of a figure its picture and the first sentence of its
 caption, of a section its heading and first paragraph, of a citation the entry. A browser refuses
@@ -8,12 +8,15 @@ to fetch other pages from disk, hence a script.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
+
+from _ext.reading_time import LOOKED_UP
 
 __all__ = ["previews", "setup"]
 
@@ -61,20 +64,41 @@ def previews(page: str) -> Iterator[tuple[str, str]]:
             yield str(name), "".join(parts)
 
 
+def _links(page: str, name: str) -> Iterator[str]:
+    """Where the links of a page lead, as addresses from the root."""
+    html = BeautifulSoup(page, "html.parser")
+    for link in html.select("article a.internal[href*='#']"):
+        path, _, anchor = str(link["href"]).partition("#")
+        found = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+        yield f"{found if path else f'{name}.html'}#{anchor}"
+
+
+def _previewed(app: Sphinx, name: str) -> bool:
+    # Lists are looked up and not read, and explorers weigh enough.
+    return name in app.env.found_docs and not name.startswith((*LOOKED_UP, "book/explore-"))
+
+
+def _load(app: Sphinx, name: str, *_: object) -> None:
+    if _previewed(app, name):
+        app.add_js_file(f"previews/{posixpath.basename(name)}.js", 400, loading_method="defer")
+
+
 def _write(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     site = Path(app.outdir)
-    shown = {}
-    for name in sorted(app.env.found_docs):
-        for anchor, html in previews((site / f"{name}.html").read_text("utf-8")):
-            shown[f"{name}.html#{anchor}"] = html
-    script = f"globalThis.PREVIEWS = {json.dumps(shown, ensure_ascii=False)};\n"
-    (site / "_static" / "previews.js").write_text(script, "utf-8")
+    pages = {name: (site / f"{name}.html").read_text("utf-8") for name in app.env.found_docs}
+    every = {f"{name}.html#{a}": html for name in pages for a, html in previews(pages[name])}
+    (site / "_static" / "previews").mkdir(exist_ok=True)
+    for name, page in pages.items():
+        if _previewed(app, name):
+            shown = {key: every[key] for key in _links(page, name) if key in every}
+            script = f"globalThis.PREVIEWS = {json.dumps(shown, ensure_ascii=False)};\n"
+            (site / f"_static/previews/{posixpath.basename(name)}.js").write_text(script, "utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Write the previews once the site is written."""
+    """Write the previews of each page's links once the site is written."""
+    app.connect("html-page-context", _load)
     app.connect("build-finished", _write)
-    app.add_js_file("previews.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -472,7 +472,7 @@ def test_formulas_that_scroll_are_reached_by_keyboard(browser: Browser) -> None:
             wide.last.focus()  # which scrolls the page
             page.wait_for_function(BESIDE, arg=wide.last.element_handle())
             page.keyboard.press("Tab")
-            page.locator("#symbol-tip").wait_for(state="detached")
+            page.locator(".math[aria-describedby]").wait_for(state="detached")
 
 
 def test_previews_can_stand_a_second_time_on_a_page() -> None:
