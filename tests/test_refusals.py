@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +244,19 @@ def test_old_options(options: dict[str, Any], message: str) -> None:
             call(**options)
     with pytest.raises(TypeError, match="unexpected keyword argument 'steps'"):
         ils.sample(ROW, steps=1)
+
+
+def test_the_table_of_changes() -> None:
+    """Each row of the changelog that names old options is what the message says to write."""
+    text = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^ *\| `(\w+=[^`]*)` \| `(rule=[^`]*)`", text, re.MULTILINE)
+    assert len(rows) == 5
+    for before, now in rows:
+        # The letters of the table are numbers and a metric here.
+        options = eval(f"dict({before})", {"ils": ils, "a": 0.5, "m": euclidean})
+        wanted = eval(f"dict({now})", {"ils": ils, "a": 0.5, "m": euclidean})["rule"]
+        with pytest.raises(TypeError, match=re.escape(f"expected rule=ils.rules.{wanted!r} in")):
+            ils.sample(ROW, **options)
 
 
 @pytest.mark.parametrize("case", VALUES)

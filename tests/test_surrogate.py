@@ -182,35 +182,40 @@ def test_training_by_hand(method: Method) -> None:
         assert close(one, other, 1e-8)  # rounding, twenty times through Adam
 
 
-@pytest.mark.parametrize("factory", ["leave_one_out", "reinmax", "double_control_variate", "rebar"])
-def test_module_training_is_bit_for_bit(factory: str) -> None:
+# They call the loss twice at draws: two gradients of the decoder are added, by hand it is one.
+TWO_CALLS = {"arm", "disarm", "disarm_categorical"}
+
+
+@each_method
+def test_module_training_is_bit_for_bit(method: Method) -> None:
     """Modules in float32 whose by-hand form sums in the same order train to the same bits."""
-    x = normal(8, 5, seed=1).float()
+    x, (_, n, k) = normal(8, 5, seed=1).float(), sizes(method)
     ends: list[Tensor] = []
     for written in (True, False):
         torch.manual_seed(0)
-        encoder, decoder = nn.Linear(5, 4), nn.Sequential(nn.Linear(4, 6), nn.Tanh())
-        head = nn.Linear(6, 5)
+        encoder, head = nn.Linear(5, n * k), nn.Linear(6, 5)
+        decoder = nn.Sequential(nn.Flatten(-2), nn.Linear(n * k, 6), nn.Tanh())
         parts = nn.ModuleList([encoder, decoder, head])
         optimizer = torch.optim.Adam(parts.parameters(), lr=0.01)
-        random, estimator = generator(5), getattr(ils.estimators, factory)()
+        random, estimator = generator(5), make(method)
 
         def loss(z: Tensor, decoder: nn.Module = decoder, head: nn.Module = head) -> Tensor:
             return ((head(decoder(z)) - x) ** 2).sum(-1)
 
         for _ in range(20):
             optimizer.zero_grad()
-            logits = encoder(x)
+            logits = encoder(x).unflatten(-1, (n, k))
             if written:
                 watched = Watched(loss)
-                estimates = estimator(logits, watched, generator=random, batch_dims=1)
-                logits.backward(estimates[0] * torch.full((8, 1), 1 / 8))
+                estimates = estimator(logits, watched, generator=random, batch_dims=1).detach()
+                logits.backward(estimates[0] * torch.full((8, 1, 1), 1 / 8))
                 loss(watched.trained_at()).mean(0).mean().backward()
             else:
                 ils.surrogate(estimator, logits, loss, generator=random).mean().backward()
             optimizer.step()
         ends.append(nn.utils.parameters_to_vector(parts.parameters()).detach())
-    assert torch.equal(*ends)
+    assert torch.equal(*ends) or method.factory in TWO_CALLS
+    assert close(*ends, 1e-5)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.factory in MIXED | {"relax"}][:4])

@@ -3,11 +3,15 @@
 // book/_ext/symbols.py has numbered the symbols of each formula by classes, and has put their meanings
 // into a list at the head of the page, from which they are copied. The list is also the way by
 // keyboard: if every formula were a tab stop, a page had hundreds. Only formulas that scroll are.
+// A link shows what it leads to, as book/_ext/previews.py has it, when pointed at or focused.
 (() => {
   "use strict";
   const DELAY = 250; // ms, so that nothing flickers under a pointer that passes by
   const MARGIN = 8; // pixels from the edges of the window
   const NUMBERED = '.math[class*="symbol-"]';
+
+  const LINK = "article a.internal[href*='#']:not(.to-code, .headerlink)";
+  const ROOT = new URL(document.documentElement.dataset.content_root ?? "./", location.href);
 
   let tip = null;
   let shown = null;
@@ -30,6 +34,30 @@
     return list;
   }
 
+  function preview(link) {
+    const key = link.href.startsWith(ROOT.href) ? link.href.slice(ROOT.href.length) : "";
+    const box = document.createElement("div");
+    box.className = "preview";
+    box.innerHTML = globalThis.PREVIEWS?.[key] ?? "";
+    for (const image of box.querySelectorAll("img")) {
+      image.src = new URL(image.getAttribute("src").replace(/^(\.\.\/)+/, ""), ROOT);
+      image.onload = () => tip?.contains(image) && place(shown);
+    }
+    return box;
+  }
+
+  // The theme's own title would be a second tooltip.
+  for (const link of document.querySelectorAll(LINK)) {
+    if (preview(link).children.length) link.removeAttribute("title");
+  }
+
+  async function typeset(box, link) {
+    await window.MathJax?.startup?.promise;
+    await window.MathJax?.typesetPromise?.([box]);
+    for (const inner of box.querySelectorAll("[tabindex]")) inner.removeAttribute("tabindex");
+    if (tip?.contains(box)) place(link);
+  }
+
   function place(formula, x) {
     const box = (formula.querySelector("svg") ?? formula).getBoundingClientRect();
     const wide = document.documentElement.clientWidth;
@@ -47,7 +75,8 @@
     clearTimeout(timer);
     if (shown === formula) return;
     hide();
-    const list = entries(formula);
+    const link = formula.matches(LINK);
+    const list = link ? preview(formula) : entries(formula);
     if (!list.children.length) return;
     tip = document.createElement("div");
     tip.id = "symbol-tip";
@@ -57,6 +86,7 @@
     place(formula, x);
     formula.setAttribute("aria-describedby", tip.id);
     shown = formula;
+    if (link) typeset(list, formula);
   }
 
   function hide() {
@@ -73,14 +103,15 @@
 
   // By keyboard the focus itself scrolls the page: the tooltip then keeps beside its formula.
   function follow() {
-    if (!shown?.querySelector(":focus-visible")) return hide();
+    if (!focused(shown)) return hide();
     tip.hidden = false;
     place(shown);
     const box = shown.getBoundingClientRect();
     tip.hidden = box.bottom < 0 || box.top > window.innerHeight;
   }
 
-  const formulaAt = (target) => (target instanceof Element ? target.closest(NUMBERED) : null);
+  const formulaAt = (target) => (target instanceof Element ? target.closest(`${NUMBERED}, ${LINK}`) : null);
+  const focused = (at) => at?.matches(":focus-visible") || at?.querySelector(":focus-visible");
 
   document.addEventListener("pointerover", (event) => {
     if (event.pointerType === "touch") return; // a tap clicks
@@ -96,12 +127,13 @@
   });
   document.addEventListener("click", (event) => {
     const formula = formulaAt(event.target);
-    if (formula) show(formula, formula.tagName === "DIV" ? event.clientX : undefined);
+    if (formula?.matches(LINK)) hide(); // it is followed
+    else if (formula) show(formula, formula.tagName === "DIV" ? event.clientX : undefined);
     else if (!tip?.contains(event.target)) hide();
   });
   document.addEventListener("focusin", (event) => {
     const formula = formulaAt(event.target);
-    if (formula?.querySelector(":focus-visible")) show(formula);
+    if (focused(formula)) show(formula);
   });
   document.addEventListener("focusout", (event) => formulaAt(event.target) === shown && hide());
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());

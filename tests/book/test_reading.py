@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from playwright.sync_api import Browser, Page
 
+from _ext.previews import previews
 from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
 from _ext.search_texts import reduced
 from _ext.statements import (
@@ -471,7 +472,74 @@ def test_formulas_that_scroll_are_reached_by_keyboard(browser: Browser) -> None:
             wide.last.focus()  # which scrolls the page
             page.wait_for_function(BESIDE, arg=wide.last.element_handle())
             page.keyboard.press("Tab")
-            page.locator("#symbol-tip").wait_for(state="detached")
+            page.locator(".math[aria-describedby]").wait_for(state="detached")
+
+
+def test_previews_can_stand_a_second_time_on_a_page() -> None:
+    page = r"""<article><section id="s"><span id="l"></span><h2>Head<a class="headerlink">#</a></h2>
+    <p>See <a href="x">it</a>.</p><p>More.</p></section>
+    <div class="proof" id="prop-a"><p>Title</p>
+    <section id="c"><p class="symbol-3 math">\\(x\\label{e}\\)</p></section></div>
+    <figure id="fig-a"><img src="../a.svg" alt="A"><figcaption><p><span>Figure 1</span> <span>One.
+    Two. Three.</span></p></figcaption></figure></article>""".replace("\\\\", "\\")
+    found = dict(previews(page))
+    assert found["s"] == found["l"] == "<p>Head</p><p>See it.</p>"
+    assert found["prop-a"] == r'<p>Title</p><div><p class="math">\(x\)</p></div>'
+    assert "a.svg" in found["fig-a"]
+    assert "Three" not in found["fig-a"]
+    assert not [html for html in found.values() if "id=" in html or "<a" in html]
+
+
+@on_the_site
+@in_both_browsers
+@pytest.mark.parametrize("hover", [True, False])
+def test_links_show_what_they_lead_to(construction: Page, hover: bool) -> None:
+    page, tip = construction, construction.locator("#symbol-tip")
+    keys = set(page.evaluate("Object.keys(PREVIEWS)"))
+    links = page.locator("article a.internal[href*='#']:not(.to-code, .headerlink)")
+    root = page.evaluate("new URL(document.documentElement.dataset.content_root, location).href")
+    shown = [
+        n for n in range(links.count()) if links.nth(n).evaluate("a => a.href")[len(root) :] in keys
+    ]
+    assert shown
+    link = links.nth(shown[0])
+    bring_into_view(link)
+    if hover:
+        link.hover()
+    else:
+        page.keyboard.press("Tab")  # from now on the browser shows what has the focus
+        link.focus()
+    tip.wait_for()
+    assert tip.get_attribute("role") == "tooltip"
+    assert link.get_attribute("aria-describedby") == "symbol-tip"
+    assert tip.inner_text().strip()
+    assert tip.locator("a, [tabindex], [id]:not(mjx-container *)").count() == 0
+    page.keyboard.press("Escape")
+    assert tip.count() == 0
+
+
+# --- code ----------------------------------------------------------------------------------------
+
+
+@on_the_site
+@in_both_browsers
+def test_code_of_figures_waits_behind_one_switch(browser: Browser) -> None:
+    with (
+        window(browser, View(390, "dark")) as context,
+        opened(context, SITE / "book" / "bias-variance.html") as (page, report),
+    ):
+        plumbing = page.locator("details.hide.above-input")
+        taught = page.locator(".cell:not(.tag_hide-input) .cell_input")
+        switch = page.locator("button.code-switch")
+        seen = "all => all.filter(one => one.checkVisibility()).length"
+        assert plumbing.count() > 3
+        for shown in (False, True, False):
+            assert plumbing.evaluate_all(seen) == shown * plumbing.count()
+            assert plumbing.locator("pre").evaluate_all(seen) == shown * plumbing.count()
+            assert taught.evaluate_all(seen) == taught.count() > 1
+            switch.focus()
+            page.keyboard.press("Enter")
+        assert not report.errors
 
 
 # --- code ----------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def test_wheel_works_with_torch_alone(python: Path) -> None:
 
 
 def test_types_are_complete(python: Path) -> None:
-    """To a type checker every public name of the installed package, `lab` apart, has a type."""
+    """To a type checker every public name of the installed package has a type."""
     pytest.importorskip("pyright")
     # pyright resolves imports for the first Python of the path.
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"

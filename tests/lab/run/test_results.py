@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from toy_runs import Numbers, attempts
 
+from lab import __main__ as command
 from lab import jobs as results
 from lab.beyond.models import parts as models
 from lab.run import pools, records
@@ -108,6 +109,19 @@ def test_phases_run_in_order(
     assert f"numbers-3: in {tmp_path} already" in capsys.readouterr().out
     assert call(monkeypatch, "first", *options, "--fresh") == 0
     assert attempts(log) == ["numbers-1", "numbers-3", "numbers-1"]
+
+
+def test_a_clone_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the committed records the command runs nothing, and says so."""
+    parts = [name for phase in results.phases() for name in phase]
+    states = command.states(DATA)
+    assert {states[name] for name in parts if name in states} == {"current"}  # else hours begin
+    assert call(monkeypatch, "--folder", str(DATA), "--workers", "1") == 0
+    told = capsys.readouterr()
+    assert told.out.endswith("nothing is to be done: every record is current\n")
+    assert told.err == ""
 
 
 def test_what_fails_is_told(
