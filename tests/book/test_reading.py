@@ -542,30 +542,6 @@ def test_code_of_figures_waits_behind_one_switch(browser: Browser) -> None:
         assert not report.errors
 
 
-# --- code ----------------------------------------------------------------------------------------
-
-
-@on_the_site
-@in_both_browsers
-def test_code_of_figures_waits_behind_one_switch(browser: Browser) -> None:
-    with (
-        window(browser, View(390, "dark")) as context,
-        opened(context, SITE / "book" / "bias-variance.html") as (page, report),
-    ):
-        plumbing = page.locator("details.hide.above-input")
-        taught = page.locator(".cell:not(.tag_hide-input) .cell_input")
-        switch = page.locator("button.code-switch")
-        seen = "all => all.filter(one => one.checkVisibility()).length"
-        assert plumbing.count() > 3
-        for shown in (False, True, False):
-            assert plumbing.evaluate_all(seen) == shown * plumbing.count()
-            assert plumbing.locator("pre").evaluate_all(seen) == shown * plumbing.count()
-            assert taught.evaluate_all(seen) == taught.count() > 1
-            switch.focus()
-            page.keyboard.press("Enter")
-        assert not report.errors
-
-
 # --- search --------------------------------------------------------------------------------------
 
 
