@@ -28,6 +28,7 @@ from torch import Tensor
 import ils
 from ils import estimators, exact
 from ils.metric import euclidean, fisher
+from tools.browser import View, opened, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
 
@@ -389,3 +390,18 @@ def test_every_control_has_a_name(page: Page) -> None:
 
 def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
     fallback_is_shown(browser, PAGE)
+
+
+@in_both_browsers
+def test_the_triangle_stays_in_sight_on_a_phone(browser: Browser) -> None:
+    with (
+        window(browser, View(390, "light")) as context,
+        opened(context, PAGE) as (page, _),
+    ):
+        page.wait_for_selector(".explorer[data-ready]")
+        last = page.locator(".explorer fieldset").last
+        last.evaluate("box => box.scrollIntoView({block: 'end', behavior: 'instant'})")
+        box, size = page.locator("svg.stage").bounding_box(), page.viewport_size
+        assert box is not None
+        assert size is not None
+        assert 0 <= box["y"] < box["y"] + box["height"] < 0.6 * size["height"]
