@@ -93,7 +93,7 @@ def _studies(chosen: pd.DataFrame) -> list[Run]:
     measured = tuple(
         (name, float(row["setting"]), int(row["budget"]))
         for name, row in studied.iterrows()
-        if name not in ("exact gradient", "MVE, annealed")
+        if name not in ("exact gradient", "MVE, annealed", *TASKS[_STUDIED].own)
     )
     begin = studied.loc[DEFAULT]
     trained = tuple(

@@ -44,10 +44,10 @@ CURVES = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
 
 _PART = 0.05
 _OTHERS = {
-    "straight-through": ("polynomial-2-p1.5", "clusters-3", "bandit", "vae-8x4", "vae-10x30"),
-    "leave-one-out": ("polynomial-2-p2", "clusters-5", "control", "vae-4x24"),
+    "straight-through": ("polynomial-2-p1.5", "bandit", "vae-8x4", "vae-10x30"),
+    "leave-one-out": ("polynomial-2-p2", "control", "vae-4x24"),
     "ILS (the note)": ("polynomial-2-p3", "clusters-10", "experts", "vae-8x16"),
-    "ReinMax": ("polynomial-8-p2", "clusters-20", "codebook", "vae-16x12"),
+    "ReinMax": ("polynomial-8-p2", "clusters-20", "codebook"),
 }
 _OF = {task: method for method, tasks in _OTHERS.items() for task in tasks}
 
