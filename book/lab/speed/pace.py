@@ -32,7 +32,7 @@ SOURCES = "lab.speed.pace"
 
 _ROUNDS = 31
 _MEASURED = ("vae-8x16", "experts")
-_BATCHED = ("bits", "experts", "codebook", "vae-8x4", "vae-64x8")
+_BATCHED = ("bits", "experts", "codebook", "vae-8x4", "vae-10x30")
 
 
 def step_of(
