@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import __main__ as command
+from lab.benchmarks.vae_sweep import RECORDED
 from lab.run import checkout
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,7 +101,8 @@ def test_every_record_has_its_module() -> None:
     """The table names all records of the book, and modules that exist."""
     known = command.modules()
     there = {path.name.removesuffix(".json") for path in (ROOT / "book" / "data").glob("*.json")}
-    assert set(known) == there
+    assert there <= set(known)
+    assert set(known) - there <= WAITING
     assert all(len(checkout.digest(module)) == 64 for module in known.values())
 
 
@@ -145,11 +147,11 @@ def test_no_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkout.commit(package) is None
 
 
-# The benchmarks are run anew with their next protocol.
-WAITING = {"sweep-tuning", "sweep-final", "vae-quality", "vae-pictures"}
+# The VAEs of real size take days, and their records come as they end.
+WAITING = set(RECORDED)
 
 
 def test_records_are_current() -> None:
     """Of all others ``make results``, ``make bench`` and their like have nothing to make anew."""
     states = command.states(ROOT / "book" / "data")
-    assert {name for name, state in states.items() if state != "current"} == WAITING
+    assert {name for name, state in states.items() if state != "current"} <= WAITING
