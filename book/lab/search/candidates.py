@@ -80,7 +80,7 @@ class Candidate:
 CANDIDATES = tuple(
     Candidate(temperature, weight, fades)
     for temperature in (1.0, 2.0, 3.0, 5.0)
-    for weight in (0.0, 0.03, 0.1, 0.3)
+    for weight in (0.0, 0.1, 0.3)
     for fades in (False, True)
     if ((temperature > 1 or weight) if fades else (temperature == 1 or not weight))
 )

@@ -1,23 +1,29 @@
-"""On which problems the search chooses, and on which the choice is measured once.
+"""On which problems the search chooses, how, and on which the choice is measured once.
 
-Design: the problems of ``DESIGN``, at the seeds and rates of the tuning of the benchmarks, for half
-the steps, on validation data.  Final: the problems of ``FINAL``, whose kinds the search does not
-see but for the VAEs, at the final seeds and on test data, with the rates tuned as in the
-benchmarks.
+*Design.*  Every candidate is tuned on the problems of :data:`DESIGN` as an entry of the benchmarks
+is (:mod:`lab.training.tuning`): at several rates, with the same seeds, for half the steps, on
+validation data.  *Choice.*  Progress is 0 where a run begins and 1 where the best candidate ends.
+Of the candidates that lose no more than :data:`MOST` against the default on any problem the one
+with the greatest mean progress is taken; and of those that do not fade, likewise.  *Final.*  These
+two and the default are tuned on the problems of :data:`FINAL`, and run with the final seeds on
+test data, once.  The kinds of these problems the search does not see, but for the VAEs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from lab.search.candidates import Candidate
-from lab.training.tasks import TASKS
-from lab.training.train import train
-from lab.training.tuning import first_rates
+from lab.benchmarks.report import at_budget, measured
+from lab.search.candidates import CANDIDATES, Candidate
+from lab.training.again import curves
+from lab.training.protocol import DEFAULT, Entry, Training, final_run
+from lab.training.tuning import choose, table_of, tune
 
-__all__ = ["DESIGN", "FINAL", "Trial", "design"]
+__all__ = ["DESIGN", "FINAL", "MOST", "Tried", "choice", "finals", "progress", "tuned"]
 
 DESIGN = ("bits", "polynomial-2-p2", "subset", "experts", "codebook", "vae-8x4")
 FINAL = (
@@ -30,46 +36,91 @@ FINAL = (
     "vae-8x16",
     "vae-10x30",
 )
-_SEEDS = 8
+MOST = 0.1
+
+Execute = Callable[[Sequence[Training]], Mapping[Training, pd.DataFrame]]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A candidate on a problem of the design, at every rate with every seed in one program.
+class Tried(Entry):
+    """A candidate on a problem, with one evaluation a step.
 
     Attributes:
-        task: a key of :data:`lab.training.tasks.TASKS`.
-        candidate: what is tried.
-        learning_rates: of Adam.
+        candidate: its place in :data:`lab.search.candidates.CANDIDATES` is the setting.
     """
 
-    task: str
-    candidate: Candidate
-    learning_rates: tuple[float, ...]
+    candidate: Candidate = CANDIDATES[0]
 
     @property
-    def name(self) -> str:
-        """A file name."""
-        rates = "_".join(f"{rate:.2g}" for rate in self.learning_rates)
-        words = self.candidate.name.replace(", ", "-").replace(" ", "-")
-        return f"search-{self.task}--{words}--{rates}"
+    def settings(self) -> tuple[float, ...]:
+        """One."""
+        return (float(CANDIDATES.index(self.candidate)),)
 
-    def __call__(self) -> pd.DataFrame:
-        """Measures, index (task, candidate, learning rate, seed, step)."""
-        task = TASKS[self.task]
-        table = train(
-            task,
-            self.candidate.method(),
-            learning_rates=self.learning_rates,
-            seeds=range(1, _SEEDS + 1),
-            steps=task.steps // 2,
-            split="validation",
-            records=4,
-        )
-        key = (self.task, self.candidate.name)
-        return pd.concat([table], keys=[key], names=["task", "candidate"])
+    def at(self, setting: float) -> tuple[Any, int]:
+        """See :meth:`lab.training.protocol.Entry.at`."""
+        return self.candidate.method(), 1
 
 
-def design(candidate: Candidate) -> list[Trial]:
-    """The trials of a candidate; further rates are added where the best is at an end."""
-    return [Trial(task, candidate, tuple(first_rates(TASKS[task]))) for task in DESIGN]
+def tuned(candidates: Sequence[Candidate], tasks: Sequence[str], run: Execute) -> pd.DataFrame:
+    """What was chosen for each candidate on each problem.
+
+    Args:
+        candidates: of :data:`lab.search.candidates.CANDIDATES`.
+        tasks: problems.
+        run: executes runs.
+
+    Returns:
+        Index (task, candidate); columns of :func:`lab.training.tuning.choose`.
+    """
+    wanted = [Tried(task, DEFAULT, candidate=one) for one in candidates for task in tasks]
+    parts = {}
+    for entry, trials in tune(wanted, run).items():
+        assert isinstance(entry, Tried)
+        parts[entry.task, entry.candidate.name] = choose(table_of({entry: trials})).iloc[0]
+    found = pd.DataFrame(parts).T.infer_objects()
+    return found.rename_axis(["task", "candidate"])
+
+
+def progress(design: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
+    """How far each candidate comes on validation data: a row a candidate, a column a problem.
+
+    Args:
+        design: from :func:`tuned`.
+        final: the record ``sweep-final``, from which the beginnings are taken.
+    """
+    ends = design["validation"].unstack("task")
+    ends = ends.reindex([one.name for one in CANDIDATES if one.name in ends.index])
+    start = pd.Series({task: measured(at_budget(final, 1), task)[0].mean() for task in ends})
+    return (start - ends) / (start - ends.min())
+
+
+def choice(found: pd.DataFrame, steady: bool = False) -> Candidate:
+    """The candidate that is taken.
+
+    Args:
+        found: from :func:`progress`.
+        steady: among those that do not fade.
+    """
+    safe = (found >= found.loc[CANDIDATES[0].name] - MOST).all(axis=1)
+    kept = [one for one in CANDIDATES if safe.get(one.name) and not (steady and one.fades)]
+    return max(kept, key=lambda one: found.loc[one.name].mean())
+
+
+def finals(chosen: pd.DataFrame, run: Execute) -> pd.DataFrame:
+    """The final runs: the index of ``sweep-final``, the method being the candidate's name.
+
+    Args:
+        chosen: from :func:`tuned`, on the problems of :data:`FINAL`.
+        run: executes runs.
+    """
+    named = {one.name: one for one in CANDIDATES}
+    runs: dict[Training, str] = {}
+    for (task, name), row in chosen.iterrows():
+        entry = Tried(task, DEFAULT, candidate=named[name])
+        one = final_run(entry, entry.settings[0], float(row["learning_rate"]))
+        runs[one] = name
+    parts = [
+        curves(table).rename({DEFAULT: runs[one]}, level="method")
+        for one, table in run(list(runs)).items()
+    ]
+    return pd.concat(parts)
