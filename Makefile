@@ -211,6 +211,10 @@ records: $(VENV)/.installed ## list the records, and whether each was made from 
 sweep: $(VENV)/.installed ## make those of the benchmarks anew: every method on every problem
 	$(PURE) $(BIN)/python -m lab sweep $(TASKS) $(ENGINE_OPTIONS)
 
+.PHONY: search
+search: $(VENV)/.installed ## make those of the search for a better default anew, after the sweep
+	$(PURE) $(BIN)/python -m lab search $(ENGINE_OPTIONS)
+
 .PHONY: vae
 vae: $(VENV)/.installed ## train VAEs of real size: IMAGES=folder of the four files of Fashion-MNIST or MNIST
 	@$(if $(IMAGES),,echo "IMAGES: name the folder of the four files in the IDX format" >&2; exit 2)

@@ -4,6 +4,8 @@
     the long runs behind the chapters, each where it is not current (:mod:`lab.jobs`);
 ``sweep``
     the benchmarks: every method on every problem (:mod:`lab.benchmarks.sweep`);
+``search``
+    the search for a better default (:mod:`lab.search.search`);
 ``vae``
     VAEs of real size, on images of the reader's (:mod:`lab.benchmarks.vae_sweep`);
 ``bench``, ``pace``
@@ -25,6 +27,7 @@ from lab.benchmarks.vae_sweep import RECORDED
 from lab.benchmarks.vae_sweep import main as vae
 from lab.run import records
 from lab.run.checkout import digest
+from lab.search import search
 from lab.speed import bench, pace
 
 __all__ = ["COMMANDS", "main", "modules", "states"]
@@ -36,6 +39,7 @@ def modules() -> dict[str, str]:
     return (
         jobs.modules()
         | dict.fromkeys(swept, SOURCES)
+        | dict.fromkeys(search.RECORDED, search.SOURCES)
         | dict.fromkeys(RECORDED, Fit.__module__)
         | dict.fromkeys(bench.PARTS, bench.SOURCES)
         | dict.fromkeys(pace.PARTS, pace.SOURCES)
@@ -63,6 +67,7 @@ def _list() -> None:
 COMMANDS = {
     "results": jobs.main,
     "sweep": sweep,
+    "search": search.main,
     "vae": vae,
     "bench": bench.main,
     "pace": pace.main,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import torch
 
 from ils.rules import ReinMax
 from lab.search.candidates import CANDIDATES, Candidate, Exploring
-from lab.search.protocol import DESIGN, FINAL
+from lab.search.protocol import DESIGN, FINAL, Tried, choice, progress
+from lab.training.protocol import DEFAULT, PLAIN, Training
+from lab.training.tasks import TASKS
 
 
 def case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -47,3 +50,45 @@ def test_what_fades_ends_at_the_default() -> None:
 def test_the_parts_share_no_problem() -> None:
     assert not set(DESIGN) & set(FINAL)
     assert len({one.name for one in CANDIDATES}) == len(CANDIDATES)
+
+
+def test_an_entry_trains_its_candidate() -> None:
+    one = Tried("bits", DEFAULT, candidate=CANDIDATES[5])
+    assert one.settings == (5.0,)
+    method, draws = one.at(5.0)
+    assert draws == 1
+    assert method.at(0.25).name == CANDIDATES[5].method().at(0.25).name
+    other = Tried("bits", DEFAULT, candidate=CANDIDATES[6])
+    names = {Training(e, *e.settings, (0.1,), (1,), 10, "validation").name for e in (one, other)}
+    assert len(names) == 2
+
+
+def test_the_choice() -> None:
+    """The greatest mean, but for what loses more than a tenth on a problem."""
+    default, (fading, other) = CANDIDATES[0], [one for one in CANDIDATES if one.fades][:2]
+    steady = next(one for one in CANDIDATES[1:] if not one.fades)
+    rows = {
+        default.name: (0.5, 0.9),
+        steady.name: (0.6, 0.85),
+        fading.name: (0.9, 0.81),
+        other.name: (1.0, 0.79),
+    }
+    found = pd.DataFrame(rows, ["a", "b"]).T
+    assert choice(found) == fading
+    assert choice(found, steady=True) == steady
+    assert choice(found.loc[[default.name]]) == default
+
+
+def test_progress_of_candidates() -> None:
+    """0 where runs begin, 1 where the best candidate ends."""
+    values = {(task, one.name): {"validation": v} for task in ("bits",) for one, v in ENDS}
+    design = pd.DataFrame(values).T.rename_axis(["task", "candidate"])
+    levels = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
+    rows = [("bits", TASKS["bits"].measure, DEFAULT, 1, 0, PLAIN, seed) for seed in (1, 2)]
+    final = pd.DataFrame({0: [0.5, 0.7], 20: 0.0}, pd.MultiIndex.from_tuples(rows, names=levels))
+    found = progress(design, final)
+    assert found["bits"].round(12).tolist() == [0.5, 1.0]
+    assert list(found.index) == [one.name for one, _ in ENDS]
+
+
+ENDS = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
