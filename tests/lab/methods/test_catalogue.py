@@ -157,7 +157,7 @@ def _named(value: object) -> Iterator[str]:
         for part in value.values():
             yield from _named(part)
     elif isinstance(value, list):
-        if value and isinstance(value[0], str) and len(value) == 3:
+        if len(value) == 3 and isinstance(value[0], str) and not isinstance(value[2], str):
             yield value[0]
         if value and isinstance(value[0], str) and len(value) == 4 and value[0] in TASKS:
             yield str(value[1])
