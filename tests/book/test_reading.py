@@ -361,13 +361,15 @@ def test_tables_of_symbols_can_be_read() -> None:
 @on_the_site
 @each_document
 def test_symbols_of_the_page_are_listed(document: str) -> None:
-    """Those that the formulas have, and no others."""
+    """Those that the formulas have, and no others; what a row says of a page is found there."""
     page = article(SITE / f"{document}.html")
     marked = {name for math in page.select(".math") for name in math.get("class") or ()}
     wanted = {name for name in marked if name.startswith("symbol-")}
     listed = [name for term in page.select(".symbols dt") for name in term.get("class") or ()]
     assert sorted(listed) == sorted(wanted)
     assert len(page.select(".tip + details.symbols")) == bool(wanted)
+    own = [n for n, symbol in enumerate(NOTATION) if Path(document).name in symbol.chapters]
+    assert {f"symbol-{n}" for n in own} <= wanted
 
 
 @pytest.fixture(params=[View(1280, "light"), View(390, "dark")], ids=str)

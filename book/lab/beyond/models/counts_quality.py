@@ -188,7 +188,7 @@ class CountsQuality:
 
         train(
             task,
-            lambda parameters, batch: task.own["ils.distributions"].objective(
+            lambda parameters, batch, _: task.own["ils.distributions"].objective(
                 parameters, batch, 0.0
             ),
             learning_rates=[self.learning_rate],
