@@ -21,7 +21,7 @@ from ils.distributions import Poisson
 from lab.beyond.models import components, parts, posterior, protocol, rates, report
 from lab.beyond.models.components import Mixture, Noise
 from lab.beyond.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
-from lab.beyond.models.counts_quality import enumerate_counts, moments_of
+from lab.beyond.models.counts_quality import CountsQuality, enumerate_counts, moments_of
 from lab.beyond.models.mixture_quality import in_both_modes, modes
 from lab.beyond.models.moments import from_estimates, from_moments
 from lab.run import records
@@ -466,3 +466,11 @@ def test_parts_need_their_tuning(tmp_path: Path) -> None:
         with pytest.raises(LookupError, match="needs the record 'models-"):
             runs(tmp_path)
     assert dataclasses.is_dataclass(protocol.Tuning)
+
+
+def test_measures_along_a_run_of_counts() -> None:
+    """The run trains: the measures of its first step and of its last are there and differ."""
+    found = CountsQuality(0.1, (1.0, 1.0), variables=2, steps=2)()
+    first, last = (found.xs(step, level="step") for step in (0, 2))
+    assert set(first.index) == set(last.index) >= {"ils.distributions", "Gumbel-Softmax"}
+    assert (first.loc["Gumbel-Softmax"] != last.loc["Gumbel-Softmax"]).all()
