@@ -63,7 +63,7 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     """
     task = TASKS[table.index.get_level_values("task")[0]]
     places = {round(task.steps * place / 20): place for place in range(21)}
-    return _wide(table)[list(places)].rename(columns=places)
+    return _wide(table)[list(places)].rename(columns=places)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
