@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, mannwhitneyu, ttest_rel
+from scipy.stats import bootstrap, mannwhitneyu, ttest_1samp
 
 from lab.show.intervals import Estimate, estimate
 from lab.training.contestants import BUDGETS
@@ -337,14 +337,18 @@ def wins(final: pd.DataFrame, tasks: Sequence[str], spread: Mapping[str, float])
         means = values.mean(axis=1)
         best = means.idxmin()
         others = means.index.drop(best)
-        chances = ttest_rel(values.loc[others], values.loc[[best]], axis=1).pvalue
-        apart = dict(zip(others, holm(np.nan_to_num(chances, nan=1.0)) < _LEVEL, strict=True))
-        alike = [
+        away = values.loc[others] - values.loc[best]
+        # Between runs that end alike no t test can be made: they differ by nothing, or always.
+        alike = away.std(axis=1) <= 1e-9 * values.abs().to_numpy().max()
+        chances = (away.abs().max(axis=1) <= 1e-9).astype(float)
+        chances[~alike] = ttest_1samp(away[~alike], 0, axis=1).pvalue
+        apart = dict(zip(others, holm(chances.to_numpy()) < _LEVEL, strict=True))
+        near = [
             name
             for name in others
             if not apart[name] or means[name] - means[best] <= spread.get(task, 0.0)
         ]
-        rows[task] = {"best": best, "mean": means[best], "alike": ", ".join(alike)}
+        rows[task] = {"best": best, "mean": means[best], "alike": ", ".join(near)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
