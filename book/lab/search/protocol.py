@@ -17,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from lab.benchmarks.report import at_budget, measured
 from lab.search.candidates import CANDIDATES, Candidate
-from lab.training.again import curves
-from lab.training.protocol import DEFAULT, Entry, Training, final_run
+from lab.training.again import CURVES, curves
+from lab.training.protocol import DEFAULT, PLAIN, Entry, Training, final_run
+from lab.training.tasks import TASKS
 from lab.training.tuning import choose, table_of, tune
 
 __all__ = ["DESIGN", "FINAL", "MOST", "Tried", "choice", "finals", "progress", "tuned"]
@@ -90,7 +90,10 @@ def progress(design: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     """
     ends = design["validation"].unstack("task")
     ends = ends.reindex([one.name for one in CANDIDATES if one.name in ends.index])
-    start = pd.Series({task: measured(at_budget(final, 1), task)[0].mean() for task in ends})
+    keys = {task: (task, TASKS[task].measure, DEFAULT, 1, 0, PLAIN) for task in ends}
+    start = pd.Series(
+        {task: final.xs(key, level=CURVES[:-1])[0].mean() for task, key in keys.items()}
+    )
     return (start - ends) / (start - ends.min())
 
 

@@ -23,6 +23,7 @@ from lab.fixed_points import repaired
 from lab.invariance.experiment import RULES
 from lab.methods.catalogue import BESIDE, CATALOGUE, FAMILIES, METHODS, NAMES, Method, method
 from lab.relatives.experiment import RELATIVES
+from lab.search.candidates import CANDIDATES
 from lab.show.legible import told_by_colour_alone
 from lab.show.looks import FAMILY_LOOKS, LOOKS, looks, method_in
 from lab.speed import contestants as speed
@@ -41,6 +42,7 @@ EVERY = (*CATALOGUE, *BESIDE)
 TIMED = {one.name for one in speed.CONTESTANTS} | {COPY, LARGE_COPY}
 # Where the forms of ILS are told by what they are made of, not by name; and what has no method.
 FORMS = set(fixed_points.forms()) | {"original", "exact gradient of the bound"}
+FORMS |= {one.name for one in CANDIDATES}
 
 OLD = (
     "ILS, default",
