@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from ils.rules import ReinMax
+from ils.rules import MVE, ReinMax, Rule, StraightThrough
 from lab.search.candidates import CANDIDATES, Candidate, Exploring
 from lab.search.protocol import DESIGN, FINAL, Tried, choice, progress
 from lab.training.protocol import DEFAULT, PLAIN, Training
+from lab.training.task import Stream
 from lab.training.tasks import TASKS
 
 
@@ -92,3 +93,29 @@ def test_progress_of_candidates() -> None:
 
 
 ENDS = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
+
+
+def test_on_the_experts_exact_rules_have_the_mean_of_the_gradient() -> None:
+    """Rules that are exact for quadratic losses have the mean of the exact gradient there."""
+    task = TASKS["experts"]
+    stream, generator = Stream([3]), torch.Generator().manual_seed(0)
+    parameters = {name: p.double() for name, p in task.start(stream).items()}
+    batch = task.batch(parameters, stream, generator)
+    batch = type(batch)(*(part.double() for part in batch))
+    logits = task.logits(parameters, batch).detach().requires_grad_()
+    draws = torch.eye(task.categories, dtype=torch.float64)[:, None, None, None]
+    draws = draws.expand(-1, *logits.shape).clone().requires_grad_()
+    losses = torch.stack([task.loss(parameters, batch, z) for z in draws])
+    (grads,) = torch.autograd.grad(losses.sum(), draws)
+    probs = logits.softmax(-1)
+    chances = probs.squeeze(-2).movedim(-1, 0)
+    (exact,) = torch.autograd.grad((chances * losses.detach()).sum(), logits)
+
+    def bias(rule: Rule) -> float:
+        each = [rule.gradient(g, z, logits.detach()) for g, z in zip(grads, draws, strict=True)]
+        mean = (chances[..., None, None] * torch.stack(each)).sum(0).detach()
+        return float((mean - exact).abs().max())
+
+    assert max(map(bias, (ReinMax(), MVE(), Exploring()))) < 1e-10
+    # False of a rule with a temperature, of first order, or with an entropy.
+    assert min(map(bias, (ReinMax(3.0), StraightThrough(), Exploring(1.0, 0.1)))) > 1e-2
