@@ -150,19 +150,19 @@ def two_draws(tables: Sequence[pd.DataFrame], axes: Sequence[Axes]) -> Sequence[
     colors = sns.color_palette("colorblind")
     # Biased without values; unbiased with values.
     styles = {
-        "A": {"label": "A  ReinMax", "color": colors[0], "marker": "o", "linestyle": "-"},
-        "B": {"label": "B  control variate", "color": colors[1], "marker": "s", "linestyle": "-"},
-        "C": {"label": "C  trapezium", "color": colors[2], "marker": "^", "linestyle": "-"},
-        "D": {"label": "D  leave-one-out", "color": colors[2], "marker": "v", "linestyle": "--"},
-        "E": {"label": "E  D - C + A", "color": colors[0], "marker": "D", "linestyle": "--"},
-        "F": {"label": "F  second order", "color": colors[1], "marker": "P", "linestyle": "--"},
-        "G": {"label": "G  double variates", "color": "0.35", "marker": "X", "linestyle": ":"},
+        "ReinMax": {"color": colors[0], "marker": "o", "linestyle": "-"},
+        "ReinMax, control variate": {"color": colors[1], "marker": "s", "linestyle": "-"},
+        "trapezium": {"color": colors[2], "marker": "^", "linestyle": "-"},
+        "leave-one-out": {"color": colors[2], "marker": "v", "linestyle": "--"},
+        "ReinMax, corrected": {"color": colors[0], "marker": "D", "linestyle": "--"},
+        "control variate, corrected": {"color": colors[1], "marker": "P", "linestyle": "--"},
+        "double control variates": {"color": "0.35", "marker": "X", "linestyle": ":"},
     }
     for table, ax in zip(tables, axes, strict=True):
         axis = table.columns[0]
         for name, style in styles.items():
             rows = table[table["estimator"] == name]
-            ax.plot(rows[axis], rows["variance"], markersize=4, **style)
+            ax.plot(rows[axis], rows["variance"], markersize=4, label=name, **style)
         ax.set_yscale("log")
     axes[0].set_ylabel("variance over squared gradient")
     axes[0].set_xscale("log")

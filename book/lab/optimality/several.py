@@ -80,12 +80,12 @@ def enumerate_draws(probs: Tensor, loss: exact.Loss, draws: int = 2) -> Draws:
 
 
 def mean_reinmax(d: Draws) -> Tensor:
-    """A: the mean of ReinMax over the draws."""
+    """The mean of ReinMax over the draws."""
     return reinmax(d.probs, d.z, d.grad).mean(1)
 
 
 def other_draws(d: Draws, coefficient: float = 1.0) -> Tensor:
-    """B: ReinMax of each draw, with the mean derivative of the others as control variate."""
+    """ReinMax of each draw, with the mean derivative of the others as control variate."""
     others = coefficient * (d.grad.sum(1, keepdim=True) - d.grad) / (d.z.shape[1] - 1)
     return (fisher(d.probs, others) + reinmax(d.probs, d.z, d.grad - others)).mean(1)
 
@@ -96,19 +96,19 @@ def _step(d: Draws) -> Tensor:
 
 
 def pair_trapezium(d: Draws) -> Tensor:
-    """C: each variable's step times half its trapezium."""
+    """Each variable's step times half its trapezium."""
     step = _step(d)
     return step * dot(d.grad.sum(1), step) / 4
 
 
 def leave_one_out(d: Draws) -> Tensor:
-    """D: the step times half the difference of the losses."""
+    """The step times half the difference of the losses."""
     rise = d.value[:, 0] - d.value[:, 1]
     return _step(d) * rise[:, None, None] / 2
 
 
 def corrected(d: Draws) -> Tensor:
-    """E: A, and the step times half the error of the variable's own trapezium."""
+    """The mean of ReinMax, and the step times half the error of the variable's own trapezium."""
     return leave_one_out(d) - pair_trapezium(d) + mean_reinmax(d)
 
 
@@ -118,7 +118,7 @@ def _of_others(per_variable: Tensor) -> Tensor:
 
 
 def second_order(d: Draws) -> Tensor:
-    """F: B, the error of the whole trapezium, and what other variables bring into that."""
+    """ReinMax with control variate, the error of the whole trapezium, and what others bring in."""
     step, change = _step(d), d.grad[:, 0] - d.grad[:, 1]
     error = leave_one_out(d) - step * dot(d.grad.sum(1), step).sum(-2, keepdim=True) / 4
     first, second = d.z[:, 0] - d.probs, d.z[:, 1] - d.probs
@@ -127,7 +127,7 @@ def second_order(d: Draws) -> Tensor:
 
 
 def double_control_variate(d: Draws) -> Tensor:
-    """G: D with each loss corrected by the other draw's derivative, and the mean of what that adds.
+    """Leave-one-out, each loss corrected by the other draw's derivative, and the mean of that.
 
     Titsias and Shi's, with the coefficient 1.
     """
@@ -138,15 +138,15 @@ def double_control_variate(d: Draws) -> Tensor:
 
 
 PAIRS: dict[str, Callable[[Draws], Tensor]] = {
-    "A": mean_reinmax,
-    "B": other_draws,
-    "C": pair_trapezium,
-    "D": leave_one_out,
-    "E": corrected,
-    "F": second_order,
-    "G": double_control_variate,
+    "ReinMax": mean_reinmax,
+    "ReinMax, control variate": other_draws,
+    "trapezium": pair_trapezium,
+    "leave-one-out": leave_one_out,
+    "ReinMax, corrected": corrected,
+    "control variate, corrected": second_order,
+    "double control variates": double_control_variate,
 }
-"""The estimators of two draws, by the letters of the chapter."""
+"""The estimators of two draws, by the names of the chapter and in its order."""
 
 
 def moments(d: Draws, estimate: Tensor) -> tuple[Tensor, Tensor]:

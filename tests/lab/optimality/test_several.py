@@ -20,10 +20,14 @@ PI = torch.tensor([[0.25, 0.75]], dtype=DOUBLE)
 """Of the examples."""
 
 
+# By the letters that the chapter names.
+BY_LETTER = dict(zip("ABCDEFG", several.PAIRS.values(), strict=True))
+
+
 def pair(probs: Tensor, loss: exact.Loss) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and variances of each estimator of two draws."""
     d = several.enumerate_draws(probs, loss)
-    return {name: several.moments(d, formula(d)) for name, formula in several.PAIRS.items()}
+    return {name: several.moments(d, formula(d)) for name, formula in BY_LETTER.items()}
 
 
 def line(slope: Tensor) -> exact.Loss:
@@ -89,10 +93,10 @@ def test_numbers_of_the_example() -> None:
         wanted = torch.tensor(row, dtype=DOUBLE)
         assert abs(float(d.chance @ wanted) - 3 / 8) < 1e-12
         for name in names:
-            assert close(several.PAIRS[name](d)[:, 0, 0], wanted)
+            assert close(BY_LETTER[name](d)[:, 0, 0], wanted)
             # False: the same for a loss with another bend.
             other = several.enumerate_draws(PI, bend(3, -2))
-            assert not close(several.PAIRS[name](other)[:, 0, 0], wanted, 1e-3)
+            assert not close(BY_LETTER[name](other)[:, 0, 0], wanted, 1e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -274,11 +278,11 @@ def test_the_other_draw_can_be_worse_for_every_number_of_draws() -> None:
 def separable(probs: Tensor, slope: Tensor, curvature: Tensor) -> dict[str, Tensor]:
     """The variances of the proposition for separable quadratic losses, ``(D,)`` each."""
     spread = 1 - (probs**2).sum(-1)
-    own: dict[str, list[Tensor]] = {name: [] for name in several.PAIRS}
+    own: dict[str, list[Tensor]] = {name: [] for name in BY_LETTER}
     parts: dict[str, list[Tensor]] = {name: [] for name in ("loss", "bend", "trace", "pull", "sq")}
     for row, a, h in zip(probs, slope, curvature, strict=True):
         d = several.enumerate_draws(row[None], quadratic(a[None], h[None]))
-        for name, formula in several.PAIRS.items():
+        for name, formula in BY_LETTER.items():
             own[name].append(several.moments(d, formula(d))[1][0])
         corners = torch.eye(len(row), dtype=DOUBLE)
         values = corners @ a + (corners @ h * corners).sum(-1) / 2
@@ -301,7 +305,7 @@ def separable(probs: Tensor, slope: Tensor, curvature: Tensor) -> dict[str, Tens
     of["G"] = of["G"] + spread * others(of["bend"]) / 4
     mixed = trace**2 + others(of["bend"] + of["sq"])
     of["F"] = of["B"] + of["pull"] * trace + spread * mixed / 8
-    return {name: of[name] for name in several.PAIRS} | {"trace": trace, "spread": spread}
+    return {name: of[name] for name in BY_LETTER} | {"trace": trace, "spread": spread}
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 3), (4, 2), (3, 3)])
@@ -313,7 +317,7 @@ def test_variances_of_separable_quadratic_losses(shape: tuple[int, int]) -> None
         curvature = half @ half.transpose(-1, -2)
         found = pair(probs, quadratic(slope, curvature))
         wanted = separable(probs, slope, curvature)
-        for name in several.PAIRS:
+        for name in BY_LETTER:
             assert close(found[name][1], wanted[name], 1e-10)
         if shape[0] > 1:
             # False: curvatures of other variables add up singly, not as the square of their sum.
