@@ -70,6 +70,7 @@ def bibtex(figure: Drawn, *, author: str, book: str, year: str, version: str) ->
     """An entry to cite a figure by; the title is the first sentence of the caption."""
     plain = re.sub(r"[*`]|\{[a-z:]+\}", "", figure.caption)
     first = re.split(r"(?<=[a-z\d)$%])\. ", plain, maxsplit=1)[0].rstrip(".")
+    first = re.sub(r"(?<!\\)([%&#])", r"\\\1", first)  # in LaTeX a comment, a column, a parameter
     return "\n".join(
         [
             f"@misc{{ils-{figure.name},",

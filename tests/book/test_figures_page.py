@@ -64,6 +64,7 @@ def test_citation_is_bibtex(figure: Drawn) -> None:
     """A parser of BibTeX reads the entry, and its fields are those of the figure."""
     entry = bibtex(figure, author="The authors", book="The book", year="2026", version="1.2")
     (read,) = parse_string(entry, "bibtex").entries.values()
+    assert not re.search(r"(?<!\\)[%&#]", entry)  # which LaTeX would not print
     assert read.fields["year"] == "2026"
     assert figure.name in read.fields["note"]
     assert 10 < len(read.fields["title"]) < 400

@@ -39,32 +39,36 @@ def main() -> None:
     add_engine_options(parser)
     wanted = parser.parse_args()
     options = engine_options(parser, wanted)
-    spent: dict[str, float] = {}
+    spent: list[float] = []  # seconds of the runs of each stage
 
     def run(runs: Sequence[Training]) -> Mapping[Training, pd.DataFrame]:
         outcome = execute(runs, folder=wanted.runs, report=tqdm.write, progress="search", **options)
         if outcome.failed:
             finish({one.name: error for one, error in outcome.failed.items()})
-        for one in outcome.tables:
-            record = wanted.runs / f"{one.name}.json"
-            spent[one.name] = json.loads(record.read_text("utf-8"))["seconds"]
+        names = (wanted.runs / f"{one.name}.json" for one in outcome.tables)
+        spent[-1] += sum(json.loads(name.read_text("utf-8"))["seconds"] for name in names)
         return {one: outcome.tables[one] for one in runs}
 
     try:
         swept = records.read("sweep-final", wanted.folder).table
+        spent.append(0.0)
         design = tuned(CANDIDATES, DESIGN, run)
         found = progress(design, swept)
         kept = dict.fromkeys((CANDIDATES[0], choice(found), choice(found, steady=True)))
+        spent.append(0.0)
         chosen = tuned(list(kept), FINAL, run)
-        tables = dict(zip(RECORDED, (design, chosen, finals(chosen, run)), strict=True))
+        spent.append(0.0)
+        final = finals(chosen, run)
     except (ImportError, OSError) as error:
         finish({"the search": str(error)})
-    for name, table in tables.items():
+    stages = zip(RECORDED, (design, chosen, final), spent, strict=True)
+    for name, table, seconds in stages:
+        seed = list(FINAL_SEEDS) if table is final else "those of the tuning, from 1"
         records.write(
             name,
             table,
-            configuration={"seed": list(FINAL_SEEDS), "design": DESIGN, "final": FINAL},
-            seconds=sum(spent.values()) / wanted.workers,
+            configuration={"seed": seed, "design": DESIGN, "final": FINAL},
+            seconds=seconds / wanted.workers,
             checkout=describe_checkout(SOURCES),
             folder=wanted.folder,
         )
