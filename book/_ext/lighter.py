@@ -1,4 +1,5 @@
 """Sphinx: leave out the icons that no page shows; they are three quarters of what a page weighs.
+A page without a grid or a card leaves out their style too.
 
 The theme ships all of Font Awesome twice, as a script that draws the icons and as rules for a font
 that the script makes needless.  Of both only what the pages and the theme's own scripts name is
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-__all__ = ["lighter_script", "lighter_style", "named_icons", "setup"]
+__all__ = ["lighter_page", "lighter_script", "lighter_style", "named_icons", "setup"]
 
 ICON = re.compile(
     r"""
@@ -24,6 +25,7 @@ ICON = re.compile(
 )
 RULE = re.compile(r"(?:\.fa-[a-z0-9-]+::?(?:before|after),?)+\{[^{}]*\}")
 NAMED = re.compile(r"\bfa-([a-z0-9-]+)")
+DESIGN = re.compile(r"<link[^>]*\bsphinx-design\.min\.css[^>]*>\n?")
 
 
 def named_icons(texts: Iterable[str]) -> set[str]:
@@ -47,6 +49,11 @@ def lighter_style(style: str, names: set[str]) -> str:
     return RULE.sub(lambda match: match[0] if named_icons([match[0]]) & names else "", style)
 
 
+def lighter_page(page: str) -> str:
+    """The page without the style of grids and cards, if it has none."""
+    return page if re.search(r'class="[^"]*\bsd-', page) else DESIGN.sub("", page)
+
+
 def _lighten(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
@@ -56,6 +63,8 @@ def _lighten(app: Sphinx, error: Exception | None) -> None:
     style = static / "styles" / "pydata-sphinx-theme.css"
     theme = [path for path in scripts.glob("*.js") if path != icons]
     names = named_icons(p.read_text("utf-8") for p in [*site.rglob("*.html"), *theme])
+    for page in site.rglob("*.html"):
+        page.write_text(lighter_page(page.read_text("utf-8")), "utf-8")
     icons.write_text(lighter_script(icons.read_text("utf-8"), names), "utf-8")
     style.write_text(lighter_style(style.read_text("utf-8"), names), "utf-8")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from _ext.lighter import lighter_script, lighter_style, named_icons
+from _ext.lighter import lighter_page, lighter_script, lighter_style, named_icons
 from tools.browser import SITE, View, opened, toc_documents, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
@@ -64,3 +64,7 @@ def test_what_is_left_out() -> None:
         "sun",
         "moon",
     }
+    link = '<link rel="stylesheet" href="../_static/sphinx-design.min.css?v=1" />\n'
+    assert lighter_page(f"{link}<p class='x'>sd-card</p>") == "<p class='x'>sd-card</p>"
+    card = f'{link}<div class="a sd-card">'
+    assert lighter_page(card) == card
