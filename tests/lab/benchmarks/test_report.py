@@ -133,6 +133,13 @@ def test_best_of_a_problem() -> None:
     assert report.wins(final, ["bits"], {"bits": 0.05}).loc["bits", "alike"] == "close, noisy"
 
 
+def test_the_same_ends_and_steady_differences_need_no_t_test() -> None:
+    """Runs that end alike are level with the best; a difference that never varies is one."""
+    ends = {"m": [0.0] * 10, "same": [0.0] * 10, "other": [1.0] * 10}
+    best = report.wins(ended(ends), ["bits"], {}).loc["bits"]
+    assert best.tolist() == ["m", 0.0, "same"]
+
+
 def test_holm() -> None:
     """As by hand: the least p-value times the number of tests, the next times one less."""
     found = report.holm(np.array([0.03, 0.01, 0.2, 0.02]))
