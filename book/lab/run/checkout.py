@@ -1,9 +1,10 @@
 """Which sources a record was made from: a digest of them, and the git commit where there is one.
 
 The sources of a job are the module that defines it and whatever that module imports, directly or
-not, of ``ils`` and of the laboratory.  The digest is of their syntax trees without docstrings, so
-that neither a comment nor a docstring makes a record out of date, and without modules that only
-draw figures or are turned off in long runs, as the compiled kernel is.
+not, of ``ils`` and of the laboratory.  The digest is of their syntax trees without what decides no
+number: comments, docstrings, and what only refuses, as a run that was refused has left no record.
+Modules that only draw figures, or are turned off in long runs as the compiled kernel is, are left
+out as a whole.
 """
 
 from __future__ import annotations
@@ -43,14 +44,72 @@ def _path(module: str) -> Path | None:
 
 @functools.cache
 def _tree(path: Path) -> ast.Module:
-    """The syntax of a module without its docstrings."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
+    """The syntax of a module."""
+    return ast.parse(path.read_bytes())
+
+
+class _Deciding(ast.NodeTransformer):
+    """The syntax of what decides numbers: no docstring, no guard, no check without a result."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """The parts first; a body that has become empty passes."""
+        super().generic_visit(node)
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [d for d in node.decorator_list if not _refuses(d)]
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Not a docstring, and not a call such as ``check_logits(logits)``."""
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text or _refuses(node.value) else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST] | None:
+        """Not a branch that always raises, nor one in which nothing is left."""
+        if _raises(node.body):
+            return [kept for kept in map(self.visit, node.orelse) if kept is not None]
+        self.generic_visit(node)
+        empty = isinstance(node.body[0], ast.Pass) and not node.orelse
+        return None if empty else node
+
+    def visit_Try(self, node: ast.Try) -> ast.AST | list[ast.AST]:
+        """Of one whose handlers all raise, the body alone."""
+        self.generic_visit(node)
+        plain = not (node.orelse or node.finalbody)
+        return node.body if plain and all(_raises(h.body) for h in node.handlers) else node  # type: ignore[return-value]
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        """That it raises, and not with which words."""
+        return ast.Raise()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        """Not a function that checks and returns nothing."""
+        nothing = isinstance(node.returns, ast.Constant) and node.returns.value is None
+        return None if nothing and _refuses(node) else self.generic_visit(node)
+
+    def visit_alias(self, node: ast.alias) -> ast.AST | None:
+        """Not the import of one."""
+        return None if _refuses(node) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """Not an import of nothing else."""
+        self.generic_visit(node)
+        return node if node.names else None
+
+
+def _refuses(node: Any) -> bool:
+    """Whether a function, a call, a decorator or an import is of a check by its name."""
+    node = getattr(node, "func", node)
+    name = getattr(node, "name", getattr(node, "id", ""))
+    return isinstance(name, str) and name.startswith(("check_", "_check_", "refuse"))
+
+
+def _raises(body: list[ast.stmt]) -> bool:
+    """Whether statements end in ``raise`` and leave in no other way."""
+    leaves = ast.Return | ast.Break | ast.Continue
+    inside = [part for statement in body for part in ast.walk(statement)]
+    return isinstance(body[-1], ast.Raise) and not any(isinstance(part, leaves) for part in inside)
 
 
 def _told(value: Any) -> str:
@@ -99,6 +158,12 @@ def _direct(path: Path) -> Iterator[str]:
 
 
 @functools.cache
+def _deciding(path: Path) -> ast.AST:
+    """The syntax of a module without what decides no number."""
+    return _Deciding().visit(ast.parse(path.read_bytes()))
+
+
+@functools.cache
 def imported(module: str) -> dict[str, Path]:
     """A module, and all of ours that it imports, directly or not: their names and files.
 
@@ -127,7 +192,7 @@ def digest(module: str) -> str:
     """SHA-256 of the names and the syntax of a module and of all that it imports of ours."""
     told = hashlib.sha256()
     for name, path in imported(module).items():
-        told.update(f"{name}\0{_told(_tree(path))}\0".encode())
+        told.update(f"{name}\0{_told(_deciding(path))}\0".encode())
     return told.hexdigest()
 
 
