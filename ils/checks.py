@@ -63,7 +63,10 @@ def check_logits_values(logits: Tensor, dim: int = -1) -> None:
             raise ValueError("logits: expected numbers or -inf, got NaN")
         if bool(top.isposinf().any()):
             raise ValueError("logits: expected numbers or -inf, got +inf")
-        raise ValueError("logits: expected a category to draw in every row, got a row of -inf")
+        raise ValueError(
+            "logits: expected a category to draw in every row, got a row of -inf or masked "
+            "throughout"
+        )
 
 
 def check_mask(mask: Tensor, logits: Tensor) -> None:
@@ -105,6 +108,24 @@ def whole(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError("expected an integer, got bool")
     return operator.index(value)
+
+
+def check_axis(dim: int) -> None:
+    """Refuse what is not an integer."""
+    try:
+        whole(dim)
+    except TypeError:
+        raise TypeError(f"dim: expected an integer, got {dim!r}") from None
+
+
+def check_generator(generator: torch.Generator | None) -> None:
+    """Refuse what is neither a generator nor None, such as a seed."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        got = type(generator).__name__
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {got}; for a seed, "
+            "torch.Generator().manual_seed(seed)"
+        )
 
 
 def check_floating(name: str, value: Tensor) -> None:

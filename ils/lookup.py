@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ils.autograd import draw_index_of, embed
 from ils.checks import (
+    check_axis,
     check_draws,
     check_floating,
+    check_generator,
     check_index,
     check_logits,
     check_logits_shape,
@@ -59,6 +61,8 @@ def sample_index(
 
     Source: the inversion method, as in Devroye (1986), chapter III.2.
     """
+    check_axis(dim)
+    check_generator(generator)
     dim = whole(dim)
     check_logits_shape(logits, dim)
     shape = check_draws(draws)
@@ -120,6 +124,8 @@ def embedding(
 
     Source: Shliselberg (2019), Algorithm 1, through the chain rule.
     """
+    check_axis(dim)
+    check_generator(generator)
     dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
@@ -141,6 +147,7 @@ def embedding(
     return rows if last else rows.movedim(-1, dim if dim < 0 else dim - logits.dim())
 
 
+@refuses_old_options
 def sample_embedding(
     logits: Tensor,
     weight: Tensor,

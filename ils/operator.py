@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ils.autograd import attach, sample_with_rule
 from ils.checks import (
+    check_axis,
     check_draws,
+    check_generator,
     check_logits,
     check_logits_shape,
     check_mask,
@@ -112,6 +114,8 @@ def sample(
     Source: Shliselberg (2019), Algorithm 1; the default is Liu et al. (2023), reached from the
     note's construction.
     """
+    check_axis(dim)
+    check_generator(generator)
     dim = whole(dim)
     check_logits_shape(logits, dim)
     check_rule(rule, logits.shape[dim], logits)
@@ -165,5 +169,6 @@ def differentiable_draw(
     """
     check_logits(logits)
     check_one_hot("z", z, logits)
+    check_generator(generator)
     check_rule(rule, logits.shape[-1], logits)
     return attach(logits, z, rule, generator)

@@ -908,7 +908,10 @@ def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
     elif not isinstance(rule, Rule):
         given: Any = rule
         got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
-        raise TypeError(f"rule: expected a value of ils.rules, as ils.rules.ReinMax(), got {got}")
+        hint = "; an estimator is for ils.surrogate" if hasattr(given, "evaluations") else ""
+        raise TypeError(
+            f"rule: expected a value of ils.rules, as ils.rules.ReinMax(), got {got}{hint}"
+        )
 
 
 _OLD = ("step_size", "metric", "normalizer", "centred", "relative", "keep_mass")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ils.checks import check_draws, check_logits, check_mask
+from ils.checks import check_axis, check_draws, check_logits, check_mask
 from ils.operator import differentiable_draw, sample
 from ils.rules import DEFAULT, Rule, check_rule, refuses_old_options
 
@@ -31,7 +31,8 @@ class Sampler(nn.Module):
         ``(..., K)`` to ``(*draws, ..., K)``, categories along ``dim``.
 
     Raises:
-        TypeError, ValueError: ``rule`` as in :func:`ils.sample`; ``argmax_in_eval`` is no bool.
+        TypeError, ValueError: ``rule`` and ``dim`` as in :func:`ils.sample`; ``argmax_in_eval`` is
+            no bool.
 
     Example:
         >>> import torch, ils
@@ -53,6 +54,7 @@ class Sampler(nn.Module):
         super().__init__()
         rule = DEFAULT if rule is None else rule
         check_rule(rule, 2, torch.empty(0))
+        check_axis(dim)
         if not isinstance(argmax_in_eval, bool):
             raise TypeError(f"argmax_in_eval: expected a bool, got {type(argmax_in_eval).__name__}")
         self.rule = rule

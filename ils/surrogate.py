@@ -129,9 +129,12 @@ def surrogate(
     """
     given: Any = estimator
     if not isinstance(given, Estimator):
-        raise TypeError(
-            f"estimator: expected an ils.estimators.Estimator, got {type(given).__name__}"
-        )
+        got, name = type(given).__name__, getattr(given, "__name__", "")
+        if hasattr(given, "gradient"):
+            got = f"the rule {given!r}; write ils.estimators.from_rule({given!r})"
+        elif callable(given) and name:
+            got = f"{name}; write {name}(), with its options"
+        raise TypeError(f"estimator: expected an ils.estimators.Estimator, got {got}")
     if not callable(loss):
         raise TypeError(f"loss: expected a function, got {type(loss).__name__}")
     check_logits_shape(logits)

@@ -55,10 +55,25 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         ValueError,
         "logits: .* got a row of -inf",
     ),
+    "dim float": (ROW, {"dim": 1.0}, TypeError, r"dim: expected an integer, got 1\.0"),
+    "dim str": (ROW, {"dim": "x"}, TypeError, "dim: expected an integer, got 'x'"),
+    "dim None": (ROW, {"dim": None}, TypeError, "dim: expected an integer, got None"),
+    "generator": (
+        ROW,
+        {"generator": 0},
+        TypeError,
+        r"generator: expected a torch\.Generator or None, got int; for a seed, ",
+    ),
     "dim too high": (ROW, {"dim": 2}, ValueError, "dim: expected an axis of a 2-d tensor, got 2"),
     "dim too low": (ROW, {"dim": -3}, ValueError, "dim: .* got -3"),
     "rule str": (ROW, {"rule": "ReinMax"}, TypeError, "rule: expected a value .* got str"),
     "rule class": (ROW, {"rule": Step}, TypeError, "rule: expected .* got the class Step"),
+    "rule estimator": (
+        ROW,
+        {"rule": ils.estimators.reinmax()},
+        TypeError,
+        r"rule: expected .* got Estimator; an estimator is for ils\.surrogate",
+    ),
     "rule None": (ROW, {"rule": None}, TypeError, "rule: expected .* got NoneType"),
     "mask list": (ROW, {"mask": [True]}, TypeError, "mask: expected a torch.Tensor, got list"),
     "mask numbers": (ROW, {"mask": ROW}, TypeError, r"mask: .* got torch\.float32"),
@@ -142,7 +157,7 @@ def test_bad_input(case: str) -> None:
             ils.embedding(torch.zeros(2).long(), torch.eye(3), logits, **options)
     if not NOT_FOR_INDICES & set(options):
         with pytest.raises(error, match=f"^{message}"):
-            ils.sample_index(logits, generator=own, **options)
+            ils.sample_index(logits, **({"generator": own} | options))
         assert case in VALUES or torch.equal(own.get_state(), state)
 
 
@@ -236,6 +251,7 @@ def test_old_options(options: dict[str, Any], message: str) -> None:
         partial(ils.sample, ROW),
         partial(ils.differentiable_draw, ROW, eye[:2]),
         partial(ils.embedding, index, eye, ROW),
+        partial(ils.sample_embedding, ROW, eye),
         ils.Sampler,
         partial(OneHotCategorical, logits=ROW),
         partial(Categorical, logits=ROW),

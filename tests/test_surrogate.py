@@ -380,9 +380,17 @@ def test_refusals() -> None:
         ils.surrogate(estimator, logits, lambda z: 1.0)  # type: ignore[arg-type,return-value]
     with pytest.raises(TypeError, match="loss: expected a function, got Tensor"):
         ils.surrogate(estimator, logits, loss(logits))  # type: ignore[arg-type]
-    for wrong in (ils.estimators.leave_one_out, "reinmax"):
-        with pytest.raises(TypeError, match=r"estimator: expected an ils\.estimators\.Estimator"):
+    for wrong, written in (
+        (ils.estimators.leave_one_out, r"leave_one_out; write leave_one_out\(\)"),
+        (ils.rules.MVE(), r"the rule MVE\(\); write ils\.estimators\.from_rule\(MVE\(\)\)"),
+        ("reinmax", "str$"),
+    ):
+        with pytest.raises(
+            TypeError, match=rf"estimator: expected an .*\.Estimator, got {written}"
+        ):
             ils.surrogate(wrong, logits, loss)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"generator: expected a torch\.Generator or None, got int"):
+        ils.surrogate(estimator, logits, loss, generator=0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"logits: expected a torch\.Tensor, got list"):
         ils.surrogate(estimator, [0.0, 1.0], loss)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"batch_dims: expected at most 2 .* got 3"):

@@ -19,7 +19,7 @@ from torch.distributions import VonMises as _VonMises
 from torch.distributions import register_kl
 
 from ils import velocity
-from ils.checks import check_floating
+from ils.checks import check_floating, check_generator
 from ils.distributions.draws import (
     Reparameterized,
     carried,
@@ -66,6 +66,7 @@ class Normal(Reparameterized, _Normal):
             sample_shape: shape of the independent draws.
             generator: source of the draws; the default is PyTorch's own.
         """
+        check_generator(generator)
         for name in self._floating:
             check_floating(name, getattr(self, name))
         shape = self._extended_shape(torch.Size(sample_shape))

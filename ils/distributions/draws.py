@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ils.checks import check_floating
+from ils.checks import check_floating, check_generator
 from ils.execution import eager
 from ils.tangent import tangent
 
@@ -72,6 +72,7 @@ class Reparameterized(Distribution):
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
         """The same draws without a gradient."""
+        check_generator(generator)
         kinds: list[torch.dtype] = []
         for name in self._floating:
             # Of probs and logits only the one that was given is checked; the other is computed.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ils.checks import check_count, check_logits, check_logits_shape
+from ils.checks import check_count, check_generator, check_logits, check_logits_shape
 from ils.estimators.evaluation import Loss, check_batch_dims, widened, with_batch
 from ils.estimators.evaluation import batch_dims as found_batch_dims
 from ils.estimators.randomness import Noise, Randomness
@@ -187,6 +187,7 @@ class Estimator:
         valued = not isinstance(logits, Tensor) or holds_values(logits)
         (check_logits if valued else check_logits_shape)(logits)
         check_count("draws", draws)
+        check_generator(generator)
         batch_dims = check_batch_dims(batch_dims, logits)
         seen: list[Tensor] = []
         held = with_batch(loss, logits, batch_dims)

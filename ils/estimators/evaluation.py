@@ -201,7 +201,8 @@ def _checked(values: Tensor, count: int, logits: Tensor) -> Tensor:
     if values.dim() > logits.dim() or values.shape != (count, *batch):
         raise ValueError(
             f"loss: expected one value a draw, shape ({count},) or ({count}, *batch) with leading "
-            f"axes of {tuple(logits.shape[:-1])}, got {tuple(values.shape)}"
+            f"axes of {tuple(logits.shape[:-1])}, and no mean over draws or problems, got "
+            f"{tuple(values.shape)}"
         )
     # Differences of losses are taken in the type of the logits, or in a wider one.
     return values.to(torch.promote_types(values.dtype, logits.dtype))

@@ -40,6 +40,14 @@ CASES: dict[str, tuple[Callable[[Tensor], Any], list[float], list[float]]] = {
 }
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_seed_is_no_generator(name: str) -> None:
+    """Every family says so, with what to write."""
+    family, at_first, _ = CASES[name]
+    with pytest.raises(TypeError, match=r"^generator: expected a torch\.Generator or None, got int"):
+        family(torch.tensor(at_first)).rsample((2,), generator=0)
+
+
 def traced(draw: Draw, example: Tensor) -> Any:
     return torch.jit.trace(draw, (example,), check_trace=False)
 
