@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Any], list[float], list[float]]] = {
 def test_a_seed_is_no_generator(name: str) -> None:
     """Every family says so, with what to write."""
     family, at_first, _ = CASES[name]
-    with pytest.raises(TypeError, match=r"^generator: expected a torch\.Generator or None, got int"):
+    with pytest.raises(TypeError, match=r"^generator: expected a torch\.Generator .*got int"):
         family(torch.tensor(at_first)).rsample((2,), generator=0)
 
 
