@@ -146,15 +146,15 @@ MUTATIONS = [
     ),
     # Two draws.
     Mutation(
-        "book/lab/optimality/several.py",
+        "book/lab/methods/pairs.py",
         "cross = first * _of_others(dot(change, first)) - second",
         "cross = 0.995 * first * _of_others(dot(change, first)) - second",
         OPTIMALITY,
     ),
     Mutation(
-        "book/lab/optimality/several.py",
-        "away = d.z - d.probs",
-        "away = d.z - 0.99 * d.probs",
+        "book/lab/methods/pairs.py",
+        "dot(others, d.z - d.probs)",
+        "dot(others, d.z - 0.99 * d.probs)",
         OPTIMALITY,
     ),
 ]

@@ -72,9 +72,9 @@ class Candidate:
         left = 1 - part if self.fades else 1.0
         return Exploring(1 + (self.temperature - 1) * left, self.weight * left)
 
-    def method(self) -> Annealed[Estimator]:
-        """As :func:`lab.training.train.train` takes it."""
-        return Annealed(lambda part: from_rule(self.rule(part)))
+    def made(self, draws: int) -> tuple[Annealed[Estimator], int]:
+        """As :func:`lab.training.train.train` takes it, and the number of estimates a step."""
+        return Annealed(lambda part: from_rule(self.rule(part))), draws
 
 
 CANDIDATES = tuple(

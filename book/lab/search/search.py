@@ -19,7 +19,17 @@ from lab.run.checkout import describe_checkout
 from lab.run.engine import execute
 from lab.run.options import add_engine_options, engine_options, finish
 from lab.search.candidates import CANDIDATES
-from lab.search.protocol import DESIGN, FINAL, choice, finals, progress, tuned
+from lab.search.protocol import (
+    BUDGETS,
+    DESIGN,
+    FINAL,
+    choice,
+    choice_with_values,
+    finals,
+    progress,
+    tuned,
+)
+from lab.search.values import WITH_VALUES
 from lab.training.protocol import FINAL_SEEDS, Training
 
 __all__ = ["RECORDED", "SOURCES", "main"]
@@ -55,8 +65,11 @@ def main() -> None:
         design = tuned(CANDIDATES, DESIGN, run)
         found = progress(design, swept)
         kept = dict.fromkeys((CANDIDATES[0], choice(found), choice(found, steady=True)))
+        seeing = tuned(WITH_VALUES, DESIGN, run, BUDGETS[:1])
+        best = choice_with_values(progress(seeing, swept))
+        design = pd.concat([design, seeing])
         spent.append(0.0)
-        chosen = tuned(list(kept), FINAL, run)
+        chosen = pd.concat([tuned(list(kept), FINAL, run), tuned([best], FINAL, run, BUDGETS)])
         spent.append(0.0)
         final = finals(chosen, run)
     except (ImportError, OSError) as error:

@@ -7,6 +7,7 @@ import torch
 
 from ils import estimators, exact
 from ils.rules import ReinMax
+from lab.methods import pairs
 from lab.methods.several import mean_of_reinmax, reinmax_of_several
 from lab.optimality import several
 
@@ -50,7 +51,7 @@ def test_it_is_the_estimator_of_the_chapter() -> None:
     """At temperature 1, for every pair of draws."""
     draws = several.enumerate_draws(LOGITS.softmax(-1), curved)
     found = reinmax_of_several(2).formula(LOGITS, draws.z, curved)
-    torch.testing.assert_close(found, several.other_draws(draws), rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found, pairs.other_draws(draws), rtol=1e-11, atol=1e-13)
 
 
 def test_a_linear_loss_leaves_no_noise() -> None:

@@ -11,6 +11,7 @@ from cases import close, distribution, generator, normal
 from torch import Tensor
 
 from ils import estimators, exact
+from lab.methods import pairs
 from lab.optimality import several
 from lab.optimality.experiment import fisher
 
@@ -21,7 +22,7 @@ PI = torch.tensor([[0.25, 0.75]], dtype=DOUBLE)
 
 
 # By the letters that the chapter names.
-BY_LETTER = dict(zip("ABCDEFG", several.PAIRS.values(), strict=True))
+BY_LETTER = dict(zip("ABCDEFG", pairs.PAIRS.values(), strict=True))
 
 
 def pair(probs: Tensor, loss: exact.Loss) -> dict[str, tuple[Tensor, Tensor]]:
@@ -76,7 +77,7 @@ def test_the_whole_trapezium_needs_what_other_variables_bring() -> None:
         d = several.enumerate_draws(logits.softmax(-1), loss)
         step = d.z[:, 0] - d.z[:, 1]
         whole = step * (d.grad.sum(1) * step).sum((-1, -2), keepdim=True) / 4
-        bare = several.leave_one_out(d) - whole + several.other_draws(d)
+        bare = pairs.leave_one_out(d) - whole + pairs.other_draws(d)
         mean, _ = several.moments(d, bare)
         assert close(mean, exact.gradient(loss, logits), 1e-3) == (variables == 1)
 
@@ -127,7 +128,7 @@ def test_half_of_the_trapezium_given_one_draw_is_reinmax(shape: tuple[int, int])
         return torch.einsum("ab,abdk->adk", chance / chance.sum(1, keepdim=True), rows)
 
     own, other = (step * (d.grad[:, i] * step).sum(-1, keepdim=True) / 2 for i in (0, 1))
-    first = several.reinmax(d.probs, d.z[:, 0], d.grad[:, 0]).reshape(count, count, *shape)[:, 0]
+    first = pairs.reinmax(d.probs, d.z[:, 0], d.grad[:, 0]).reshape(count, count, *shape)[:, 0]
     assert close(given_first(own), first)
     assert not close(given_first(other), first, 1e-3)
 
@@ -141,13 +142,13 @@ def parts(probs: Tensor, loss: exact.Loss) -> tuple[Tensor, Tensor, Tensor, Tens
     centre = torch.einsum("s,sdk->dk", d.chance, d.grad[:, 0])
 
     def minus_mean(z: Tensor, grad: Tensor) -> Tensor:
-        return several.reinmax(probs, z, grad) - several.fisher(probs, grad)
+        return pairs.reinmax(probs, z, grad) - pairs.fisher(probs, grad)
 
     def mean_of(x: Tensor) -> Tensor:
         return torch.einsum("s,sdk->d", d.chance, x)
 
     (z, other), (grad, after) = d.z.unbind(1), (d.grad - centre).unbind(1)
-    bent, steady = several.reinmax(probs, z, grad), minus_mean(z, centre)
+    bent, steady = pairs.reinmax(probs, z, grad), minus_mean(z, centre)
     both = minus_mean(z, after) + minus_mean(other, grad)
     moments = several.moments(d, bent)[1], mean_of(steady**2), mean_of(bent * steady)
     return *moments, mean_of(both**2)
@@ -169,10 +170,10 @@ def test_variance_with_the_other_draws_as_control_variate(
     logits, loss = several.waves(*shape, 1.0, generator(4))
     probs = logits.softmax(-1)
     d = several.enumerate_draws(probs, loss, draws)
-    mean, plain = several.moments(d, several.mean_reinmax(d))
+    mean, plain = several.moments(d, pairs.mean_reinmax(d))
     assert close(plain, by_parts(probs, loss, draws, 0))
     for coefficient in (0, 0.3, 1, 1.7):
-        same, found = several.moments(d, several.other_draws(d, coefficient))
+        same, found = several.moments(d, pairs.other_draws(d, coefficient))
         assert close(same, mean)
         assert close(found, by_parts(probs, loss, draws, coefficient))
     # False: the others' mean has no noise of its own.
@@ -188,7 +189,7 @@ def test_the_best_coefficient() -> None:
         best = float((steady + mixed) / (steady + both / 2))
         d = several.enumerate_draws(probs, loss)
         found = [
-            float(several.moments(d, several.other_draws(d, c))[1])
+            float(several.moments(d, pairs.other_draws(d, c))[1])
             for c in (best, 0, 1, best - 0.1, best + 0.1)
         ]
         assert found[0] <= min(found) + 1e-15
@@ -292,7 +293,7 @@ def separable(probs: Tensor, slope: Tensor, curvature: Tensor) -> dict[str, Tens
         parts["bend"].append(row @ bend**2 - (row @ bend) ** 2)
         parts["trace"].append((h @ f).trace())
         parts["sq"].append((h @ f @ h @ f).trace())
-        away = (d.z[:, 0] - d.probs) * several.other_draws(d)
+        away = (d.z[:, 0] - d.probs) * pairs.other_draws(d)
         parts["pull"].append(d.chance @ away.sum((-1, -2)))
     of = {name: torch.stack(v) for name, v in (own | parts).items()}
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
+import pytest
 import torch
 
+from ils.estimators import from_rule
 from ils.rules import MVE, ReinMax, Rule, StraightThrough
+from lab.methods.annealed import Annealed
 from lab.search.candidates import CANDIDATES, Candidate, Exploring
-from lab.search.protocol import DESIGN, FINAL, Tried, choice, progress
-from lab.training.protocol import DEFAULT, PLAIN, Training
+from lab.search.protocol import BUDGETS, DESIGN, FINAL, Tried, choice, progress
+from lab.search.values import WITH_VALUES
+from lab.training.protocol import DEFAULT, PLAIN, Entry, Training
 from lab.training.task import Stream
 from lab.training.tasks import TASKS
 
@@ -56,12 +62,20 @@ def test_the_parts_share_no_problem() -> None:
 def test_an_entry_trains_its_candidate() -> None:
     one = Tried("bits", DEFAULT, candidate=CANDIDATES[5])
     assert one.settings == (5.0,)
-    method, draws = one.at(5.0)
-    assert draws == 1
-    assert method.at(0.25).name == CANDIDATES[5].method().at(0.25).name
+    method, _ = one.at(5.0)
+    assert method.at(0.25).formula == from_rule(CANDIDATES[5].rule(0.25)).formula
     other = Tried("bits", DEFAULT, candidate=CANDIDATES[6])
     names = {Training(e, *e.settings, (0.1,), (1,), 10, "validation").name for e in (one, other)}
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("task", [*DESIGN, *FINAL])
+def test_as_many_evaluations_as_an_entry_of_the_benchmarks(task: str) -> None:
+    for candidate, budget in [(CANDIDATES[3], 1), *product(WITH_VALUES, BUDGETS)]:
+        method, count = Tried(task, DEFAULT, budget, candidate=candidate).at(0.0)
+        one = method.at(0.0) if isinstance(method, Annealed) else method
+        entry, repeated = Entry(task, DEFAULT, budget).at(0.0)
+        assert one.evaluations * count == entry.evaluations * repeated
 
 
 def test_the_choice() -> None:
@@ -82,8 +96,8 @@ def test_the_choice() -> None:
 
 def test_progress_of_candidates() -> None:
     """0 where runs begin, 1 where the best candidate ends."""
-    values = {(task, one.name): {"validation": v} for task in ("bits",) for one, v in ENDS}
-    design = pd.DataFrame(values).T.rename_axis(["task", "candidate"])
+    values = {("bits", one.name, 1): {"validation": v} for one, v in ENDS}
+    design = pd.DataFrame(values).T.rename_axis(["task", "candidate", "budget"])
     levels = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
     rows = [("bits", TASKS["bits"].measure, DEFAULT, 1, 0, PLAIN, seed) for seed in (1, 2)]
     final = pd.DataFrame({0: [0.5, 0.7], 20: 0.0}, pd.MultiIndex.from_tuples(rows, names=levels))
