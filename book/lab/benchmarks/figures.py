@@ -30,6 +30,7 @@ def learning(
     names: Sequence[str],
     axes: Sequence[Axes],
     optima: Mapping[str, float | None],
+    null: Mapping[str, float],
 ) -> Sequence[Axes]:
     """Learning curves of some methods with 95% bands, one panel a problem.
 
@@ -38,6 +39,8 @@ def learning(
         names: methods to draw.
         axes: one a problem.
         optima: the least value of the measure, by title, where it is known.
+        null: by title, the largest difference of means that luck alone has made; drawn around the
+            end of the default method.
     """
     styles = _styles(names, 5)
     for ax, (title, table) in zip(axes, curves.items(), strict=True):
@@ -56,8 +59,10 @@ def learning(
                 alpha=0.2,
                 linewidth=0,
             )
+        middle = found.loc[DEFAULT, "mean"].iloc[-1]
+        ax.axhspan(middle - null[title], middle + null[title], color="0.88", linewidth=0, zorder=0)
         if optima.get(title) is not None:
-            ax.axhline(optima[title], color="0.6", linewidth=0.8, zorder=0)
+            ax.axhline(optima[title], color="0.45", linewidth=0.8, zorder=0)
         ax.set_title(title, fontsize=8.5)
         ax.tick_params(labelsize=7)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
