@@ -28,6 +28,7 @@ from lab.search.protocol import (
     finals,
     progress,
     tuned,
+    tuned_with_values,
 )
 from lab.search.values import WITH_VALUES
 from lab.training.protocol import FINAL_SEEDS, Training
@@ -69,7 +70,7 @@ def main() -> None:
         best = choice_with_values(progress(seeing, swept))
         design = pd.concat([design, seeing])
         spent.append(0.0)
-        chosen = pd.concat([tuned(list(kept), FINAL, run), tuned([best], FINAL, run, BUDGETS)])
+        chosen = pd.concat([tuned(list(kept), FINAL, run), tuned_with_values(best, run)])
         spent.append(0.0)
         final = finals(chosen, run)
     except (ImportError, OSError) as error:
