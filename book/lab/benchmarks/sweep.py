@@ -20,7 +20,7 @@ from lab.run import records
 from lab.run.checkout import describe_checkout
 from lab.run.engine import Run, execute
 from lab.run.options import add_engine_options, engine_options, finish
-from lab.training.again import curves
+from lab.training.curves import curves
 from lab.training.protocol import (
     COPIES,
     DEFAULT,

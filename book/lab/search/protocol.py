@@ -30,7 +30,7 @@ import pandas as pd
 
 from lab.search.candidates import CANDIDATES, Candidate
 from lab.search.values import ESTIMATORS, WITH_VALUES, WithValues
-from lab.training.again import CURVES, curves
+from lab.training.curves import CURVES, curves
 from lab.training.protocol import DEFAULT, PLAIN, Entry, Training, final_run
 from lab.training.tasks import REPEATED, TASKS
 from lab.training.tuning import choose, table_of, tune

@@ -1,4 +1,4 @@
-"""Final runs as tables, and the beginning of some of them computed again.
+"""The beginning of some final runs, computed again.
 
 The book computes the first twentieth of one method's final runs on each problem again.  Another
 processor rounds differently; training amplifies small differences, and a draw that changes by
@@ -17,18 +17,17 @@ import pandas as pd
 
 from lab.run import records as recorded
 from lab.training.contestants import budgets
+from lab.training.curves import wide
 from lab.training.protocol import FINAL_SEEDS, INDEX, PLAIN, Entry, final_run
 from lab.training.tasks import TASKS, TUNED
 
 __all__ = [
     "AGAIN",
-    "CURVES",
     "FIRST_STEPS",
     "PARTS",
     "Beginnings",
     "agreement",
     "beginnings",
-    "curves",
     "flips",
     "recompute",
 ]
@@ -39,39 +38,17 @@ FIRST_STEPS = (1, 2, 4, 8, 16)
 PARTS = ("first steps", "end")
 """What is compared of a run that is computed again, see :func:`agreement`."""
 
-CURVES = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
-"""The index of the record ``sweep-final``."""
-
 _PART = 0.05
 _OTHERS = {
-    "straight-through": ("polynomial-2-p1.5", "bandit", "vae-8x4", "vae-10x30"),
+    "straight-through": ("polynomial-2-p1.5", "polynomial-2-p3", "bandit", "vae-8x4", "vae-10x30"),
     "leave-one-out": ("polynomial-2-p2", "control", "vae-4x24"),
-    "ILS (the note)": ("polynomial-2-p3", "clusters-10", "experts", "vae-8x16"),
+    "ILS (the note)": ("clusters-10", "experts", "vae-8x16"),
     "ReinMax": ("polynomial-8-p2", "clusters-20", "codebook"),
 }
 _OF = {task: method for method, tasks in _OTHERS.items() for task in tasks}
 
 AGAIN = {task: _OF.get(task, "ReinMax (default)") for task in TUNED}
 """The method whose runs are computed again, of each problem."""
-
-
-def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Curves of a final run: index :data:`CURVES`, a column a twentieth of the run.
-
-    Args:
-        table: as :class:`Training` returns it, of one problem.
-    """
-    task = TASKS[table.index.get_level_values("task")[0]]
-    places = {round(task.steps * place / 20): place for place in range(21)}
-    return _wide(table)[list(places)].rename(columns=places)  # pyright: ignore[reportCallIssue, reportArgumentType]
-
-
-def _wide(table: pd.DataFrame) -> pd.DataFrame:
-    """Index :data:`CURVES`, a column a step at which it was measured."""
-    kept = table.droplevel(["setting", "weight", "learning_rate"])
-    kept.columns.name = "measure"
-    wide = kept.stack().unstack("step")
-    return wide.reorder_levels(CURVES)
 
 
 def _again(task: str) -> Entry:
@@ -87,15 +64,15 @@ def recompute(chosen: pd.DataFrame, task: str) -> pd.DataFrame:
         task: of the runs.
 
     Returns:
-        Index :data:`CURVES`; columns ``start``, ``step 1`` and so on for each of
-        :data:`FIRST_STEPS`, and ``end``, which the record ``sweep-final`` has as its second.
+        Index as of :func:`lab.training.curves.curves`; columns ``start``, ``step 1`` and so on for
+        each of :data:`FIRST_STEPS`, and ``end``, which the record ``sweep-final`` has as its second.
     """
     entry = _again(task)
     row = chosen.loc[(task, entry.method, entry.budget, 0, PLAIN)]
     run = final_run(entry, float(row["setting"]), float(row["learning_rate"]))
     last = round(_PART * run.steps)
     table = replace(run, records=(0, *FIRST_STEPS, last))(part=_PART)
-    return _wide(table).rename(columns=lambda n: {0: "start", last: "end"}.get(n, f"step {n}"))
+    return wide(table).rename(columns=lambda n: {0: "start", last: "end"}.get(n, f"step {n}"))
 
 
 def flips(task: str) -> float:

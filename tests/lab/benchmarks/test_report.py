@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lab.benchmarks import report
-from lab.training.again import CURVES
+from lab.training.curves import CURVES
 from lab.training.protocol import DEFAULT, PLAIN
 from lab.training.tasks import TASKS
 

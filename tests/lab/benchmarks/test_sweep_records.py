@@ -14,7 +14,6 @@ from lab.run import records
 from lab.show.intervals import estimate
 from lab.training.again import (
     AGAIN,
-    CURVES,
     FIRST_STEPS,
     PARTS,
     agreement,
@@ -23,6 +22,7 @@ from lab.training.again import (
     recompute,
 )
 from lab.training.contestants import budgets
+from lab.training.curves import CURVES
 from lab.training.protocol import FINAL_SEEDS, PLAIN, entries, explored, method_of, methods
 from lab.training.tasks import TASKS, TUNED
 from lab.training.tuning import choose

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lab.methods.annealed import Annealed
-from lab.training.again import curves
 from lab.training.contestants import BUDGETS, CONTESTANTS, MAIN, REPEATED, budgets
+from lab.training.curves import curves
 from lab.training.protocol import (
     COPIES,
     DEFAULT,
