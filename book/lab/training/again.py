@@ -65,7 +65,7 @@ def recompute(chosen: pd.DataFrame, task: str) -> pd.DataFrame:
 
     Returns:
         Index as of :func:`lab.training.curves.curves`; columns ``start``, ``step 1`` and so on for
-        each of :data:`FIRST_STEPS`, and ``end``, which the record ``sweep-final`` has as its second.
+        each of :data:`FIRST_STEPS`, and ``end``, the second of ``sweep-final``.
     """
     entry = _again(task)
     row = chosen.loc[(task, entry.method, entry.budget, 0, PLAIN)]
