@@ -116,6 +116,7 @@
           ui.group("Families", ...families.map((f) => f.node), every.node),
           list)));
     const plot = await chart.mount(plane.plots, "plane", picture, "Bias and noise of the methods");
+    plot.node.classList.add("stage");
 
     // --- the picture
 

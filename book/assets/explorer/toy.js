@@ -164,6 +164,7 @@
           ui.group("Experiment", problems.node, seed.node, pace.node, which.node))),
       element("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Table of one problem" }, table));
     const curve = await chart.mount(explorer.given.toy.plots, "curve", pictures, "Divergence against the step");
+    curve.node.classList.add("stage");
     const bars = await chart.mount(explorer.given.toy.plots, "bars", pictures, "Probabilities of one problem");
 
     // --- what follows what
