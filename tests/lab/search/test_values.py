@@ -60,7 +60,7 @@ def test_unbiased(name: str) -> None:
 
 
 def test_a_mix_is_unbiased_with_the_weights_of_the_past() -> None:
-    """For any products of inner products; not with weights whose sum is another."""
+    """A mix with weights of sum 1 that do not depend on its draws is unbiased, as its parts are."""
     root = normal(1, 4, 4, seed=5)
     mix = Mix(PARTS, products=root @ root.mT + torch.eye(4))
     weights = mix.weights(1, LOGITS)
@@ -68,22 +68,30 @@ def test_a_mix_is_unbiased_with_the_weights_of_the_past() -> None:
     assert float(weights.std()) > 0.1
     found, truth = mean_of(mix)
     assert close(found, truth)
+    # False: of parts that have other means, too.
     twice = Mix((*PARTS[:3], lambda d: 2 * pairs.corrected(d)), products=root @ root.mT)
     assert not close(mean_of(twice)[0], truth, 1e-3)
 
 
 def test_the_weights_of_a_mix_make_the_variance_least() -> None:
-    """After one step on many draws: no other weights of sum 1 have less noise there."""
+    """After one step on some draws no other weights of sum 1 have less noise there."""
     d, mix = some(), Mix(PARTS)
     first = mix(d)
-    assert close(first, torch.stack([form(d) for form in PARTS]).mean(0))
-    weights = mix.weights(1, LOGITS)[0]
     parts = torch.stack([form(d) for form in PARTS])
-    least = float((weights @ parts.flatten(1)).square().sum())
+    assert close(first, parts.mean(0))
+    weights = mix.weights(1, LOGITS)[0]
+
+    def length(weights: Tensor) -> float:
+        return float((weights @ parts.flatten(1)).square().sum())
+
     for seed in range(20):
         other = normal(4, seed=seed)
-        other = weights + 0.1 * (other - other.mean())
-        assert float((other @ parts.flatten(1)).square().sum()) > least
+        assert length(weights + 0.1 * (other - other.mean())) > length(weights)
+    # False: equal weights, or those of the inverse mean squares alone, are as good.
+    alone = 1 / parts.flatten(1).square().sum(-1)
+    assert min(
+        length(torch.full((4,), 0.25, dtype=torch.float64)), length(alone / alone.sum())
+    ) > 1.05 * length(weights)
     # The next step uses them, whatever its own draws.
     new = some(seed=1)
     expected = torch.einsum("m,m...->...", weights, torch.stack([form(new) for form in PARTS]))
@@ -114,18 +122,22 @@ def test_shrinkage_between_its_ends() -> None:
 
 
 def test_the_bias_of_shrinkage_vanishes_as_problems_are_added() -> None:
-    """``1 - c`` is of order one over their number, where the biases have a mean."""
-    weights = []
-    for count in (50, 100, 200, 400):
-        made = Shrinkage(
-            pairs.other_draws, lambda d: pairs.other_draws(d) + 1 + normal(*d.z[:, 0].shape, seed=9)
-        )
-        d = some(count)
-        made(d)
-        by_run = torch.zeros(1, 5 * count, 2, 3)
-        weights.append(float(1 - made.weight(by_run)) * 5 * count)
-    assert max(weights) / min(weights) < 1.1
-    assert weights[0] > 1
+    """``N (1 - c)`` tends to the noise over the squared mean bias, where that is not zero."""
+
+    def left(bias: float, count: int) -> float:
+        """``N (1 - c)`` after one step."""
+        noise = normal(count, 1, 5, 2, 3, seed=9)
+        made = Shrinkage(pairs.other_draws, lambda d: pairs.other_draws(d) - bias + noise)
+        made(some(count))
+        return float(1 - made.weight(torch.zeros(1, 5 * count, 2, 3))) * 5 * count
+
+    # Of six entries, each with the bias 2 and the noise 1.
+    expected = (1 + 2**2) / 2**2
+    errors = [abs(left(2.0, count) / expected - 1) for count in (100, 1000)]
+    assert max(errors) < 0.1
+    assert errors[1] < 0.02
+    # False: where the mean of the biases is zero.
+    assert left(0.0, 1000) > 1000
 
 
 def test_four_draws_are_two_pairs() -> None:
