@@ -19,7 +19,7 @@ def case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return grad, torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 0]], logits
 
 
-def test_the_added_term_is_that_of_the_entropy() -> None:
+def test_the_added_term_is_that_of_the_entropy_and_fades() -> None:
     grad, z, logits = case()
     leaf = logits.clone().requires_grad_()
     probs = leaf.softmax(-1)
@@ -36,9 +36,7 @@ def test_the_added_term_is_that_of_the_entropy() -> None:
     masked = Exploring(2.0, 0.3).gradient(grad, z, logits)[:3]
     assert masked.isfinite().all()
     assert (masked[:, 3] == 0).all()
-
-
-def test_what_fades_ends_at_the_default() -> None:
+    # What fades ends at the default.
     grad, z, logits = case()
     default = ReinMax().gradient(grad, z, logits)
     rule = Candidate(3.0, 0.3, fades=True).rule
@@ -46,11 +44,6 @@ def test_what_fades_ends_at_the_default() -> None:
     assert rule(0.5) == Exploring(2.0, 0.15)
     assert torch.equal(rule(1.0).gradient(grad, z, logits), default)
     assert Candidate(3.0, 0.0, fades=False).rule(0.9) == Exploring(3.0)
-
-
-def test_the_parts_share_no_problem() -> None:
-    assert not set(DESIGN) & set(FINAL)
-    assert len({one.name for one in CANDIDATES}) == len(CANDIDATES)
 
 
 def test_an_entry_trains_its_candidate() -> None:
@@ -65,7 +58,9 @@ def test_an_entry_trains_its_candidate() -> None:
 
 
 def test_the_choice() -> None:
-    """The greatest mean, but for what loses more than a tenth on a problem."""
+    """The greatest mean, but for what loses more than a tenth; on problems of its own."""
+    assert not set(DESIGN) & set(FINAL)
+    assert len({one.name for one in CANDIDATES}) == len(CANDIDATES)
     default, (fading, other) = CANDIDATES[0], [one for one in CANDIDATES if one.fades][:2]
     steady = next(one for one in CANDIDATES[1:] if not one.fades)
     rows = {
@@ -82,17 +77,15 @@ def test_the_choice() -> None:
 
 def test_progress_of_candidates() -> None:
     """0 where runs begin, 1 where the best candidate ends."""
-    values = {(task, one.name): {"validation": v} for task in ("bits",) for one, v in ENDS}
+    ends = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
+    values = {("bits", one.name): {"validation": value} for one, value in ends}
     design = pd.DataFrame(values).T.rename_axis(["task", "candidate"])
     levels = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
     rows = [("bits", TASKS["bits"].measure, DEFAULT, 1, 0, PLAIN, seed) for seed in (1, 2)]
     final = pd.DataFrame({0: [0.5, 0.7], 20: 0.0}, pd.MultiIndex.from_tuples(rows, names=levels))
     found = progress(design, final)
     assert found["bits"].round(12).tolist() == [0.5, 1.0]
-    assert list(found.index) == [one.name for one, _ in ENDS]
-
-
-ENDS = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
+    assert list(found.index) == [one.name for one, _ in ends]
 
 
 def test_on_the_experts_exact_rules_have_the_mean_of_the_gradient() -> None:
