@@ -104,3 +104,14 @@ def test_what_is_measured_is_the_forward_pass(name: str) -> None:
         share = code.flatten().bincount(minlength=32) / code.numel()
         wanted = torch.distributions.Categorical(share.double()).entropy().exp()
         assert abs(found["perplexity of the codes"][run] - wanted) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["VQ-VAE", "rotation trick"])
+def test_the_decoder_teaches_the_encoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the term that pulls pieces to their codes, too."""
+    monkeypatch.setattr("lab.training.tasks.codebook._COMMITMENT", 0.0)
+    stream = Stream([1, 2])
+    parameters = {n: p.double().requires_grad_() for n, p in TASK.start(stream).items()}
+    batch = TASK.batch(parameters, stream, torch.Generator())
+    objective = TASK.own[name].objective(parameters, batch, 0.0).sum()
+    assert torch.autograd.grad(objective, parameters["in1.weight"])[0].abs().sum() > 0

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from cases import normal
 from torch import Tensor
 
 from ils import estimators, exact
@@ -15,7 +16,7 @@ from ils.estimators.estimator import Estimator
 from ils.estimators.randomness import Draw
 from lab.methods.annealed import Annealed
 from lab.training.protocol import Entry, Training, entries, method_of
-from lab.training.task import Parameters, Stream, Task
+from lab.training.task import Parameters, Stream, Task, linear
 from lab.training.tasks import PUBLISHED, TASKS
 from lab.training.tasks.autoencoder import Autoencoder
 from lab.training.tasks.experts import Experts
@@ -178,6 +179,15 @@ def test_a_failing_run_leaves_the_others(name: str) -> None:
     fine = table.xs(rate, level="learning_rate")
     assert fine.notna().all(axis=None)
     pd.testing.assert_frame_equal(fine.iloc[:1], other.xs(rate, level="learning_rate").iloc[:1])
+
+
+def test_layers() -> None:
+    """A layer for each run, on examples and on draws of examples."""
+    x, weight, bias = normal(5, 2, 6, 3, seed=1), normal(2, 3, 4, seed=2), normal(2, 4, seed=3)
+    parameters = {"a.weight": weight, "a.bias": bias}
+    wanted = torch.stack([x[:, r] @ weight[r] + bias[r] for r in range(2)], 1)
+    torch.testing.assert_close(linear(parameters, "a", x), wanted)
+    torch.testing.assert_close(linear(parameters, "a", x[0]), wanted[0])
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in PUBLISHED])
