@@ -56,9 +56,7 @@ PACKAGE = sorted((ROOT / "ils").rglob("*.py"))
 def test_the_package_knows_nothing_of_the_laboratory() -> None:
     for path in PACKAGE:
         assert not [name for name in imports(path) if name.startswith("lab")], path
-
-
-def test_every_room_has_a_floor() -> None:
+    # Every room of it has a floor.
     assert {room(module(path)) for path in LAB} - {"lab"} == set(FLOOR)
 
 

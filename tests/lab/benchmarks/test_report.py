@@ -1,20 +1,39 @@
-"""The summaries of the report, on tables made by hand."""
+"""The summaries of the report, on tables made by hand, and the command that makes its records."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lab.benchmarks import report
+from lab.benchmarks import sweep as cli
+from lab.run import records
+from lab.run.engine import Outcome
 from lab.training.curves import CURVES
-from lab.training.protocol import DEFAULT, PLAIN
+from lab.training.protocol import DEFAULT, PLAIN, Training
 from lab.training.tasks import TASKS
+from lab.training.tuning import choose
 
 
 def made(rows: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
     """Progress, or ends, from lists of runs."""
     index = pd.MultiIndex.from_tuples(rows, names=["task", "method"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def ended(ends: dict[str, list[float]]) -> pd.DataFrame:
+    """Final runs of one bit, from the final measures of each method."""
+    rows = {
+        ("bits", TASKS["bits"].measure, method, seed): [0.5] * 20 + [value]
+        for method, values in ends.items()
+        for seed, value in enumerate(values)
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "measure", "method", "seed"])
     return pd.DataFrame(list(rows.values()), index=index)
 
 
@@ -42,36 +61,18 @@ def test_improvement() -> None:
     assert one.low < one.mean < one.high
     assert other.mean == pytest.approx(1 - one.mean)
     assert report.improvement(found, "x", "x").mean == pytest.approx(0.5)
-
-
-def test_kinds_count_alike() -> None:
-    """Problems of one kind share its weight."""
-    found = made(
-        {
-            ("vae-1", "x"): [1.0, 1.0],
-            ("vae-1", "y"): [0.0, 0.0],
-            ("vae-2", "x"): [1.0, 1.0],
-            ("vae-2", "y"): [0.0, 0.0],
-            ("bits", "x"): [0.0, 0.0],
-            ("bits", "y"): [1.0, 1.0],
-        }
-    )
+    # Problems of one kind share its weight.
+    tasks = ("vae-1", "vae-2", "bits")
+    found = made({(t, m): [float((t == "bits") == (m == "y"))] * 2 for t in tasks for m in "xy"})
     assert report.improvement(found, "x", "y").mean == pytest.approx(0.5)
     assert report.overall(found, ["x", "y"])["x"].mean == pytest.approx(0.5)
 
 
 def test_overall() -> None:
     """Medians, none below zero, over the problems that all the methods serve."""
-    found = made(
-        {
-            ("a", "x"): [0.2, 0.4, -np.inf],
-            ("a", "y"): [1.0, 1.0, 1.0],
-            ("b", "x"): [-3.0, -2.0, -1.0],
-            ("b", "y"): [0.5, 0.6, 0.7],
-            ("c", "x"): [9.0, 9.0, 9.0],
-        }
-    )
-    table = report.overall(found, ["x", "y"])
+    rows = {("a", "x"): [0.2, 0.4, -np.inf], ("a", "y"): [1.0, 1.0, 1.0]}
+    rows |= {("b", "x"): [-3.0, -2.0, -1.0], ("b", "y"): [0.5, 0.6, 0.7]}
+    table = report.overall(made(rows | {("c", "x"): [9.0, 9.0, 9.0]}), ["x", "y"])
     assert table["x"].mean == pytest.approx(0.1)
     assert table["y"].mean == pytest.approx(0.8)
     assert table["x"].low <= table["x"].mean <= table["x"].high
@@ -79,18 +80,8 @@ def test_overall() -> None:
 
 def test_progress() -> None:
     """0 where a run began, 1 where the best method ends that is no reference; failed runs last."""
-    rows = {
-        ("bits", TASKS["bits"].measure, method, seed): [0.5] * 20 + [end]
-        for method, ends in {
-            "m": (0.1, 0.1),
-            "n": (0.3, 0.5),
-            "o": (0.1, np.nan),
-            "exact gradient": (0.0, 0.0),
-        }.items()
-        for seed, end in zip((101, 102), ends, strict=True)
-    }
-    index = pd.MultiIndex.from_tuples(rows, names=["task", "measure", "method", "seed"])
-    final = pd.DataFrame(list(rows.values()), index=index)
+    ends = {"m": [0.1, 0.1], "n": [0.3, 0.5], "o": [0.1, np.nan], "exact gradient": [0.0, 0.0]}
+    final = ended(ends)
     goal = report.goals(final, ["bits"])
     assert goal == {"bits": pytest.approx(0.1)}
     found = report.progress(final, ["bits"], goal)
@@ -102,39 +93,16 @@ def test_progress() -> None:
     assert start.loc[("bits", "m")].tolist() == [0.0, 0.0]
 
 
-def ended(ends: dict[str, list[float]]) -> pd.DataFrame:
-    """Final runs of one bit, from the final measures of each method."""
-    rows = {
-        ("bits", TASKS["bits"].measure, method, seed): [0.5] * 20 + [value]
-        for method, values in ends.items()
-        for seed, value in enumerate(values)
-    }
-    index = pd.MultiIndex.from_tuples(rows, names=["task", "measure", "method", "seed"])
-    return pd.DataFrame(list(rows.values()), index=index)
-
-
 def test_best_of_a_problem() -> None:
     """What is not separated from the best: by chance, or by less than the null's spread."""
     noise = np.random.default_rng(0).normal(size=10) * 1e-3
-    final = ended(
-        {
-            "m": list(0.1 + noise),
-            "close": list(0.11 + noise[::-1]),
-            "noisy": list(0.12 + 100 * noise),
-            "far": list(0.3 + noise[::-1]),
-            "exact gradient": [0.0] * 10,
-        }
-    )
-    assert report.wins(final, ["bits"], {}).loc["bits"].tolist() == [
-        "m",
-        pytest.approx(0.1 + noise.mean()),
-        "noisy",
-    ]
+    back = noise[::-1]
+    runs = {"m": 0.1 + noise, "close": 0.11 + back, "noisy": 0.12 + 100 * noise, "far": 0.3 + back}
+    final = ended({name: list(x) for name, x in (runs | {"exact gradient": 0 * noise}).items()})
+    best = report.wins(final, ["bits"], {}).loc["bits"].tolist()
+    assert best == ["m", pytest.approx(0.1 + noise.mean()), "noisy"]
     assert report.wins(final, ["bits"], {"bits": 0.05}).loc["bits", "alike"] == "close, noisy"
-
-
-def test_the_same_ends_and_steady_differences_need_no_t_test() -> None:
-    """Runs that end alike are level with the best; a difference that never varies is one."""
+    # Runs that end alike are level with the best; a difference that never varies is one.
     ends = {"m": [0.0] * 10, "same": [0.0] * 10, "other": [1.0] * 10}
     best = report.wins(ended(ends), ["bits"], {}).loc["bits"]
     assert best.tolist() == ["m", 0.0, "same"]
@@ -160,3 +128,55 @@ def test_null() -> None:
     assert found.mean(axis=1).tolist() == pytest.approx([1.0, 0.75, 1.0, 1.0])
     assert sorted(set(report.null_chances(found))) == [0.0, 0.5, 1.0]
     assert report.spreads(final, 1, ["bits"]) == {"bits": pytest.approx(0.1)}
+
+
+def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A problem from the command line: two records, with what was run and what failed.
+
+    They lie apart from the book's, whose rows of other problems would be lost.
+    """
+    kept = ("ReinMax (default)", "REINFORCE", "straight-through")
+
+    def execute(runs: list[Training], **options: Any) -> Outcome:
+        some = [run for run in runs if run.entry.method in kept]
+        broken = [run for run in some if run.entry.method == kept[2] and run.split == "test"]
+        tables = {run: run() for run in some if run not in broken}
+        for run in tables:
+            (tmp_path / f"{run.name}.json").write_text('{"seconds": 3.0}')
+        return Outcome(tables, dict.fromkeys(broken, "it broke"))
+
+    folder = tmp_path / "some-problems"
+    monkeypatch.setattr(type(TASKS["bits"]), "steps", 40)
+    monkeypatch.setattr(cli, "execute", execute)
+    monkeypatch.setattr(sys, "argv", ["sweep", "bits", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    final = records.read("sweep-final", folder)
+    assert set(final.table.index.get_level_values("method")) == set(kept[:2])
+    one = report.at_budget(final.table, 1)
+    assert report.ends(one, "bits").shape == (2, 10)
+    assert report.ends(report.at_budget(final.table, 4), "bits").shape == (1, 10)
+    assert report.ends(report.at_budget(final.table, 1, copy=3), "bits").shape == (1, 10)
+    tuning = records.read("sweep-tuning", folder)
+    chosen = choose(tuning.table)
+    assert set(chosen.index.get_level_values("method")) == set(kept)
+    spent = records.read("sweep-seconds", folder).table
+    assert spent.loc[("bits", "REINFORCE", 1, 0, PLAIN), "final"] == 3.0
+    listing = report.listing(final.table, chosen, spent, "bits")
+    assert set(listing.index.get_level_values("budget")) == {1, 2, 4}
+    assert listing.loc[(1, "ReinMax (default)"), "beats"] == 0.5
+    assert list(listing["failed"]) == [0, 0, 0, 0]
+    assert listing["setting"].isna().all()  # of methods without one
+    written = report.shown(listing)
+    assert set(written["setting"]) == {""}
+    assert written.loc[(1, "ReinMax (default)"), "beats"] == "0.5"
+    assert list(listing["seconds"]) == [3.0] * 4
+    assert final.provenance["seconds"] == spent.sum().sum() / 2
+    failed = final.provenance["configuration"]["failed"]
+    assert len(failed) == 3  # of each budget
+    assert all(name.startswith("bits--straight-through--") for name in failed)
+    monkeypatch.setattr(sys, "argv", ["sweep", "nothing"])
+    with pytest.raises(SystemExit) as refused:
+        cli.main()
+    assert refused.value.code == 2

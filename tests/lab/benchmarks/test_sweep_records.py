@@ -8,19 +8,11 @@ from typing import Any
 
 import pytest
 
-from lab.benchmarks import published, report
+from lab.benchmarks import report
 from lab.methods.annealed import Annealed
 from lab.run import records
 from lab.show.intervals import estimate
-from lab.training.again import (
-    AGAIN,
-    FIRST_STEPS,
-    PARTS,
-    agreement,
-    beginnings,
-    flips,
-    recompute,
-)
+from lab.training.again import AGAIN, FIRST_STEPS, PARTS, agreement, flips
 from lab.training.contestants import budgets
 from lab.training.curves import CURVES
 from lab.training.protocol import FINAL_SEEDS, PLAIN, entries, explored, method_of, methods
@@ -33,8 +25,6 @@ TUNING = records.read("sweep-tuning", DATA)
 SECONDS = records.read("sweep-seconds", DATA)
 BEGINNINGS = records.read("sweep-beginnings", DATA)
 CHOSEN = choose(TUNING.table)
-
-
 ONE = report.at_budget(FINAL.table, 1)
 
 
@@ -53,20 +43,7 @@ def test_whole(name: str) -> None:
     assert set(ends.index) == wanted
     assert tuple(ends.columns) == FINAL_SEEDS
     assert set(SECONDS.table.loc[name].index) == wanted
-
-
-def test_provenance() -> None:
-    """No run is missing; the whole sweep took four and a half hours, where three were planned."""
-    about = FINAL.provenance
-    assert about["configuration"]["failed"] == []
-    assert about["configuration"]["workers"] == 2
-    assert about["seconds"] < 5 * 3600
-    assert about["commit"]
-
-
-def test_winners_lie_inside() -> None:
-    """At most a tenth of the winners have a rate at an end of those tried."""
-    assert CHOSEN["edge"].mean() <= 0.1
+    assert FINAL.provenance["configuration"]["failed"] == []
 
 
 def test_reinmax_beats_straight_through_where_it_was_published() -> None:
@@ -75,20 +52,6 @@ def test_reinmax_beats_straight_through_where_it_was_published() -> None:
         ends = report.ends(ONE, name)
         assert estimate(ends.loc["straight-through"] - ends.loc["ReinMax"]).low > 0.02
         assert ends.loc["ReinMax"].mean() > TASKS[name].optimum
-
-
-def test_published_polynomials_are_met() -> None:
-    """Within 1.5 per cent, straight-through Gumbel within four; theirs are of one seed.
-
-    Their Gumbel-Rao has 20 conditional samples, here it has 4 and ends higher.
-    """
-    for (task, method), theirs in published.polynomials().items():
-        ratio = report.ends(ONE, task).loc[method].mean() / theirs
-        if method == "Gumbel-Rao":
-            assert 1 < ratio < 1.5, task
-        else:
-            near = 0.04 if method == "straight-through Gumbel" else 0.015
-            assert abs(ratio - 1) < near, (task, method)
 
 
 def test_unbiased_methods_solve_one_bit_and_the_note_does_not() -> None:
@@ -118,10 +81,7 @@ def test_beginnings_belong_to_the_final_runs() -> None:
         AGAIN.items()
     )
     assert set(found.index.get_level_values("seed")) == set(FINAL_SEEDS)
-    run = beginnings(CHOSEN)
-    assert BEGINNINGS.provenance["configuration"]["chosen"] == [list(row) for row in run.chosen]
     parts = found[["start", "end"]].set_axis([0, 1], axis=1)
-    assert records.agree(FINAL, parts[[0]], 1e-6).all()
     assert records.agree(FINAL, parts, 1e-6).all()
 
 
@@ -138,19 +98,7 @@ def test_agreement_of_a_run_with_its_record() -> None:
     assert parted["inside"]
     again["end"] *= 1.5
     assert not agreement(BEGINNINGS, FINAL, {task: again}).loc[task, "inside"]
-
-
-def test_first_steps_are_computed_again() -> None:
-    """On any processor: the first steps, on the problem whose runs part soonest."""
-    found = agreement(BEGINNINGS, FINAL, {"codebook": recompute(CHOSEN, "codebook")}).loc[
-        "codebook"
-    ]
-    assert found["first steps"] >= 0.5
-    assert found["inside"]
-
-
-def test_expected_flips() -> None:
-    """Draws times bounds between categories, over two to the twenty-fourth."""
+    # Expected flips: draws times bounds between categories, over two to the twenty-fourth.
     draws = 32 * 4 * 50 * len(FINAL_SEEDS)  # examples, variables, steps, seeds
     assert flips("codebook") == pytest.approx(draws * 31 / 2**24)
     assert flips("bits") == pytest.approx(200 * len(FINAL_SEEDS) / 2**24)

@@ -6,7 +6,6 @@ import math
 import struct
 import sys
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +18,7 @@ from ils.estimators import Estimator, from_rule, straight_through
 from ils.rules import Rule, StraightThrough
 from lab.benchmarks import vae_sweep
 from lab.benchmarks.vae import _MAKE, CONTESTANTS, INDEX, SIZES, Contestant, Fit, fingerprint
-from lab.benchmarks.vae_sweep import (
-    FINAL_SEEDS,
-    RATES,
-    TUNING_SEEDS,
-    affordable,
-    next_rates,
-    standing,
-    sweep,
-)
+from lab.benchmarks.vae_sweep import FINAL_SEEDS, RATES, TUNING_SEEDS
 from lab.methods.annealed import Annealed
 from lab.methods.catalogue import method
 from lab.run import records
@@ -36,11 +27,11 @@ from lab.run.runs import write
 from lab.training import epochs as program
 from lab.training.epochs import factor, train
 from lab.training.task import Stream
-from lab.training.tasks.digits import Images, mnist
+from lab.training.tasks.digits import Images
 from lab.training.tasks.vae import EMBEDDINGS, Vae
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 RANDOM = np.random.default_rng(0)
+STATES = torch.cartesian_prod(torch.arange(3), torch.arange(3))
 # Bars, one of five columns each, so that there is something to learn.
 BARS = torch.eye(5)[torch.arange(40) % 5].unsqueeze(1).expand(40, 4, 5) * 0.9
 TINY = Images(BARS[:25], BARS[25:30], BARS[30:], {})
@@ -48,9 +39,8 @@ TINY = Images(BARS[:25], BARS[25:30], BARS[30:], {})
 
 def tiny(embedding: str = "one-hot", **options: int) -> Vae:
     """Two variables with three categories."""
-    return Vae(
-        3, 2, widths=(8, 6), images=TINY, embedding=embedding, **({"examples": 10} | options)
-    )
+    options = {"examples": 10} | options
+    return Vae(3, 2, widths=(8, 6), images=TINY, embedding=embedding, **options)
 
 
 @pytest.fixture
@@ -68,46 +58,35 @@ def folder(tmp_path: Path) -> Path:
 
 def fit(folder: Path, **options: object) -> Fit:
     """A training of seconds."""
-    base = Fit(
-        str(folder),
-        "128x4",
-        CONTESTANTS[0],
-        1e-3,
-        (1, 2),
-        3,
-        "test",
-        samples=2,
-        checkpoints=str(folder.parent / "kept"),
-        shape=(2, 3, "one-hot"),
-        widths=(8, 6),
-        examples=10,
-    )
+    small = {"shape": (2, 3, "one-hot"), "widths": (8, 6), "examples": 10, "samples": 2}
+    small |= {"checkpoints": str(folder.parent / "kept")}
+    base = Fit(str(folder), "128x4", CONTESTANTS[0], 1e-3, (1, 2), 3, "test", **small)
     return replace(base, **options)
 
 
-# --- the measures
+def enumerated(task: Vae) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor]:
+    """Parameters, images, and of all nine joint states the log-probabilities, losses, weights."""
+    parameters = {k: p.double() * 3 for k, p in task.start(Stream([1, 2])).items()}
+    x = TINY.test.flatten(1).double().expand(2, -1, -1)
+    log_probs = task.logits(parameters, (x, x)).log_softmax(-1)
+    told = [task.weigh(parameters, x, log_probs, s.expand(2, 10, 2)) for s in STATES]
+    losses, weights = (torch.stack(part) for part in zip(*told, strict=True))
+    q = torch.stack([log_probs[..., 0, a] + log_probs[..., 1, b] for a, b in STATES.tolist()])
+    return parameters, x, q, losses, weights
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_weights_add_up_to_the_likelihood(embedding: str) -> None:
     """Over all joint states, ``q`` times the weight is ``p(x)``; ``q`` times the loss, the ELBO."""
     task = tiny(embedding)
-    parameters = {k: p.double() * 3 for k, p in task.start(Stream([1, 2])).items()}
-    x = TINY.test.flatten(1).double().expand(2, -1, -1)
-    log_probs = task.logits(parameters, (x, x)).log_softmax(-1)
-    likelihood = bound = torch.zeros(())
-    for state in product(range(3), repeat=2):
-        loss, weight = task.weigh(parameters, x, log_probs, torch.tensor(state).expand(2, 10, 2))
-        q = sum(log_probs[..., place, one] for place, one in enumerate(state))
-        likelihood = likelihood + (q + weight).exp()
-        bound = bound + q.exp() * (loss + q - 2 * math.log(1 / 3))
+    parameters, x, q, losses, weights = enumerated(task)
+    likelihood = (q + weights).exp().sum(0)
+    bound = (q.exp() * (losses + q - 2 * math.log(1 / 3))).sum(0)
     # By other code: Bernoulli's formula for each pixel, the network by torch's functions.
     by_hand = torch.zeros(())
-    for state in product(range(3), repeat=2):
-        code = torch.eye(3).double()[list(state)].flatten()
-        if embedding == "integer":
-            code = torch.tensor(state).double() / 2
-        h = code.expand(2, 1, -1)
+    for state in STATES:
+        code = torch.eye(3).double()[state].flatten()
+        h = (state.double() / 2 if embedding == "integer" else code).expand(2, 1, -1)
         for layer in (1, 2, 3):
             h = h @ parameters[f"out{layer}.weight"] + parameters[f"out{layer}.bias"][:, None]
             h = torch.where(h > 0, h, h * 0.2) if layer < 3 else h
@@ -122,25 +101,23 @@ def test_weights_add_up_to_the_likelihood(embedding: str) -> None:
         assert not torch.allclose(task.decode(parameters, z), wrong)
 
 
-def test_bounds_are_means_of_the_enumerated_ones() -> None:
+def test_bounds_are_means_of_the_enumerated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within five standard errors, known by enumeration: an error once in a million.
 
-    Sees a bound without its divergence, or of another posterior.
+    Sees a bound without its divergence, or of another posterior, or of a part of the images.
     """
     task, samples = tiny(), 2000
-    parameters = {k: p.double() * 3 for k, p in task.start(Stream([1, 2])).items()}
+    parameters, x, q, losses, weights = enumerated(task)
+    log_probs, q = task.logits(parameters, (x, x)).log_softmax(-1), q.exp()
     found = task.bounds(parameters, TINY.test, samples)
-    x = TINY.test.flatten(1).double().expand(2, -1, -1)
-    log_probs = task.logits(parameters, (x, x)).log_softmax(-1)
-    states = torch.tensor(list(product(range(3), repeat=2)))
-    told = [task.weigh(parameters, x, log_probs, s.expand(2, 10, 2)) for s in states]
-    losses, weights = (torch.stack(part) for part in zip(*told, strict=True))
-    q = torch.stack([log_probs[..., 0, a] + log_probs[..., 1, b] for a, b in states.tolist()]).exp()
     spread = ((q * losses**2).sum(0) - (q * losses).sum(0) ** 2).mean(-1) / (samples * 10)
     exact = task._bound(parameters, (x, x)).mean(-1)
     assert ((found["negative ELBO"] - exact).abs() < 5 * spread.sqrt()).all()
     assert (found["divergence"] > 20 * spread.sqrt()).all()
-    assert torch.allclose(found["divergence"], task.divergence(log_probs).mean(-1))
+    divergence = task.divergence(log_probs).mean(-1)
+    assert torch.allclose(found["divergence"], divergence)
+    monkeypatch.setattr("lab.training.tasks.vae._CHUNK", 3)
+    assert torch.allclose(task.bounds(parameters, TINY.test, 1)["divergence"], divergence)
     likelihood = (q * weights.exp()).sum(0)
     relative = (q * (2 * weights).exp()).sum(0) / likelihood**2 - 1
     error = 5 * (relative.mean(-1) / (samples * 10)).sqrt() + relative.mean(-1) / samples
@@ -149,39 +126,18 @@ def test_bounds_are_means_of_the_enumerated_ones() -> None:
     assert (found["negative ELBO"] - tight > 2 * error).all()
 
 
-def test_bounds_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The divergence, which has no draw, is the same in chunks of three."""
-    task = tiny()
-    parameters = task.start(Stream([1]))
-    whole = task.bounds(parameters, TINY.test, 1)["divergence"]
-    monkeypatch.setattr("lab.training.tasks.vae._CHUNK", 3)
-    assert torch.allclose(task.bounds(parameters, TINY.test, 1)["divergence"], whole)
-
-
-# --- training
-
-
-@pytest.mark.parametrize("epochs", [500, 50])
-def test_factor_is_that_of_the_schedulers_of_the_authors(epochs: int) -> None:
-    """A linear warm-up and a cosine, as PyTorch's schedulers compute them."""
+def test_factor_is_that_of_the_schedulers_of_the_authors() -> None:
+    """A linear warm-up and a cosine, as PyTorch's schedulers compute them; short runs have one."""
     schedulers = torch.optim.lr_scheduler
-    optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1.0)
-    warm = {500: 10, 50: 5}[epochs]
-    both = schedulers.SequentialLR(
-        optimizer,
-        [
-            schedulers.LinearLR(optimizer, start_factor=1e-3, total_iters=warm),
-            schedulers.CosineAnnealingLR(optimizer, T_max=epochs - warm),
-        ],
-        milestones=[warm],
-    )
-    for epoch in range(epochs):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(factor(epoch, epochs), abs=1e-9)
-        optimizer.step()
-        both.step()
-
-
-def test_short_runs_have_a_factor() -> None:
+    for epochs, warm in ((500, 10), (50, 5)):
+        optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1.0)
+        first = schedulers.LinearLR(optimizer, start_factor=1e-3, total_iters=warm)
+        second = schedulers.CosineAnnealingLR(optimizer, T_max=epochs - warm)
+        both = schedulers.SequentialLR(optimizer, [first, second], milestones=[warm])
+        for epoch in range(epochs):
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(factor(epoch, epochs), abs=1e-9)
+            optimizer.step()
+            both.step()
     assert factor(0, 1) == factor(0, 5) == 1
     assert factor(0, 20) == factor(0, 10) == 1e-3
 
@@ -232,11 +188,10 @@ def test_contestants_are_those_of_the_catalogue() -> None:
         assert differ(left**2, estimates((known.train or known.make)(0.7), 2, 40_000) ** 2)
 
 
-@pytest.mark.parametrize(
-    "one",
-    [one for one in CONTESTANTS if isinstance(one.at(0, 2), Rule)],
-    ids=lambda one: one.method,
-)
+RULES = [one for one in CONTESTANTS if isinstance(one.at(0, 2), Rule)]
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.method)
 def test_a_rule_is_the_estimator_made_of_it(one: Contestant) -> None:
     """By the operator, with one backward pass, and by ``ils.surrogate``: the same gradients.
 
@@ -261,23 +216,20 @@ def test_a_rule_is_the_estimator_made_of_it(one: Contestant) -> None:
     assert same(whole, gradients(rule, 0.1)) == (not one.method.startswith("ILS"))
 
 
-def test_annealing() -> None:
+def test_annealing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A geometric path from the first setting to the last."""
     seen: list[float] = []
-    one = Contestant("straight-through", 1.0, 0.1)
-    kept = _MAKE["straight-through"]
-    try:
-        _MAKE["straight-through"] = lambda t: seen.append(t) or kept(t)
-        for epoch in range(3):
-            one.at(epoch, 3)
-        one.at(0, 1)
-    finally:
-        _MAKE["straight-through"] = kept
+    one, kept = Contestant("straight-through", 1.0, 0.1), _MAKE["straight-through"]
+    monkeypatch.setitem(_MAKE, "straight-through", lambda t: seen.append(t) or kept(t))
+    for epoch, epochs in ((0, 3), (1, 3), (2, 3), (0, 1)):
+        one.at(epoch, epochs)
     assert seen == pytest.approx([1.0, 0.1**0.5, 0.1, 1.0])
 
 
 @pytest.mark.parametrize("way", [StraightThrough(), straight_through()])
-def test_a_run_that_fails_leaves_the_others_alone(way: Rule | Estimator) -> None:
+def test_a_run_that_fails_leaves_the_others_alone(
+    way: Rule | Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit for bit, and its measures are not numbers."""
     plain = Vae.start
 
@@ -288,9 +240,8 @@ def test_a_run_that_fails_leaves_the_others_alone(way: Rule | Estimator) -> None
 
     options = {"learning_rate": 1e-2, "seeds": [1, 2], "epochs": 3}
     fine, losses = train(tiny(), lambda _: way, **options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Vae, "start", broken)
-        mixed, others = train(tiny(), lambda _: way, **options)
+    monkeypatch.setattr(Vae, "start", broken)
+    mixed, others = train(tiny(), lambda _: way, **options)
     assert others[:, 0].isnan().all()
     assert torch.equal(others[:, 1], losses[:, 1])
     assert all(torch.equal(mixed[name][1], fine[name][1]) for name in fine)
@@ -298,78 +249,47 @@ def test_a_run_that_fails_leaves_the_others_alone(way: Rule | Estimator) -> None
     assert ends.isnan().tolist() == [True, False]
 
 
-# --- resumption
-
-
 class Interrupted(Exception):
     """Stands for a machine that is turned off."""
 
 
-def interrupted(path: Path, identity: str = "a") -> None:
-    """Train two of five epochs, and stop in the third."""
+@pytest.mark.parametrize("lost", ["", "optimizer", "generator", "identity"])
+def test_resumption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """An interrupted training ends with the bits of an uninterrupted one.
+
+    False: without the optimiser's state, or the generator's. That of another run is ignored.
+    """
+    monkeypatch.setattr(program, "_PATIENCE", -1.0)
+    began: list[int] = []
+    ends = 5
 
     def method(epoch: int) -> Rule | Estimator:
-        if epoch == 2:
+        began.append(epoch)
+        if epoch == ends:
             raise Interrupted
         return CONTESTANTS[3].at(epoch, 5)
 
     options = {"learning_rate": 1e-2, "seeds": [1, 2], "epochs": 5}
-    with pytest.raises(Interrupted):
-        train(tiny(), method, checkpoint=path, identity=identity, **options)
-
-
-@pytest.mark.parametrize("lost", ["", "optimizer", "generator"])
-def test_resumption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    """An interrupted training ends with the bits of an uninterrupted one.
-
-    False: without the optimiser's state, or the generator's, it does not.
-    """
-    monkeypatch.setattr(program, "_PATIENCE", -1.0)
-    began: list[int] = []
-
-    def method(epoch: int) -> Rule | Estimator:
-        began.append(epoch)
-        return CONTESTANTS[3].at(epoch, 5)
-
-    options = {"learning_rate": 1e-2, "seeds": [1, 2], "epochs": 5}
     whole, losses = train(tiny(), method, **options)
-    path = tmp_path / "run.pt"
-    interrupted(path)
-    if lost:
-        kept = torch.load(path, weights_only=True)
-        if lost == "optimizer":
-            kept["optimizer"]["state"] = {}
-        else:
-            kept["generator"] = torch.Generator().manual_seed(5).get_state()
-        torch.save(kept, path)
+    path, ends = tmp_path / "run.pt", 2
+    other = "another" if lost == "identity" else "a"
+    with pytest.raises(Interrupted):
+        train(tiny(), method, checkpoint=path, identity=other, **options)
+    ends = 5
+    kept = torch.load(path, weights_only=True)
+    if lost == "optimizer":
+        kept["optimizer"]["state"] = {}
+    elif lost == "generator":
+        kept["generator"] = torch.Generator().manual_seed(5).get_state()
+    torch.save(kept, path)
     began.clear()
     resumed, again = train(tiny(), method, checkpoint=path, identity="a", **options)
-    assert began == [2, 3, 4]
+    assert began == ([0, 1, 2, 3, 4] if lost == "identity" else [2, 3, 4])
     same = all(torch.equal(resumed[name], whole[name]) for name in whole)
-    assert same == torch.equal(again, losses) == (not lost)
+    assert same == torch.equal(again, losses) == (lost in ("", "identity"))
     began.clear()
     train(tiny(), method, checkpoint=path, identity="a", **options)
     assert began == []
-
-
-def test_a_checkpoint_of_another_run_is_ignored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(program, "_PATIENCE", -1.0)
-    interrupted(tmp_path / "run.pt", "another")
-    with pytest.raises(Interrupted):
-        train(
-            tiny(),
-            lambda epoch: (_ for _ in ()).throw(Interrupted) if epoch == 0 else None,
-            learning_rate=1e-2,
-            seeds=[1, 2],
-            epochs=5,
-            checkpoint=tmp_path / "run.pt",
-            identity="a",
-        )
-
-
-# --- runs and the sweep
 
 
 def test_a_run_is_a_table(folder: Path) -> None:
@@ -388,52 +308,29 @@ def test_a_run_is_a_table(folder: Path) -> None:
     assert fingerprint(str(folder)) in told
 
 
-def test_splits(folder: Path) -> None:
+def test_splits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate is chosen without the last sixth, on which the final run is trained."""
     seen: list[int] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "lab.benchmarks.vae.train",
-            lambda task, *_, **__: (
-                seen.append(len(task.images.train))
-                or (task.start(Stream([1, 2])), torch.zeros(3, 2))
-            ),
-        )
-        fit(folder, split="validation")()
-        fit(folder, split="test")()
+
+    def watched(task: Vae, *_: object, **__: object) -> tuple[dict[str, Tensor], Tensor]:
+        seen.append(len(task.images.train))
+        return task.start(Stream([1, 2])), torch.zeros(3, 2)
+
+    monkeypatch.setattr("lab.benchmarks.vae.train", watched)
+    for split in ("validation", "test"):
+        fit(folder, split=split)()
     assert seen == [20, 24]
 
 
 def test_next_rates() -> None:
     """The middle three, then neighbours of the best."""
-    assert next_rates({}) == list(RATES[1:4])
+    assert vae_sweep.next_rates({}) == list(RATES[1:4])
     tried = dict(zip(RATES[1:4], (3.0, 2.0, 2.5), strict=True))
-    assert next_rates(tried) == []
-    assert next_rates(tried | {RATES[1]: 1.0}) == [RATES[0]]
-    assert next_rates(tried | {RATES[3]: 1.0}) == [RATES[4]]
-    assert next_rates(tried | {RATES[2]: math.nan, RATES[3]: math.nan}) == [RATES[0]]
-    assert next_rates(dict.fromkeys(RATES, math.nan)) == []
-
-
-def test_sweep(folder: Path) -> None:
-    """Every trial and the best of them on fresh seeds; what fails is left out."""
-    pair = CONTESTANTS[:2]
-    ran: list[Fit] = []
-
-    def run(fits: list[Fit]) -> dict[Fit, pd.DataFrame]:
-        ran.extend(fits)
-        return {one: one() for one in fits if one.contestant == pair[0]}
-
-    tables = sweep(fit(folder), pair, run)
-    tuning, final = tables["tuning"], tables["final"]
-    assert set(tuning.index.get_level_values("seed")) == set(TUNING_SEEDS)
-    assert set(final.index.get_level_values("seed")) == set(FINAL_SEEDS)
-    assert set(final.index.get_level_values("method")) == {"ReinMax (default)"}
-    means = tuning["negative ELBO"].dropna().groupby("learning_rate").mean()
-    assert set(final.index.get_level_values("learning_rate")) == {means.idxmin()}
-    assert {one.epochs for one in ran} == {1, 3}
-    # The failed one was tried at every rate that its neighbours ask for, and has no final run.
-    assert {one.split for one in ran if one.contestant == pair[1]} == {"validation"}
+    assert vae_sweep.next_rates(tried) == []
+    assert vae_sweep.next_rates(tried | {RATES[1]: 1.0}) == [RATES[0]]
+    assert vae_sweep.next_rates(tried | {RATES[3]: 1.0}) == [RATES[4]]
+    assert vae_sweep.next_rates(tried | {RATES[2]: math.nan, RATES[3]: math.nan}) == [RATES[0]]
+    assert vae_sweep.next_rates(dict.fromkeys(RATES, math.nan)) == []
 
 
 def test_standing() -> None:
@@ -442,24 +339,27 @@ def test_standing() -> None:
         [["8x64"], ["ReinMax (default)", "ILS"], [0.0], [1e-3], [1, 2], [1, 2]], names=INDEX
     )
     values = [math.nan, 0.0, math.nan, 2.0, math.nan, 3.0, math.nan, 3.0]
-    found = standing(pd.DataFrame({"negative ELBO": values}, index))
+    found = vae_sweep.standing(pd.DataFrame({"negative ELBO": values}, index))
     assert [name for name, _ in found.index] == ["ReinMax (default)", "ILS"]
     assert found["mean"].tolist() == [1.0, 3.0]
     assert found["difference"].tolist() == [0.0, 2.0]
     assert found["mean, half-width"].tolist() == pytest.approx([12.7062, 0.0], abs=1e-4)
     assert found["difference, half-width"].tolist() == pytest.approx([0.0, 12.7062], abs=1e-4)
-    failed = standing(pd.DataFrame({"negative ELBO": [*values[:7], math.nan]}, index))
+    failed = vae_sweep.standing(pd.DataFrame({"negative ELBO": [*values[:7], math.nan]}, index))
     assert failed.loc["ILS"].isna().all(axis=None)
-    alone = standing(pd.DataFrame({"negative ELBO": values}, index).iloc[4:])
+    alone = vae_sweep.standing(pd.DataFrame({"negative ELBO": values}, index).iloc[4:])
     assert alone["difference"].isna().all()
 
 
 def test_affordable() -> None:
     """By hand: the time of ten epochs of five seeds, and of tuning for ten."""
     final, tuning = 5 * (10 + 2), 2 * 3.5 * (10 / 3) * 5 / 6
-    assert affordable([7.0, 3.0], (final + tuning) * 10.001 / 3600 / 2, 2) == 10
-    assert affordable([7.0, 3.0], (final + tuning) * 9.99 / 3600, 1) == 9
-    assert affordable([1e6], 1.0, 1) == 0
+    assert vae_sweep.affordable([7.0, 3.0], (final + tuning) * 10.001 / 3600 / 2, 2) == 10
+    assert vae_sweep.affordable([7.0, 3.0], (final + tuning) * 9.99 / 3600, 1) == 9
+    assert vae_sweep.affordable([1e6], 1.0, 1) == 0
+    # Sizes have names.
+    for name, (variables, categories, embedding) in SIZES.items():
+        assert name == f"{variables}x{categories}" + "-integer" * (embedding == "integer")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -468,79 +368,60 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def test_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two records a size, and no checkpoint is left."""
+    """Every trial, and the best of them on fresh seeds: two records, without what fails."""
+    ran: list[Fit] = []
 
     def execute(fits: list[Fit], *, folder: Path, **_: object) -> Outcome:
-        tables = {one: replace(one, shape=(2, 3, "one-hot"), widths=(8, 6))() for one in fits}
+        ran.extend(fits)
+        whole = [one for one in fits if one.contestant == CONTESTANTS[0]]
+        tables = {one: replace(one, shape=(2, 3, "one-hot"), widths=(8, 6))() for one in whole}
         for one, table in tables.items():
             write(one, table, 7.0, folder, {})
-        return Outcome(tables, {})
+        return Outcome(tables, {one: "it broke" for one in fits if one not in tables})
 
     monkeypatch.setattr(vae_sweep, "execute", execute)
-    options = ["--sizes", "8x64", "--methods", "straight-through", "--epochs", "3"]
+    names = [CONTESTANTS[0].method, "straight-through"]
+    options = ["--sizes", "8x64", "--epochs", "3", "--methods", *names]
     options += ["--folder", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
     with pytest.raises(SystemExit) as ended:
         command(monkeypatch, str(folder), *options)
-    assert ended.value.code == 0
-    final = records.read("bars-8x64-final", tmp_path / "records")
-    assert len(final.table) == 3 * len(FINAL_SEEDS)
-    assert final.provenance["seconds"] >= 4 * 7.0 / 2  # four runs at least, two at once
-    assert final.provenance["configuration"]["images"] == fingerprint(str(folder))
-    assert len(records.read("bars-8x64-tuning", tmp_path / "records").table) >= 3 * 2
+    assert ended.value.code == 1
+    record = records.read("bars-8x64-final", tmp_path / "records")
+    assert record.provenance["seconds"] >= 4 * 7.0 / 2  # four runs at least, two at once
+    assert record.provenance["configuration"]["images"] == fingerprint(str(folder))
     assert not list((tmp_path / "runs").glob("*.pt"))
+    final = record.table.reset_index()
+    tuning = records.read("bars-8x64-tuning", tmp_path / "records").table.reset_index()
+    assert len(final) == 3 * len(FINAL_SEEDS)
+    assert len(tuning) >= 3 * 2
+    assert (set(tuning["seed"]), set(final["seed"])) == (set(TUNING_SEEDS), set(FINAL_SEEDS))
+    assert set(final["method"]) == {names[0]}
+    means = tuning.dropna(subset="negative ELBO").groupby("learning_rate")["negative ELBO"].mean()
+    assert set(final["learning_rate"]) == {means.idxmin()}
+    assert {one.epochs for one in ran} == {1, 3}
+    # The failed one was tried at every rate that its neighbours ask for, and has no final run.
+    assert {one.split for one in ran if one.contestant.method == names[1]} == {"validation"}
 
 
-def test_plan(
+def test_refusals(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Says what an epoch takes, and runs nothing."""
+    """What is missing or unknown is named, before anything runs; a plan runs nothing."""
     monkeypatch.setattr(vae_sweep, "execute", None)
+
+    def refused(message: str, *arguments: str) -> None:
+        with pytest.raises(SystemExit) as ended:
+            command(monkeypatch, str(folder), *arguments)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
+
+    missing = folder / "t10k-images-idx3-ubyte"
+    hidden = missing.rename(folder / "hidden")
+    refused(missing.name)
+    hidden.rename(missing)
+    refused("unknown methods", "--methods", "magic")
+    refused("at least one epoch", "--epochs", "0")
     command(monkeypatch, str(folder), "--plan", "5", "--sizes", "8x64", "--methods", "ReinMax")
     told = capsys.readouterr().out
     assert "8x64            ReinMax" in told
     assert "epochs in 5 hours, 2 at once" in told
-
-
-@pytest.mark.parametrize(
-    ("missing", "arguments", "message"),
-    [
-        ("t10k-images-idx3-ubyte", [], "t10k-images-idx3-ubyte"),
-        ("", ["--methods", "magic"], "unknown methods"),
-        ("", ["--epochs", "0"], "at least one epoch"),
-    ],
-)
-def test_refusals(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    missing: str,
-    arguments: list[str],
-    message: str,
-) -> None:
-    """What is missing or unknown is named, before anything runs."""
-    if missing:
-        (folder / missing).unlink()
-    with pytest.raises(SystemExit) as ended:
-        command(monkeypatch, str(folder), *arguments)
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_sizes_have_names() -> None:
-    for name, (variables, categories, embedding) in SIZES.items():
-        assert name == f"{variables}x{categories}" + "-integer" * (embedding == "integer")
-
-
-@pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
-def test_fashion_mnist() -> None:
-    """Debian's files: 60,000 images, the last sixth held out, and 10,000; each class a tenth."""
-    images = mnist(DEBIAN)
-    assert images.train.shape == (50_000, 28, 28)
-    assert images.validation.shape == images.test.shape == (10_000, 28, 28)
-    assert images.labels["test"].bincount().tolist() == [1000] * 10
-    whole = torch.cat([images.labels["train"], images.labels["validation"]])
-    assert whole.bincount().tolist() == [6000] * 10
-    assert images.train.max() == 1
-    # The published mean of the training pixels is 0.2860.
-    mean = (images.train.double().sum() + images.validation.double().sum()) / (60_000 * 784)
-    assert mean == pytest.approx(0.2860, abs=1e-4)

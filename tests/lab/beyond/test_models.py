@@ -7,8 +7,6 @@ assert that this is below a tenth of what is measured.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +18,11 @@ from torch import Tensor
 from ils.distributions import Poisson
 from lab.beyond.models import components, parts, posterior, protocol, rates, report
 from lab.beyond.models.components import Mixture, Noise
-from lab.beyond.models.counts import CountAutoencoder, divergence, gumbel_noise, poisson_quantile
+from lab.beyond.models.counts import divergence, gumbel_noise, poisson_quantile
 from lab.beyond.models.counts_quality import CountsQuality, enumerate_counts, moments_of
 from lab.beyond.models.mixture_quality import in_both_modes, modes
 from lab.beyond.models.moments import from_estimates, from_moments
 from lab.run import records
-from lab.run.engine import configuration_of
 from lab.training.task import Stream
 from lab.training.train import train
 
@@ -60,12 +57,6 @@ def summed(surrogate) -> Tensor:
     return torch.autograd.grad((probs * value).sum(), copies)[0].sum(0)
 
 
-def test_the_sum_over_counts_is_whole() -> None:
-    z, probs = enumerate_counts(RATE)
-    assert probs.sum() == pytest.approx(1, abs=1e-11)
-    assert (probs @ z).tolist() == pytest.approx(RATE.tolist(), abs=1e-10)
-
-
 @pytest.mark.parametrize("velocity", [rates.ils, rates.any_distribution])
 def test_velocities_are_exact_for_quadratic_losses(velocity) -> None:
     """And not for others; that of straight-through is not even for these."""
@@ -76,30 +67,16 @@ def test_velocities_are_exact_for_quadratic_losses(velocity) -> None:
     assert not torch.allclose(found, exact_gradient(quadratic), atol=1e-1)
 
 
-def test_any_distribution_is_half_mean_half_score() -> None:
-    z, _ = enumerate_counts(RATE)
-    score = z / RATE - 1
-    expected = (1 + score * (z - RATE)) / 2
-    assert torch.allclose(rates.any_distribution(z, RATE), expected, atol=1e-12)
-
-
-def test_differences_are_unbiased() -> None:
+def test_differences_and_leave_one_out_are_unbiased() -> None:
+    """Over all draws, and over all pairs of draws."""
     found = summed(partial(rates.differences, bumpy))
     assert torch.allclose(found, exact_gradient(bumpy), atol=1e-10)
-
-
-def test_leave_one_out_is_unbiased() -> None:
-    """Over all pairs of draws."""
     z, probs = enumerate_counts(RATE)
     z, probs = z[probs > 1e-9], probs[probs > 1e-9]
-    first, second = (
-        x.flatten() for x in torch.meshgrid(*[torch.arange(len(z))] * 2, indexing="ij")
-    )
-    pairs = torch.stack([z[first], z[second]])
+    first, second = torch.cartesian_prod(*[torch.arange(len(z))] * 2).T
     copies = RATE.expand(len(first), -1).clone().requires_grad_()
-    value = rates.leave_one_out(bumpy, copies, pairs)
-    weight = probs[first] * probs[second]
-    found = torch.autograd.grad((weight * value).sum(), copies)[0].sum(0)
+    value = rates.leave_one_out(bumpy, copies, torch.stack([z[first], z[second]]))
+    found = torch.autograd.grad((probs[first] * probs[second] * value).sum(), copies)[0].sum(0)
     assert torch.allclose(found, exact_gradient(bumpy), atol=1e-6)
 
 
@@ -116,20 +93,14 @@ def test_the_objective_of_ils_is_the_distribution_of_the_package() -> None:
 def test_moments_are_those_of_the_surrogates(loss) -> None:
     exact, found = moments_of(loss, RATE)
     assert torch.allclose(exact, exact_gradient(loss), atol=1e-9)
-    for name, velocity in (
-        ("ils.distributions", rates.ils),
-        ("straight-through", rates.straight_through),
-    ):
+    velocities = {"ils.distributions": rates.ils, "straight-through": rates.straight_through}
+    for name, velocity in velocities.items():
         mean = summed(partial(rates.pathwise, loss, velocity=velocity))
         assert torch.allclose(found[name][0], mean, atol=1e-9)
     assert torch.allclose(found["differences"][0], exact, atol=1e-9)
-
-
-def test_variance_of_pairs() -> None:
-    """That of leave-one-out, from moments of one draw, against all pairs."""
+    # The variance of leave-one-out, from moments of one draw, against all pairs.
     z, probs = enumerate_counts(RATE)
-    _, found = moments_of(bumpy, RATE)
-    values, score = bumpy(z), z / RATE - 1
+    values, score = loss(z), z / RATE - 1
     pair = (values[:, None] - values)[..., None] * (score[:, None] - score) / 2
     second = (probs[:, None, None] * probs[None, :, None] * pair**2).sum()
     mean = (probs[:, None, None] * probs[None, :, None] * pair).sum((0, 1))
@@ -144,10 +115,7 @@ def test_truncated_probabilities_are_whole() -> None:
     assert log_probs.exp().sum(-1).tolist() == pytest.approx([1, 1, 1], abs=1e-12)
     (gradient,) = torch.autograd.grad(log_probs[:, :2].sum(), rate)
     assert gradient.isfinite().all()
-
-
-def test_relaxation_hardens() -> None:
-    """At a small temperature the relaxed count is the count of the largest noisy logarithm."""
+    # At a small temperature the relaxed count is the count of the largest noisy logarithm.
     generator = torch.Generator().manual_seed(0)
     gumbels = gumbel_noise((1, 2, 12), RATE, generator)
     counts = (rates.truncated(RATE, 12) + gumbels).argmax(-1).double()
@@ -167,13 +135,6 @@ def test_soft_events_become_counts() -> None:
     assert (5 * error < 0.1 * RATE).all()
 
 
-def test_divergence_of_counts() -> None:
-    expected = torch.distributions.kl_divergence(
-        torch.distributions.Poisson(RATE), torch.distributions.Poisson(torch.ones(2).double())
-    )
-    assert float(divergence(RATE)) == pytest.approx(float(expected.sum()))
-
-
 def test_quantiles_of_counts() -> None:
     """A fine grid of uniform numbers has the probabilities of the counts."""
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
@@ -181,9 +142,10 @@ def test_quantiles_of_counts() -> None:
     for count in range(4):
         expected = rates.log_prob(torch.tensor(float(count)), RATE[1]).exp()
         assert float((z == count).double().mean()) == pytest.approx(float(expected), abs=1e-4)
-
-
-# --- the mixture -----------------------------------------------------------------------------
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Poisson(RATE), torch.distributions.Poisson(torch.ones(2).double())
+    )
+    assert float(divergence(RATE)) == pytest.approx(float(expected.sum()))
 
 
 def mixture(runs: int = 1) -> Mixture:
@@ -213,11 +175,6 @@ def integral(loss, q: Mixture) -> list[Tensor]:
     return list(torch.autograd.grad(value, list(moving)))
 
 
-def test_density_of_the_mixture() -> None:
-    q, z = mixture(), torch.randn(7, 1, 2, generator=torch.Generator().manual_seed(0)).double()
-    assert torch.allclose(q.log_prob(z), q.distribution().log_prob(z), atol=1e-12)
-
-
 def test_transforms_are_conditional_distribution_functions() -> None:
     """The Jacobian is that of autograd, and its determinant the density."""
     q, z = mixture(), torch.tensor([[[0.3, -0.4]], [[1.5, 0.7]]], dtype=torch.float64)
@@ -227,7 +184,9 @@ def test_transforms_are_conditional_distribution_functions() -> None:
             lambda x: components.transforms(q, x[None, None])[0][0, 0], z[place, 0]
         )
         assert torch.allclose(jacobian[place, 0], one, atol=1e-10)
-    assert torch.allclose(torch.linalg.det(jacobian), q.log_prob(z).exp(), atol=1e-12)
+    density = q.distribution().log_prob(z)
+    assert torch.allclose(q.log_prob(z), density, atol=1e-12)
+    assert torch.allclose(torch.linalg.det(jacobian), density.exp(), atol=1e-12)
 
 
 def test_the_implicit_gradient_is_exact() -> None:
@@ -267,9 +226,8 @@ def mean_and_error(surrogate, draws: int = DRAWS, inner: int = 1) -> list[tuple[
     ("surrogate", "inner"), [(components.leave_one_out, 2), (components.stratified, 1)]
 )
 def test_score_and_stratified_are_unbiased(surrogate, inner: int) -> None:
-    for (mean, error), expected in zip(
-        mean_and_error(surrogate, inner=inner), integral(wavy, mixture()), strict=True
-    ):
+    found = mean_and_error(surrogate, inner=inner)
+    for (mean, error), expected in zip(found, integral(wavy, mixture()), strict=True):
         assert ((mean - expected.squeeze(0)).abs() < 5 * error).all()
         assert 5 * error.max() < 0.1 * expected.abs().max()
 
@@ -285,53 +243,17 @@ def test_the_components_of_the_other_methods_are_exact() -> None:
     assert not fixed[0][0].any()
 
 
-def test_the_mixture_of_the_package_is_exact_for_quadratic_losses_only() -> None:
-    """For the weights ``E w_k <g(z_i), z_k - z_i> / 2`` by quadrature of each component."""
-
-    def of_weights(loss) -> Tensor:
-        q = mixture()
-        z = plane().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(z).sum(), z)
-        each = q.log_each(z.detach().unsqueeze(1)).sum(-1).exp().squeeze(1) * 0.08**2
-        w, m = q.logits.softmax(-1)[0], q.means[0]
-        apart = m - z.detach().unsqueeze(1)  # the mean of z_k - z_i, given z_i
-        inner = (slope.unsqueeze(1) * apart).sum(-1)
-        pairs = torch.einsum("si,sk->ik", each, inner)
-        # The own point is no other point: nothing moves for k = i.
-        pairs = pairs - torch.diag(pairs.diagonal())
-        found = (w[:, None] * w * pairs).sum(0) / 2
-        # A one-hot draw has as much of mass to lose as it gains.
-        return found - (w[:, None] * w * pairs).sum(1) / 2
-
-    def bowl(z: Tensor) -> Tensor:
-        return quadratic(z) + 0.3 * z[..., 0]
-
-    assert torch.allclose(of_weights(bowl), integral(bowl, mixture())[0][0], atol=1e-8)
-    assert not torch.allclose(of_weights(wavy), integral(wavy, mixture())[0][0], atol=1e-2)
-
-    q = Mixture(*(x.requires_grad_() for x in mixture(DRAWS)))
-    z = q.distribution().rsample((), torch.Generator().manual_seed(0))
-    found = torch.autograd.grad(wavy(z).sum(), q.logits)[0]
-    error = found.std(0) / DRAWS**0.5
-    assert ((found.mean(0) - of_weights(wavy)).abs() < 5 * error).all()
-    assert 5 * error.max() < 0.1 * of_weights(wavy).abs().max()
-
-
 def test_the_posterior_has_two_modes() -> None:
-    """Whole on the grid, unequal, and far apart for their spread."""
+    """Whole on the grid, unequal, and far apart for their spread; starts know where both are."""
     mass = posterior.log_posterior().exp() * 0.01
     assert float(mass.sum()) == pytest.approx(1, abs=1e-12)
-    assert 0.6 < float(posterior.share_above(mass)) < 0.8
+    above = float(posterior.share_above(mass))
+    assert 0.6 < above < 0.8
     means, spreads = modes()
     assert ((means[0] - means[1]).abs() > 8 * spreads.max()).all()
     rim = (posterior.grid() < -4).any(-1) | (posterior.grid() > 10).any(-1)
     assert float(mass[rim].sum()) < 1e-6
-
-
-def test_divergence_of_the_mixture() -> None:
-    """A mixture of the two modes' normals is close; one mode alone lacks ``-log`` of its mass."""
-    means, spreads = modes()
-    above = float(posterior.share_above(posterior.log_posterior().exp() * 0.01))
+    # A mixture of the two modes' normals is close; one mode alone lacks ``-log`` of its mass.
     logits = torch.tensor([[above, 1 - above], [1, 1e-30]], dtype=torch.float64).log()
     q = Mixture(logits, means.expand(2, 2, 2), spreads.log().expand(2, 2, 2))
     kl, mass, found = posterior.divergence(q)
@@ -339,15 +261,9 @@ def test_divergence_of_the_mixture() -> None:
     assert found.tolist() == pytest.approx([above, 1], abs=1e-3)
     assert 0 < float(kl[0]) < 0.2
     assert float(kl[1] - kl[0]) == pytest.approx(-torch.tensor(above).log().item(), abs=0.05)
-
-
-def test_both_modes_are_where_they_should_be() -> None:
-    found = in_both_modes(Stream([1, 2]))
-    assert (found["means"][:, :2, 0] > found["means"][:, :2, 1]).all()
-    assert (found["means"][:, 2:, 0] < found["means"][:, 2:, 1]).all()
-
-
-# --- measures, protocol, records -------------------------------------------------------------
+    begun = in_both_modes(Stream([1, 2]))["means"]
+    assert (begun[:, :2, 0] > begun[:, :2, 1]).all()
+    assert (begun[:, 2:, 0] < begun[:, 2:, 1]).all()
 
 
 def test_quality_from_estimates_and_from_moments_agree() -> None:
@@ -362,8 +278,7 @@ def test_quality_from_estimates_and_from_moments_agree() -> None:
     assert not from_estimates(mean + noise, gradient, biased=False).measures()["bias"].any()
 
 
-SHORT = [("counts", name) for name in CountAutoencoder().own]
-SHORT += [("mixture", name) for name in posterior.MixturePosterior().own]
+SHORT = [(place, name) for place, task in protocol.EXPERIMENTS.items() for name in task.own]
 
 
 @pytest.mark.parametrize(("experiment", "method"), SHORT)
@@ -371,19 +286,10 @@ def test_runs_are_the_same_again_and_learn(experiment: str, method: str) -> None
     task = protocol.EXPERIMENTS[experiment]
     setting = task.own[method].settings[0]
 
-    def run() -> pd.DataFrame:
-        return train(
-            task,
-            protocol.objective_of(experiment, method, setting),
-            learning_rates=[1e-2],
-            seeds=[5],
-            steps=60,
-            split="validation",
-            records=1,
-        )
-
-    first = run()
-    pd.testing.assert_frame_equal(first, run())
+    objective = protocol.objective_of(experiment, method, setting)
+    options = {"learning_rates": [1e-2], "seeds": [5], "steps": 60, "records": 1}
+    first, again = (train(task, objective, split="validation", **options) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
     start, end = first[task.measure]
     assert end < start
 
@@ -422,34 +328,28 @@ def test_equal_budgets() -> None:
     for task in protocol.EXPERIMENTS.values():
         for own in task.own.values():
             assert len(protocol.rates_of(task, own)) * len(own.settings) == 12
-    counted: list[int] = []
+    four = Mixture(*posterior.MixturePosterior().start(Stream([1])).values())
+    for surrogate, q, draws in (
+        (components.implicit, mixture(), 8),
+        (components.soft, mixture(), 8),
+        (components.stratified, four, 2),
+    ):
+        counted: list[int] = []
 
-    def loss(z: Tensor) -> Tensor:
-        counted.append(z[..., 0].numel())
-        return wavy(z)
+        def loss(z: Tensor, counted: list[int] = counted) -> Tensor:
+            counted.append(z[..., 0].numel())
+            return wavy(z)
 
-    q = mixture()
-    for surrogate, draws in ((components.implicit, 8), (components.soft, 8)):
-        counted.clear()
         surrogate(loss, q, components.draw_noise(q, draws, torch.Generator()), 1.0)
         assert sum(counted) == posterior.EVALUATIONS
-    counted.clear()
-    four = posterior.MixturePosterior().start(Stream([1]))
-    q = Mixture(*four.values())
-    components.stratified(loss, q, components.draw_noise(q, 2, torch.Generator()))
-    assert sum(counted) == posterior.EVALUATIONS
 
 
 @pytest.mark.parametrize("experiment", ["counts", "mixture"])
 def test_the_records_are_of_these_runs(experiment: str) -> None:
-    """Configurations are the present ones; all methods and fresh seeds are there and finite."""
+    """All methods and fresh seeds are there and finite."""
     tuning = protocol.Tuning(experiment)
     trials = records.read(tuning.name, DATA)
-    chosen = protocol.choose(trials.table)
     final = protocol.final_of(experiment, trials.table)
-    for run in (tuning, final, *parts.after(experiment, chosen)):
-        known = records.read(run.name, DATA).provenance["configuration"]
-        assert json.loads(json.dumps(configuration_of(run))) == known
     task = protocol.EXPERIMENTS[experiment]
     ends = records.read(final.name, DATA).table.loc[task.measure][20].unstack("seed")
     assert set(ends.index) == set(task.own)
@@ -465,7 +365,6 @@ def test_parts_need_their_tuning(tmp_path: Path) -> None:
     for runs in parts.AFTER_TUNING.values():
         with pytest.raises(LookupError, match="needs the record 'models-"):
             runs(tmp_path)
-    assert dataclasses.is_dataclass(protocol.Tuning)
 
 
 def test_measures_along_a_run_of_counts() -> None:

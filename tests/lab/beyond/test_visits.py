@@ -101,7 +101,8 @@ def test_what_is_no_table_of_counts_is_refused(csv: Path, wrong) -> None:
         visits.read_table(csv)
 
 
-def test_the_digest_is_of_the_numbers(csv: Path) -> None:
+def test_the_digest_is_of_the_numbers(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the file; the record is of the table that has the digest it was made from."""
     before = visits.read_table(csv).digest()
     frame = pd.read_csv(csv, index_col=0)
     frame[[*reversed(COLUMNS)]].to_csv(csv, sep=",", index=False, float_format="%.3f")
@@ -109,9 +110,6 @@ def test_the_digest_is_of_the_numbers(csv: Path) -> None:
     frame.loc[7, "visits"] += 1
     frame.to_csv(csv)
     assert visits.read_table(csv).digest() != before
-
-
-def test_the_record_is_of_one_table(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISITS", raising=False)
     with pytest.raises(LookupError, match="VISITS"):
         visits.record()
@@ -141,9 +139,8 @@ def test_the_gradient_of_the_likelihood_is_the_posterior_mean(task: VisitsModel)
     z = torch.arange(80, dtype=torch.float64)[:, None, None, None]
 
     def joint(model: Parameters) -> Tensor:
-        return rates.log_prob(z, task.prior(model, batch)).squeeze(-1) - task.visit_loss(
-            model, batch, z
-        )
+        prior = rates.log_prob(z, task.prior(model, batch)).squeeze(-1)
+        return prior - task.visit_loss(model, batch, z)
 
     model = moving(parameters)
     found = gradients(task.surprise(model, batch).sum(), model)
@@ -168,40 +165,27 @@ def enumerated(
     return gradients((weight * task.own[method].objective(model, batch, 0.0)).sum(), model)
 
 
-@pytest.mark.parametrize("method", ["differences", "leave-one-out"])
-def test_unbiased_methods_have_the_gradient_of_the_bound(
-    task: VisitsModel, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_means_of_the_methods(task: VisitsModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some have the gradient of the bound; others are wrong, for the encoder alone.
+
+    The model needs no gradient of a draw. Without noise ILS is its own mean.
+    """
     parameters, batch = begun(task)
     model = moving(parameters)
     exact = gradients(task.bound(model, batch).sum(), model)
-    assert furthest(enumerated(task, method, monkeypatch), exact) < 1e-9
-
-
-@pytest.mark.parametrize("method", ["straight-through", "any distribution", "no gradient"])
-def test_the_others_have_not(
-    task: VisitsModel, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are wrong for the encoder alone: the model needs no gradient of a draw."""
-    parameters, batch = begun(task)
-    model = moving(parameters)
-    exact = gradients(task.bound(model, batch).sum(), model)
-    found = enumerated(task, method, monkeypatch)
+    without = task.own["ils.distributions, without noise"].objective(model, batch, 0.0)
+    still = gradients(without.sum(), model)
+    for name in ("differences", "leave-one-out"):
+        assert furthest(enumerated(task, name, monkeypatch), exact) < 1e-9
     encoder = [name for name in exact if name.startswith("in")]
-    assert furthest({name: found[name] for name in encoder}, exact) > 1e-2
-    assert furthest({n: g for n, g in found.items() if n not in encoder}, exact) < 1e-9
-
-
-def test_ils_without_noise_is_its_mean(task: VisitsModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not that of straight-through."""
-    parameters, batch = begun(task)
-    model = moving(parameters)
-    found = gradients(
-        task.own["ils.distributions, without noise"].objective(model, batch, 0.0).sum(), model
-    )
-    straight = enumerated(task, "straight-through", monkeypatch)
-    assert furthest(found, straight) > 1e-2
-    assert furthest(found, enumerated(task, "ils.distributions", monkeypatch)) < 1e-9
+    for name in ("straight-through", "any distribution", "no gradient", "ils.distributions"):
+        found = enumerated(task, name, monkeypatch)
+        assert furthest({n: g for n, g in found.items() if n not in encoder}, exact) < 1e-9
+        if name == "ils.distributions":
+            assert furthest(still, found) < 1e-9
+        else:
+            assert furthest({n: found[n] for n in encoder}, exact) > 1e-2
+            assert furthest(still, found) > 1e-2
 
 
 @pytest.mark.parametrize("method", list(visits.SURROGATES))
@@ -226,12 +210,10 @@ def test_exact_sum_and_exact_likelihood(task: VisitsModel) -> None:
     model = moving(parameters)
     bound = gradients(task.bound(model, batch).sum(), model)
     surprise = gradients(task.surprise(model, batch).sum(), model)
-    own = task.own
-    summed = gradients(own["exact gradient"].objective(model, batch, 0.0).sum(), model)
+    names = ("exact gradient", "exact gradient, of the likelihood")
+    values = (task.own[name].objective(model, batch, 0.0).sum() for name in names)
+    summed, both = (gradients(value, model) for value in values)
     assert furthest(summed, bound) < 1e-10
-    both = gradients(
-        own["exact gradient, of the likelihood"].objective(model, batch, 0.0).sum(), model
-    )
     expected = {name: bound[name] if name.startswith("in") else surprise[name] for name in bound}
     assert furthest(both, expected) < 1e-10
     assert furthest(bound, surprise) > 0.1
@@ -260,10 +242,8 @@ def test_moments_are_those_of_all_draws(task: VisitsModel) -> None:
     pairs = torch.cartesian_prod(z.flatten(), z.flatten())
     for place, one in enumerate(rate.detach()):
         weight = rates.log_prob(pairs, one).sum(-1).exp()
-        for name, function in (
-            ("differences", rates.differences),
-            ("leave-one-out", rates.leave_one_out),
-        ):
+        estimators = {"differences": rates.differences, "leave-one-out": rates.leave_one_out}
+        for name, function in estimators.items():
             copies = one.expand(len(pairs), 1).clone().requires_grad_()
             value = function(loss, copies, pairs.T[..., None])
             (each,) = torch.autograd.grad(value.sum(), copies)

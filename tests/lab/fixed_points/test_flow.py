@@ -16,13 +16,10 @@ from ils import exact
 from ils import metric as metrics
 from ils.target import intermediate_target
 from lab.fixed_points import flow
+from lab.optimality.experiment import fisher
 
 DOUBLE = torch.float64
 Metric = Callable[[Tensor, Tensor], Tensor]
-
-
-def fisher(probs: Tensor) -> Tensor:
-    return torch.diag(probs) - torch.outer(probs, probs)
 
 
 def chain(categories: int, seed: int, sharp: float = 3.0) -> Tensor:

@@ -44,45 +44,21 @@ TIMED = {one.name for one in speed.CONTESTANTS} | {COPY, LARGE_COPY}
 FORMS = set(fixed_points.forms()) | {"original", "exact gradient of the bound"}
 FORMS |= {one.name for one in CANDIDATES}
 
-OLD = (
-    "ILS, default",
-    "ILS, as in the note",
-    "ILS, the note",
-    "ILS, sum-normalised",
-    "ILS, step",
-    "ILS (note",
-    "ILS (corrected",
-    "ILS (mass-keeping",
-    "ILS corrected",
-    "ILS mass-keeping",
-    "ILS, fused",
-    "ILS, relative step, Fisher",
-    "note's ILS",
-    "decoupled Gumbel",
-    "Gumbel, T =",
-    "Gumbel, noise",
-    "absolute step (the note)",
-    "limit of small steps (default)",
-    "ReinMax, the default",
-    "ReinMax at its default",
-    "ILS Fisher",
-    "ILS centred",
-    "Default of ils.sample",
+NUMBER = re.compile(r"[-+.\de]+|nan|inf")
+# Names of the time before the catalogue.
+OLD = re.compile(
+    r"ILS, (default|as in the note|the note|sum-normalised|step|fused|relative step, Fisher)"
+    r"|ILS \((note|corrected|mass-keeping)|ILS (corrected|mass-keeping|Fisher|centred)|note's ILS"
+    r"|decoupled Gumbel|Gumbel, (T =|noise)|absolute step \(the note\)|Default of ils\.sample"
+    r"|limit of small steps \(default\)|ReinMax(, the| at its) default"
 )
 
 
-def names_method(label: str) -> bool:
-    """Whether a label is the name of a method, with or without a setting after a comma."""
-    found = method_in(label)
-    return found is not None and (label == found or label.startswith(f"{found}, "))
-
-
 def at_a_setting(label: str) -> bool:
-    """The same of a method with a setting that has no comma before it: ``order 2``."""
-    return names_method(label) or re.fullmatch(r"order \d", label) is not None
-
-
-# --- the catalogue ---------------------------------------------------------------------------
+    """Whether a label is a method's name, with or without a setting: ``, T = 1`` or ``order 2``."""
+    found = method_in(label)
+    named = found is not None and (label == found or label.startswith(f"{found}, "))
+    return named or re.fullmatch(r"order \d", label) is not None
 
 
 def test_names_are_unique() -> None:
@@ -91,6 +67,12 @@ def test_names_are_unique() -> None:
     assert all(method(one.name) is one for one in EVERY)
     with pytest.raises(KeyError):
         method("ILS")
+    # What one problem makes is named only.
+    for one in BESIDE:
+        assert one.family not in FAMILIES
+        assert (one.settings, one.trained, one.factory) == ((), (), "")
+        with pytest.raises(LookupError, match="by that problem"):
+            one.make(0.0)
 
 
 @pytest.mark.parametrize("one", CATALOGUE, ids=lambda one: one.name)
@@ -112,15 +94,6 @@ def test_sources_are_in_the_bibliography() -> None:
     assert all(one.source for one in METHODS)
 
 
-def test_what_one_problem_makes_is_not_made_here() -> None:
-    """The catalogue names it only."""
-    for one in BESIDE:
-        assert one.family not in FAMILIES
-        assert (one.settings, one.trained, one.factory) == ((), (), "")
-        with pytest.raises(LookupError, match="by that problem"):
-            one.make(0.0)
-
-
 def test_training_is_a_view_of_the_catalogue() -> None:
     """The same methods, with the settings and the maker of the training."""
     assert {one.name for one in training.CONTESTANTS} == {m.name for m in CATALOGUE if m.trained}
@@ -131,11 +104,8 @@ def test_training_is_a_view_of_the_catalogue() -> None:
     assert len(training.MAIN) == 14
 
 
-# --- names -----------------------------------------------------------------------------------
-
-
 def records() -> Iterator[tuple[str, set[str]]]:
-    """For each record the names in it: of its rows, of its columns, of its configuration."""
+    """For each record the names in it: of its rows and of its columns."""
     for path in sorted((BOOK / "data").glob("*.csv.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             head, *rows = csv.reader(io.StringIO(file.read()))
@@ -145,35 +115,7 @@ def records() -> Iterator[tuple[str, set[str]]]:
                 found |= {row[head.index(level)].split(" | ")[0] for row in rows}
         if path.name.startswith("toy-gumbel-limits"):
             found |= set(head[1:])
-        about = json.loads(path.with_suffix("").with_suffix(".json").read_text("utf-8"))
-        found |= set(_named(about["configuration"]))
-        yield path.name, {name for name in found if not _number(name)}
-
-
-def _named(value: object) -> Iterator[str]:
-    """Methods in a configuration: keys of settings, and what is chosen of each."""
-    if isinstance(value, dict):
-        yield from (str(key) for key in value.get("settings", ()))
-        if "method" in value:
-            yield str(value["method"])
-        for part in value.values():
-            yield from _named(part)
-    elif isinstance(value, list):
-        if len(value) == 3 and isinstance(value[0], str) and not isinstance(value[2], str):
-            yield value[0]
-        if value and isinstance(value[0], str) and len(value) == 4 and value[0] in TASKS:
-            yield str(value[1])
-        for part in value:
-            if isinstance(part, (list, dict)):
-                yield from _named(part)
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        yield path.name, {name for name in found if not NUMBER.fullmatch(name)}
 
 
 RECORDS = dict(records())
@@ -213,63 +155,43 @@ def test_laboratory() -> None:
     for one in speed.CONTESTANTS:
         assert one.method or one.group == "floor" or one.name in LOOKS
         assert method_in(one.name) or one.method
-
-
-def test_relatives_that_the_package_has() -> None:
-    """On the map they have the same names."""
+    # On the map the relatives that the package has bear the same names.
     ours = {name for one in RELATIVES for name in one.name.split(", ") if name in NAMES}
     assert {"SPIGOT", "SPIGOT-CE", "SPIGOT-EG", "straight-through", "I-MLE", "ReinMax"} <= ours
 
 
-def pages() -> list[Path]:
-    """All that a reader sees, and the programs of the laboratory."""
-    endings = ("*.md", "*.ipynb", "*.py", "*.js", "*.json", "*.csv")
-    found = [path for ending in endings for path in BOOK.rglob(ending)]
-    kept = [path for path in found if "_build" not in path.parts and "vendor" not in path.parts]
-    return [*kept, ROOT / "README.md", *ROOT.joinpath("tools").glob("*.py")]
-
-
-@pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_method_is_named_otherwise(path: Path) -> None:
+@pytest.mark.parametrize("ending", ["md", "ipynb", "py", "js", "json", "csv"])
+def test_no_method_is_named_otherwise(ending: str) -> None:
     """No name of the time before the catalogue is left, but in the account of the renaming."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        text = json.dumps({k: v for k, v in json.loads(text).items() if k != "renamed"})
-    text = text.replace('\\"', '"').replace("\\u2019", "'")
-    found = [old for old in OLD if old in text]
-    assert found == []
-    # "ILS" in quotation marks, or at the head of a row, would be a method without a surname.
-    assert not re.search(r"""["']ILS["'](?!\])""", text) or path.name in ("toy.js", "toy-math.js")
-
-
-def test_renamed_records_say_so() -> None:
-    """Old and new names, and no name that is both; the new ones are in the catalogue."""
-    for path in (BOOK / "data").glob("*.json"):
-        renamed = json.loads(path.read_text("utf-8")).get("renamed", {})
-        assert all(at_a_setting(new) for new in renamed.values()), path.name
-        assert not set(renamed) & set(renamed.values()), path.name
-
-
-# --- looks -----------------------------------------------------------------------------------
+    paths = [*BOOK.rglob(f"*.{ending}"), ROOT / "README.md", *ROOT.joinpath("tools").glob("*.py")]
+    for path in paths:
+        if {"_build", "vendor"} & set(path.parts):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            text = json.dumps({k: v for k, v in json.loads(text).items() if k != "renamed"})
+        text = text.replace('\\"', '"').replace("\\u2019", "'")
+        assert not OLD.search(text), path
+        # "ILS" in quotation marks, or at the head of a row, would be a method without a surname.
+        named = re.search(r"""["']ILS["'](?!\])""", text)
+        assert not named or path.name in ("toy.js", "toy-math.js"), path
 
 
 def test_every_method_has_a_look() -> None:
     """And no two have the same dashes with the same mark."""
     assert set(NAMES) <= set(LOOKS)
-    assert set(LOOKS) - set(NAMES) == {
-        "sparsemax",
-        "softmax",
-        "the loss alone",
-        "ten lines by hand",
-    }
+    others = {"sparsemax", "softmax", "the loss alone", "ten lines by hand"}
+    assert set(LOOKS) - set(NAMES) == others
     for first, second in combinations(LOOKS, 2):
         one, other = LOOKS[first], LOOKS[second]
         assert (one.dashes, one.mark) != (other.dashes, other.mark), (first, second)
     assert all(one.look is LOOKS[one.name] for one in EVERY)
-
-
-def test_families_have_looks() -> None:
-    """The same in the book and in the explorer, each its own."""
+    # Those that most figures draw have colours of their own.
+    drawn = ["ReinMax (default)", "ILS (the note)", "ILS, centred", "ILS, relative step"]
+    drawn += ["straight-through", "Gumbel-Softmax", "straight-through Gumbel", "leave-one-out"]
+    drawn += ["exact gradient"]
+    assert len({LOOKS[name].colour for name in drawn}) == len(drawn)
+    # Families have looks, the same in the book and in the explorer, each its own.
     assert list(FAMILY_LOOKS) == list(FAMILIES)
     for attribute in ("colour", "mark", "bokeh", "variable"):
         found = [getattr(look, attribute) for look in FAMILY_LOOKS.values()]
@@ -300,24 +222,6 @@ def test_what_is_shown_together_is_told_apart(names: tuple[str, ...]) -> None:
     plt.close(figure)
 
 
-def test_main_methods_have_colours_of_their_own() -> None:
-    """Those that most figures draw."""
-    drawn = ("ReinMax (default)", "ILS (the note)", "ILS, centred", "ILS, relative step")
-    drawn += ("straight-through", "Gumbel-Softmax", "straight-through Gumbel", "leave-one-out")
-    drawn += ("exact gradient",)
-    assert len({LOOKS[name].colour for name in drawn}) == len(drawn)
-
-
-def test_settings_share_a_colour() -> None:
-    """The first has the look of the method, the others are lighter."""
-    names = ["Gumbel-Softmax, T = 0.1", "ILS (the note)", "Gumbel-Softmax, T = 1"]
-    found = looks(names)
-    assert found[names[0]] == LOOKS["Gumbel-Softmax"]
-    assert found[names[1]] == LOOKS["ILS (the note)"]
-    assert min(found[names[2]].colour) > max(LOOKS["Gumbel-Softmax"].colour)
-    assert found[names[2]] not in LOOKS.values()
-
-
 def test_longest_name_wins() -> None:
     """A form is not a setting of what its name begins with."""
     assert method_in("ILS (the note), mass kept, c = 1") == "ILS (the note), mass kept"
@@ -326,3 +230,10 @@ def test_longest_name_wins() -> None:
     assert method_in("ILS") is None
     with pytest.raises(ValueError, match="expected names of methods"):
         looks(["ILS", "ReinMax"])
+    # Settings share a colour: the first has the look of the method, the others are lighter.
+    names = ["Gumbel-Softmax, T = 0.1", "ILS (the note)", "Gumbel-Softmax, T = 1"]
+    found = looks(names)
+    assert found[names[0]] == LOOKS["Gumbel-Softmax"]
+    assert found[names[1]] == LOOKS["ILS (the note)"]
+    assert min(found[names[2]].colour) > max(LOOKS["Gumbel-Softmax"].colour)
+    assert found[names[2]] not in LOOKS.values()

@@ -30,14 +30,6 @@ def test_target(eta: float, beta: float) -> None:
     assert (LOSSES + beta * q).std() > 0.1
 
 
-def test_the_baseline_cancels() -> None:
-    """Whatever is taken off all losses of an example, the weights are the same, and sum to 1."""
-    log_probs, losses, eta = normal(5, 2, 3, seed=3), normal(5, 2, 3, seed=4), normal(2).exp()
-    found = weights(log_probs, losses, eta, 0.7)
-    assert close(found, weights(log_probs, losses - normal(2, 3, seed=5), eta, 0.7), 1e-12)
-    assert close(found.sum(0), torch.ones(2, 3).double())
-
-
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_effective_number(share: float) -> None:
     """The share is met, run by run; the less of it, the farther the target."""

@@ -12,15 +12,13 @@ from torch import Tensor
 
 from ils import estimators, exact
 from lab.methods import pairs
+from lab.methods.several import reinmax_of_several
 from lab.optimality import several
 from lab.optimality.experiment import fisher
 
 DOUBLE = torch.float64
 SHAPES = [(1, 2), (1, 4), (2, 3), (3, 2)]
-PI = torch.tensor([[0.25, 0.75]], dtype=DOUBLE)
-"""Of the examples."""
-
-
+PI = torch.tensor([[0.25, 0.75]], dtype=DOUBLE)  # of the examples
 # By the letters that the chapter names.
 BY_LETTER = dict(zip("ABCDEFG", pairs.PAIRS.values(), strict=True))
 
@@ -35,10 +33,6 @@ def line(slope: Tensor) -> exact.Loss:
     return lambda z: (z * slope).sum((-1, -2))
 
 
-def plus(loss: exact.Loss, slope: Tensor, size: float = 1.0) -> exact.Loss:
-    return lambda z: loss(z) + size * line(slope)(z)
-
-
 def quadratic(slope: Tensor, curvature: Tensor) -> exact.Loss:
     """Separable; ``(D, K)`` and ``(D, K, K)``, symmetric."""
     return lambda z: line(slope)(z) + torch.einsum("sdk,dkj,sdj->s", z, curvature, z) / 2
@@ -47,9 +41,6 @@ def quadratic(slope: Tensor, curvature: Tensor) -> exact.Loss:
 def bend(a: float, b: float) -> exact.Loss:
     """``a s + b s**2`` of the first entry ``s`` of one variable."""
     return lambda z: a * z[..., 0, 0] + b * z[..., 0, 0] ** 2
-
-
-# --- means ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -85,12 +76,8 @@ def test_the_whole_trapezium_needs_what_other_variables_bring() -> None:
 def test_numbers_of_the_example() -> None:
     """The first entries for 3 s - s^2, after the draws 1 1, 1 2, 2 1 and 2 2; each mean is 3/8."""
     d = several.enumerate_draws(PI, bend(3, -1))
-    table = {
-        "AE": [3 / 8, 3 / 8, 3 / 8, 3 / 8],
-        "BFG": [3 / 16, 1 / 8, 1 / 8, 9 / 16],
-        "CD": [0, 1, 1, 0],
-    }
-    for names, row in table.items():
+    rows = ([3 / 8, 3 / 8, 3 / 8, 3 / 8], [3 / 16, 1 / 8, 1 / 8, 9 / 16], [0, 1, 1, 0])
+    for names, row in zip(("AE", "BFG", "CD"), rows, strict=True):
         wanted = torch.tensor(row, dtype=DOUBLE)
         assert abs(float(d.chance @ wanted) - 3 / 8) < 1e-12
         for name in names:
@@ -131,9 +118,6 @@ def test_half_of_the_trapezium_given_one_draw_is_reinmax(shape: tuple[int, int])
     first = pairs.reinmax(d.probs, d.z[:, 0], d.grad[:, 0]).reshape(count, count, *shape)[:, 0]
     assert close(given_first(own), first)
     assert not close(given_first(other), first, 1e-3)
-
-
-# --- the other draw as control variate -----------------------------------------------------------
 
 
 def parts(probs: Tensor, loss: exact.Loss) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -205,15 +189,12 @@ def test_a_linear_part_costs_nothing(shape: tuple[int, int]) -> None:
     logits, loss = several.waves(*shape, 1.0, generator(5))
     probs, slope = logits.softmax(-1), normal(*shape, seed=6)
     assert pair(probs, line(slope))["B"][1].max() < 1e-28
-    bare, bent = pair(probs, loss), pair(probs, plus(loss, slope, 30.0))
+    bare, bent = pair(probs, loss), pair(probs, lambda z: loss(z) + 30 * line(slope)(z))
     assert close(bare["B"][1], bent["B"][1], 1e-9)
     assert bent["B"][1].sum() < bent["A"][1].sum()
     # False: the same of A.
     assert not close(bare["A"][1], bent["A"][1], 1e-3)
     assert pair(probs, line(slope))["A"][1].min() > 1e-4
-
-
-# --- orders --------------------------------------------------------------------------------------
 
 
 def test_order_for_a_linear_loss() -> None:
@@ -271,9 +252,6 @@ def test_the_other_draw_can_be_worse_for_every_number_of_draws() -> None:
         assert abs(controlled - (75 / 1024 / draws + 36 / 1024 / (2 * draws * (draws - 1)))) < 1e-12
     # With another linear part it is better from two draws on.
     assert float(by_parts(PI, bend(1, 1), 2, 1)) < float(by_parts(PI, bend(1, 1), 2, 0))
-
-
-# --- many variables ------------------------------------------------------------------------------
 
 
 def separable(probs: Tensor, slope: Tensor, curvature: Tensor) -> dict[str, Tensor]:
@@ -358,3 +336,22 @@ def test_sums_of_squares_of_fair_bits(variables: int) -> None:
     # F has less noise than leave-one-out below five variables, as much at five, more above.
     order = float(found["F"][1][0] - found["D"][1][0])
     assert (abs(order) < 1e-12) if variables == 5 else ((order < 0) == (variables < 5))
+
+
+def test_the_method_of_the_catalogue() -> None:
+    """It has ReinMax's mean, is B at temperature 1, and without noise for a linear loss."""
+    logits, slope = normal(2, 3, seed=8), 2 * normal(2, 3, seed=9)
+
+    def loss(z: Tensor) -> Tensor:
+        return (line(slope)(z) - 1) ** 3 / 10
+
+    for temperature in (0.5, 1.0, 3.0):
+        one = exact.moments(estimators.reinmax(temperature=temperature), loss, logits, batch_dims=0)
+        two = exact.moments(reinmax_of_several(2, temperature), loss, logits, batch_dims=0)
+        assert close(two.mean, one.mean)
+    d = several.enumerate_draws(logits.softmax(-1), loss)
+    assert close(reinmax_of_several(2).formula(logits, d.z, loss), pairs.other_draws(d))
+    found = exact.moments(reinmax_of_several(2), line(slope), logits, batch_dims=0)
+    assert float(found.variance.abs().max()) < 1e-24
+    assert float(found.bias.abs().max()) < 1e-13
+    assert reinmax_of_several(3).evaluations == 3

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from toy_runs import Numbers, attempts
+from toy_runs import Numbers, attempts, threads
 
 from lab.run import engine, pools, records
 from lab.run.engine import execute
@@ -41,109 +40,69 @@ def numbers(log: str, count: int, **deeds: str) -> list[Numbers]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads in place of processes, which take seconds to begin, where those are not the point."""
-
-    @contextmanager
-    def threads(engine: str, workers: int, address: str | None) -> Iterator[pools.Pool]:
-        with ThreadPoolExecutor(workers) as executor:
-            yield pools.Pool(executor, lambda: True, "threads")
-
     monkeypatch.setattr(pools, "open_pool", threads)
 
 
-@dataclasses.dataclass
-class Sweep:
-    """A sweep that has been run."""
-
-    runs: list[Numbers]
-    folder: Path
-    found: engine.Outcome
-
-    def assert_same(self, other: Sweep) -> None:
-        """The tables of the runs of another, and the bytes of their files."""
-        assert other.found.tables
-        for run, table in other.found.tables.items():
-            same = next(mine for mine in self.runs if mine.seed == run.seed)
-            pd.testing.assert_frame_equal(self.found.tables[same], table, check_exact=True)
-            file = f"{run.name}.csv.gz"
-            assert (self.folder / file).read_bytes() == (other.folder / file).read_bytes()
-
-
 @pytest.fixture(scope="module")
-def by_one(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def by_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, engine.Outcome]:
     """Six runs by one worker."""
     folder = tmp_path_factory.mktemp("one")
     runs = numbers(str(folder / "log"), 6)
-    return Sweep(runs, folder, execute(runs, folder=folder, workers=1))
+    found = execute(runs, folder=folder, workers=1)
+    assert list(found.tables) == runs
+    return folder, found
+
+
+def assert_same(one: tuple[Path, engine.Outcome], other: tuple[Path, engine.Outcome]) -> None:
+    """The tables of the runs that the other has, and the bytes of their files."""
+    tables = {run.name: table for run, table in one[1].tables.items()}
+    for run, table in other[1].tables.items():
+        pd.testing.assert_frame_equal(tables[run.name], table, check_exact=True)
+        file = f"{run.name}.csv.gz"
+        assert (one[0] / file).read_bytes() == (other[0] / file).read_bytes()
 
 
 @pytest.mark.unmoved
-def test_any_number_of_workers_gives_the_same_bits(tmp_path: Path, log: str, by_one: Sweep) -> None:
+def test_any_number_of_workers_gives_the_same_bits(tmp_path: Path, log: str, by_one: Any) -> None:
     """With one worker, with three, and in the caller; each has one thread."""
     runs = numbers(log, 6)[::-1]
-    three = Sweep(runs, tmp_path, execute(runs, folder=tmp_path, workers=3))
-    for sweep in (by_one, three):
-        assert list(sweep.found.tables) == sweep.runs
-        assert not sweep.found.failed
-    by_one.assert_same(three)
-    for run, table in three.found.tables.items():
+    three = execute(runs, folder=tmp_path, workers=3)
+    assert list(three.tables) == runs
+    assert_same(by_one, (tmp_path, three))
+    for run, table in three.tables.items():
         pd.testing.assert_frame_equal(table[["bits"]], run()[["bits"]], check_exact=True)
         assert (table["threads"] == 1).all()
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path: Path, log: str, quick: None) -> None:
     """Unless its configuration, the sources or the record itself are not what they were."""
-    runs = numbers(log, 4)
+    runs = numbers(log, 8)
     first = execute(runs, folder=tmp_path)
     again = execute([*runs, runs[0]], folder=tmp_path)
     assert sorted(attempts(log)) == [run.name for run in runs]
     for run in runs:
         pd.testing.assert_frame_equal(first.tables[run], again.tables[run], check_exact=True)
 
-    about = tmp_path / f"{runs[0].name}.json"
-    changed = json.loads(about.read_text()) | {"sources": "0" * 64}
-    about.write_text(json.dumps(changed))
-    other = dataclasses.replace(runs[1], cost=2.0)
-    table = tmp_path / f"{runs[2].name}.csv.gz"
+    abouts = [tmp_path / f"{run.name}.json" for run in runs]
+    told = [json.loads(about.read_text()) for about in abouts]
+    abouts[0].write_text(json.dumps(told[0] | {"sources": "0" * 64}))
+    abouts[1].write_text(json.dumps({k: v for k, v in told[1].items() if k != "sources"}))
+    abouts[2].write_text(abouts[2].read_text()[:50])
+    abouts[3].write_text("[]")
+    abouts[4].unlink()
+    table = tmp_path / f"{runs[5].name}.csv.gz"
     table.write_bytes(table.read_bytes()[:-20])
+    assert [engine.find(run, tmp_path) is None for run in runs] == [True] * 6 + [False] * 2
+    other = dataclasses.replace(runs[6], cost=2.0)
     lines: list[str] = []
-    execute([runs[0], other, *runs[2:]], folder=tmp_path, report=lines.append)
-    assert sorted(attempts(log)[4:]) == [run.name for run in runs[:3]]
-    assert lines[0] == f"{runs[3].name}: in {tmp_path} already"
-    assert len(lines) == 4
-    assert engine.find(runs[0], tmp_path)
-    assert engine.find(runs[2], tmp_path)
-    assert engine.find(runs[1], tmp_path) is None
+    execute([*runs[:6], other, runs[7]], folder=tmp_path, report=lines.append)
+    assert sorted(attempts(log)[8:]) == [run.name for run in runs[:7]]
+    assert lines[0] == f"{runs[7].name}: in {tmp_path} already"
+    assert len(lines) == 8
+    assert [engine.find(run, tmp_path) is None for run in runs] == [False] * 6 + [True, False]
 
-    execute(runs[3:], folder=tmp_path, fresh=True)
-    assert attempts(log).count(runs[3].name) == 2
-
-
-def damage_truncate(about: Path) -> None:
-    about.write_text(about.read_text()[:50])
-
-
-def damage_list(about: Path) -> None:
-    about.write_text("[]")
-
-
-def damage_remove(about: Path) -> None:
-    about.rename(about.with_name(f"partial-{about.name}"))
-
-
-def damage_old(about: Path) -> None:
-    """As records were before these were kept."""
-    kept = json.loads(about.read_text())
-    about.write_text(json.dumps({k: v for k, v in kept.items() if k != "sources"}))
-
-
-@pytest.mark.parametrize("damage", [damage_truncate, damage_list, damage_remove, damage_old])
-def test_half_a_record_is_none(tmp_path: Path, log: str, damage: Callable[[Path], None]) -> None:
-    (run,) = numbers(log, 1)
-    execute([run], folder=tmp_path, workers=1)
-    assert engine.find(run, tmp_path)
-    damage(tmp_path / f"{run.name}.json")
-    assert engine.find(run, tmp_path) is None
+    execute(runs[7:], folder=tmp_path, fresh=True)
+    assert attempts(log).count(runs[7].name) == 2
 
 
 def test_a_run_that_raises_is_tried_twice(tmp_path: Path, log: str, quick: None) -> None:
@@ -206,49 +165,40 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_sweep_that_was_killed_continues(tmp_path: Path, quick: None) -> None:
+@pytest.mark.parametrize(("send", "sign"), [(os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT)])
+def test_a_sweep_that_was_killed_continues(
+    tmp_path: Path, log: str, quick: None, send: Callable[[int, int], None], sign: int
+) -> None:
     """Finished records are there, nothing else is, and no worker is left behind."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (TESTS, ROOT, ROOT / "book"))),
-    }
-    # A signal from the keyboard goes to all processes of the terminal.
-    kinds = {"killed": (os.kill, signal.SIGKILL), "interrupted": (os.killpg, signal.SIGINT)}
-    sweeps: dict[str, subprocess.Popen[bytes]] = {}
-    for kind in kinds:
-        (tmp_path / kind).mkdir()
-        sweeps[kind] = subprocess.Popen(
-            [sys.executable, "-c", SWEEP, str(tmp_path / kind / "log"), str(tmp_path / kind)],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    path = os.pathsep.join(map(str, (TESTS, ROOT, ROOT / "book")))
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", SWEEP, log, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        for kind, (send, sign) in kinds.items():
-            folder, log, sweep = tmp_path / kind, str(tmp_path / kind / "log"), sweeps[kind]
-            wait_for(lambda log=log: len(attempts(log)) == 2)
-            send(sweep.pid, sign)
-            assert sweep.wait(30) != 0
-            wait_for(lambda sweep=sweep: gone(sweep.pid))
-            runs = numbers(log, 3)
-            there = [engine.find(run, folder) is not None for run in runs]
-            assert there == [True, False, False]
-            found = execute(runs, folder=folder)
-            assert list(found.tables) == runs
-            assert [attempts(log).count(run.name) for run in runs] == [1, 2, 1]
+        wait_for(lambda: len(attempts(log)) == 2)
+        # A signal from the keyboard goes to all processes of the terminal.
+        send(sweep.pid, sign)
+        assert sweep.wait(30) != 0
+        wait_for(lambda: gone(sweep.pid))
     finally:
-        for sweep in sweeps.values():
-            if not gone(sweep.pid):
-                os.killpg(sweep.pid, signal.SIGKILL)
-            sweep.wait()
+        if not gone(sweep.pid):
+            os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+    runs = numbers(log, 3)
+    assert [engine.find(run, tmp_path) is not None for run in runs] == [True, False, False]
+    found = execute(runs, folder=tmp_path)
+    assert list(found.tables) == runs
+    assert [attempts(log).count(run.name) for run in runs] == [1, 2, 1]
 
 
 def gone(group: int) -> bool:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
+        return False
+    return True
 
 
 def test_the_longest_begin_first(tmp_path: Path, log: str, quick: None) -> None:
@@ -264,14 +214,11 @@ def test_progress(tmp_path: Path, log: str, quick: None, monkeypatch: pytest.Mon
         def isatty(self) -> bool:
             return True
 
-    runs = numbers(log, 3, one="raise")
     for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", screen)
-        execute(runs, folder=tmp_path / str(shown), progress="sweep")
+        execute(numbers(log, 3, one="raise"), folder=tmp_path / str(shown), progress="sweep")
         text = screen.getvalue()
-        assert ("sweep: 100%" in text) == shown
-        for part in ("3/3", "<00:00", "failed=1"):
-            assert (part in text) == shown
+        assert all(part in text for part in ("sweep: 100%", "3/3", "<00:00", "failed=1")) == shown
     assert text == ""
 
 
@@ -287,14 +234,13 @@ def test_bad_input(tmp_path: Path, log: str) -> None:
         def __call__(self) -> pd.DataFrame:
             return other()
 
-    refused: list[tuple[list[Any], dict[str, Any], str]] = [
+    for runs, options, message in (
         ([run, Named(run.name)], {}, "different names, got .'numbers-1'. more than once"),
         ([Named("a/b")], {}, "a file name, got 'a/b'"),
         ([run], {"workers": 0}, "workers: expected at least 1"),
         ([run], {"engine": "threads"}, "engine: expected one of"),
         ([run], {"engine": "dask"}, "address: expected"),
-    ]
-    for runs, options, message in refused:
+    ):
         with pytest.raises(ValueError, match=message):
             execute(runs, folder=tmp_path, **options)
     with pytest.raises(TypeError, match="not JSON serializable"):
@@ -314,18 +260,18 @@ def test_other_sources_are_told(
     assert attempts(log) == []
 
 
-def test_a_table_that_cannot_be_recorded(tmp_path: Path, quick: None) -> None:
-    """It is the run's error, told like any other."""
-    found = execute([Nameless("nameless")], folder=tmp_path, workers=1)
-    assert "expected names for the index" in found.failed[Nameless("nameless")]
-
-
 @dataclasses.dataclass(frozen=True)
 class Nameless:
-    name: str
+    name: str = "nameless"
 
     def __call__(self) -> pd.DataFrame:
         return pd.DataFrame({"a": [1.0]})
+
+
+def test_a_table_that_cannot_be_recorded(tmp_path: Path, quick: None) -> None:
+    """It is the run's error, told like any other."""
+    found = execute([Nameless()], folder=tmp_path, workers=1)
+    assert "expected names for the index" in found.failed[Nameless()]
 
 
 def test_dask_is_asked_for_only_when_wanted(
@@ -359,7 +305,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield local
 
 
-def test_dask_gives_the_same_bits(tmp_path: Path, log: str, scheduler: Any, by_one: Sweep) -> None:
+def test_dask_gives_the_same_bits(tmp_path: Path, log: str, scheduler: Any, by_one: Any) -> None:
     """As processes do; what raises or dies is tried again and reported, as there."""
     runs = numbers(log, 6, one="raise", two="exit", three="raise once")
     found = execute(runs, folder=tmp_path, engine="dask", address=scheduler.scheduler_address)
@@ -369,8 +315,7 @@ def test_dask_gives_the_same_bits(tmp_path: Path, log: str, scheduler: Any, by_o
     assert "KilledWorker" in found.failed[runs[1]]
     tried = [attempts(log).count(run.name) for run in runs]
     assert tried[:3] == [2, 2, 2]
-    by_one.assert_same(Sweep(runs, tmp_path, found))
-    assert all(engine.find(run, tmp_path) for run in runs[2:])
+    assert_same(by_one, (tmp_path, found))
 
 
 def test_dask_without_workers_comes_to_an_end(

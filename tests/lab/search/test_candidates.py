@@ -25,7 +25,7 @@ def case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return grad, torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 0]], logits
 
 
-def test_the_added_term_is_that_of_the_entropy() -> None:
+def test_the_added_term_is_that_of_the_entropy_and_fades() -> None:
     grad, z, logits = case()
     leaf = logits.clone().requires_grad_()
     probs = leaf.softmax(-1)
@@ -42,9 +42,7 @@ def test_the_added_term_is_that_of_the_entropy() -> None:
     masked = Exploring(2.0, 0.3).gradient(grad, z, logits)[:3]
     assert masked.isfinite().all()
     assert (masked[:, 3] == 0).all()
-
-
-def test_what_fades_ends_at_the_default() -> None:
+    # What fades ends at the default.
     grad, z, logits = case()
     default = ReinMax().gradient(grad, z, logits)
     rule = Candidate(3.0, 0.3, fades=True).rule
@@ -52,11 +50,6 @@ def test_what_fades_ends_at_the_default() -> None:
     assert rule(0.5) == Exploring(2.0, 0.15)
     assert torch.equal(rule(1.0).gradient(grad, z, logits), default)
     assert Candidate(3.0, 0.0, fades=False).rule(0.9) == Exploring(3.0)
-
-
-def test_the_parts_share_no_problem() -> None:
-    assert not set(DESIGN) & set(FINAL)
-    assert len({one.name for one in CANDIDATES}) == len(CANDIDATES)
 
 
 def test_an_entry_trains_its_candidate() -> None:
@@ -79,7 +72,9 @@ def test_as_many_evaluations_as_an_entry_of_the_benchmarks(task: str) -> None:
 
 
 def test_the_choice() -> None:
-    """The greatest mean, but for what loses more than a tenth on a problem."""
+    """The greatest mean, but for what loses more than a tenth; on problems of its own."""
+    assert not set(DESIGN) & set(FINAL)
+    assert len({one.name for one in CANDIDATES}) == len(CANDIDATES)
     default, (fading, other) = CANDIDATES[0], [one for one in CANDIDATES if one.fades][:2]
     steady = next(one for one in CANDIDATES[1:] if not one.fades)
     rows = {
@@ -96,17 +91,15 @@ def test_the_choice() -> None:
 
 def test_progress_of_candidates() -> None:
     """0 where runs begin, 1 where the best candidate ends."""
-    values = {("bits", one.name, 1): {"validation": v} for one, v in ENDS}
+    ends = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
+    values = {("bits", one.name, 1): {"validation": value} for one, value in ends}
     design = pd.DataFrame(values).T.rename_axis(["task", "candidate", "budget"])
     levels = ["task", "measure", "method", "budget", "copy", "exploration", "seed"]
     rows = [("bits", TASKS["bits"].measure, DEFAULT, 1, 0, PLAIN, seed) for seed in (1, 2)]
     final = pd.DataFrame({0: [0.5, 0.7], 20: 0.0}, pd.MultiIndex.from_tuples(rows, names=levels))
     found = progress(design, final)
     assert found["bits"].round(12).tolist() == [0.5, 1.0]
-    assert list(found.index) == [one.name for one, _ in ENDS]
-
-
-ENDS = ((CANDIDATES[0], 0.4), (CANDIDATES[3], 0.2))
+    assert list(found.index) == [one.name for one, _ in ends]
 
 
 def test_on_the_experts_exact_rules_have_the_mean_of_the_gradient() -> None:

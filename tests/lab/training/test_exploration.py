@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import generator, normal
 from torch import Tensor
 
 from ils import estimators
@@ -20,22 +21,21 @@ from lab.training.train import estimated, gradients
 
 def begun(name: str, count: int = 1) -> tuple:
     task = TASKS[name]
-    stream, generator = Stream(range(1, 1 + count)), torch.Generator().manual_seed(0)
+    stream = Stream(range(1, 1 + count))
     parameters = {n: p.double().requires_grad_() for n, p in task.start(stream).items()}
-    return task, parameters, task.batch(parameters, stream, generator)
+    return task, parameters, task.batch(parameters, stream, generator())
 
 
 def test_the_entropy_fades() -> None:
     """Its weight is whole at the first step, half in the middle and nothing at the end."""
     task, parameters, batch = begun("bits", 3)
-    parameters = {"logits": torch.randn(3, 4, 1, 2, dtype=torch.float64).requires_grad_()}
+    parameters = {"logits": normal(3, 4, 1, 2, seed=1).requires_grad_()}
     method = with_entropy(task, estimators.reinmax(), 1, 0.7)
 
     def value(part: float) -> torch.Tensor:
-        return method.at(part)(parameters, batch, torch.Generator().manual_seed(5))
+        return method.at(part)(parameters, batch, generator(5))
 
-    same = torch.Generator().manual_seed(5)
-    plain = estimated(task, estimators.reinmax(), parameters, batch, same, 1)
+    plain = estimated(task, estimators.reinmax(), parameters, batch, generator(5), 1)
     probs = parameters["logits"].softmax(-1)
     entropy = -(probs * probs.log()).sum(-1).mean((1, 2))
     torch.testing.assert_close(value(1.0), plain)
@@ -47,16 +47,9 @@ def test_tempered_draws_at_temperature_one_are_plain_draws() -> None:
     """The same gradient as without weights, number for number, of the same draws."""
     task, parameters, batch = begun("bits", 2)
     rule = StraightThrough(2.0)
-    found = gradients(
-        task,
-        with_tempered_draws(task, rule, 1.0),
-        parameters,
-        batch,
-        torch.Generator().manual_seed(1),
-    )
-    wanted = gradients(
-        task, from_rule(rule), parameters, batch, torch.Generator().manual_seed(1), 1
-    )
+    tempered = with_tempered_draws(task, rule, 1.0)
+    found = gradients(task, tempered, parameters, batch, generator(1))
+    wanted = gradients(task, from_rule(rule), parameters, batch, generator(1), 1)
     torch.testing.assert_close(found["logits"], wanted["logits"])
 
 

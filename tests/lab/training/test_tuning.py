@@ -10,18 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lab.training import tuning
 from lab.training.protocol import DEFAULT, INDEX, Entry, Training
 from lab.training.tasks import TASKS, TUNED
-from lab.training.tuning import (
-    FINALISTS,
-    MORE,
-    choose,
-    first_rates,
-    next_trials,
-    seeds_of,
-    table_of,
-    tune,
-)
+from lab.training.tuning import choose, seeds_of, table_of, tune
 
 ENTRY = Entry("experts", "straight-through")
 
@@ -54,14 +46,6 @@ def bowl(setting: float, rate: float, seed: int) -> float:
     return (setting - 2) ** 2 + math.log10(rate) ** 2 + 0.001 * (seed % 3)
 
 
-def test_first_rates() -> None:
-    """Four a problem, half a decade apart."""
-    for name in TUNED:
-        rates = first_rates(TASKS[name])
-        assert len(rates) == 4
-        assert np.allclose(np.diff(np.log10(rates)), 0.5, atol=2e-3)
-
-
 def test_the_search_reaches_a_minimum_inside() -> None:
     """Rates are added at the winner's setting until it has a neighbour on each side."""
     seen: list[Training] = []
@@ -86,8 +70,8 @@ def test_more_seeds_decide_among_the_best() -> None:
 
     table = table_of(tune([ENTRY], runner(lucky, [])))
     whole = table.dropna()
-    assert FINALISTS <= len(whole) < len(table)
-    assert len(whole.columns) == len(first) + MORE
+    assert tuning.FINALISTS <= len(whole) < len(table)
+    assert len(whole.columns) == len(first) + tuning.MORE
     (row,) = choose(table).to_dict("records")
     assert row["setting"] != 2.0
     values = whole.mean(axis=1)
@@ -97,7 +81,7 @@ def test_more_seeds_decide_among_the_best() -> None:
 
 
 def test_a_trial_that_fails_cannot_win() -> None:
-    """Not a number in one seed is worse than anything; and if all fail nobody wins."""
+    """Not a number, or no run, is worse than anything; and if all fail nobody wins."""
 
     def broken(setting: float, rate: float, seed: int) -> float:
         return math.nan if setting == 2.0 and seed == 2 else bowl(setting, 10 * rate, seed)
@@ -105,14 +89,10 @@ def test_a_trial_that_fails_cannot_win() -> None:
     (row,) = choose(table_of(tune([ENTRY], runner(broken, [])))).to_dict("records")
     assert row["setting"] != 2.0
     nothing = tune([ENTRY], runner(lambda *_: math.nan, []))
-    assert next_trials(ENTRY, nothing[ENTRY]) == []
+    assert tuning.next_trials(ENTRY, nothing[ENTRY]) == []
     assert len(choose(table_of(nothing))) == 0
-
-
-def test_runs_that_are_missing() -> None:
-    """What an engine does not return counts as failed."""
-    found = tune([ENTRY], lambda runs: {})
-    assert all(math.isnan(v) for values in found[ENTRY].values() for v in values.values())
+    missing = tune([ENTRY], lambda runs: {})
+    assert all(math.isnan(v) for values in missing[ENTRY].values() for v in values.values())
 
 
 def test_copies_have_seeds_of_their_own() -> None:
@@ -120,14 +100,10 @@ def test_copies_have_seeds_of_their_own() -> None:
     one, other = Entry("experts", DEFAULT), Entry("experts", DEFAULT, copy=2)
     assert not set(sum(seeds_of(one), ())) & set(sum(seeds_of(other), ()))
     table = table_of(tune([one, other], runner(bowl, [])))
-    assert list(table.columns) == list(range(1, 1 + TASKS["experts"].tuning_seeds + MORE))
+    assert list(table.columns) == list(range(1, 1 + TASKS["experts"].tuning_seeds + tuning.MORE))
     assert len(choose(table)) == 2
-
-
-def test_tuning_runs_for_real() -> None:
-    """A tiny training from beginning to end."""
-    task = TASKS["experts"]
-    whole = Training(ENTRY, 2.0, tuple(first_rates(task)[:2]), (1, 2), 4, "validation", 1)
-    table = whole()
-    assert table.index.names == [*INDEX, "learning_rate", "seed", "step"]
-    assert table.index.get_level_values("setting")[0] == 2.0
+    # The first rates are four a problem, half a decade apart.
+    for name in TUNED:
+        rates = tuning.first_rates(TASKS[name])
+        assert len(rates) == 4
+        assert np.allclose(np.diff(np.log10(rates)), 0.5, atol=2e-3)
