@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import close, generator, normal
 from rules import COMBINATIONS, rule_of
-from torch import Tensor, nn
+from torch import Tensor
 
 import ils
 
@@ -56,18 +56,6 @@ def same(found: Tensor, wanted: Tensor) -> bool:
 
 
 @each_relative
-def test_sum_mean_and_size_of_the_batch(options: dict[str, Any]) -> None:
-    """The mean's updates are the sum's over the batch size, and those of an example alone."""
-    problem = Problem(options)
-    total = problem.updates(torch.sum)
-    assert same(B * problem.updates(torch.mean), total)
-    for i in range(B):
-        assert same(problem.updates(torch.mean, slice(i, i + 1)), total[i : i + 1])
-    for scale in (1e-3, 7.0):
-        assert same(problem.updates(lambda x, s=scale: s * x.sum()) / scale, total)
-
-
-@each_relative
 def test_splits_of_the_batch(options: dict[str, Any]) -> None:
     """Cut into parts of any sizes, the batch has the updates that it has as a whole."""
     problem = Problem(options)
@@ -76,26 +64,6 @@ def test_splits_of_the_batch(options: dict[str, Any]) -> None:
         bounds = [0, *cuts, B]
         parts = [problem.updates(rows=slice(a, b)) for a, b in itertools.pairwise(bounds)]
         assert same(torch.cat(parts), total)
-
-
-@each_relative
-def test_accumulation(options: dict[str, Any]) -> None:
-    """Gradients accumulated over parts, each loss divided by the whole, are the batch's."""
-    problem = Problem(options)
-    found = []
-    for parts in (1, 3, 12):
-        layer = nn.Linear(K, K, bias=False).double()
-        with torch.no_grad():
-            layer.weight.copy_(normal(K, K, seed=4))
-        size = B // parts
-        for begin in range(0, B, size):
-            rows = slice(begin, begin + size)
-            (problem.losses(layer(problem.logits[rows]), rows).sum() / B).backward()
-        assert layer.weight.grad is not None
-        found.append(layer.weight.grad)
-    assert same(found[1], found[0])
-    assert same(found[2], found[0])
-    assert found[0].abs().max() > 1e-4
 
 
 @each_relative
