@@ -158,7 +158,10 @@ def test_no_second_derivative_for_anything() -> None:
     refused = r"^ils: expected to be differentiated once"
     index, above = torch.tensor([0, 2]), normal(2, 4, seed=2).requires_grad_()
     loss = (ils.embedding(index, table, logits) * above).sum()
-    for update in torch.autograd.grad(loss, (table, logits), create_graph=True):
+    plain = torch.autograd.grad(loss, (table, logits), retain_graph=True)
+    updates = torch.autograd.grad(loss, (table, logits), create_graph=True)
+    for update, wanted in zip(updates, plain, strict=True):
+        assert torch.equal(update, wanted)
         for source in (logits, table, above):
             with pytest.raises(RuntimeError, match=refused):
                 torch.autograd.grad(update.sum(), source, retain_graph=True)
