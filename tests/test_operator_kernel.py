@@ -15,7 +15,6 @@ from test_everywhere import (
 )
 from test_invariance import test_factor_of_the_loss, test_splits_of_the_batch
 from test_operator import *  # noqa: F403
-from test_properties import *  # noqa: F403
 
 from ils.kernel.build import missing
 

@@ -61,7 +61,6 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_operator.py",
             "tests/test_lookup.py",
             "tests/test_sampler.py",
-            "tests/test_properties.py",
             "tests/test_everywhere.py",
             "tests/test_docstrings.py::test_examples",
         ],
