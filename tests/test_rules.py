@@ -119,22 +119,6 @@ def test_formula_by_autograd(name: str) -> None:
     assert found.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", [*COMBINATIONS, *DETERMINISTIC])
-def test_mean_is_that_of_the_estimator(name: str) -> None:
-    """Over all draws with their weights, the operator's gradient is the estimator's mean."""
-    rule, logits = EVERY[name], normal(2, 3, seed=5)
-    loss = cubic_loss(normal(2, 3, seed=6), 2)
-    moments = ils.exact.moments(estimators.from_rule(rule), loss, logits)
-    probs, mean = logits.softmax(-1), torch.zeros(2, 3, dtype=torch.float64)
-    for i in range(3):
-        for j in range(3):
-            leaf = logits.clone().requires_grad_()
-            z = ils.differentiable_draw(leaf, eye(3)[[i, j]], rule=rule)
-            (found,) = torch.autograd.grad(loss(z[None]).sum(), leaf)
-            mean += probs[0, i] * probs[1, j] * found
-    assert close(mean, moments.mean, 1e-11 * (1 + float(mean.abs().max())))
-
-
 SAME: dict[str, tuple[rules.Rule, Any]] = {
     "default": (rules.ReinMax(), estimators.reinmax(temperature=1.0)),
     "ReinMax": (rules.ReinMax(1.5), estimators.reinmax(temperature=1.5)),

@@ -370,15 +370,6 @@ def test_step_sizes_broadcast(normalizer: ils.Normalizer) -> None:
         assert torch.equal(one, intermediate_target(z, grad, step_size=step, normalizer=normalizer))
 
 
-@each_normalizer
-def test_one_category(normalizer: ils.Normalizer) -> None:
-    """With one category the target is the draw and every gradient is zero."""
-    z, grad = torch.ones(3, 1, dtype=torch.float64), normal(3, 1, seed=28)
-    target = intermediate_target(z, grad, step_size=10.0, normalizer=normalizer)
-    assert torch.equal(target, z)
-    assert torch.equal(logits_gradient(target, z, z), torch.zeros_like(z))
-
-
 def test_loss_and_gradients_of_stacks() -> None:
     """The last axis is summed, whatever stands before it."""
     aim, probs, z = distribution(2, 3, 4), distribution(2, 3, 4, seed=1), draws(2, 3, 4)
