@@ -201,8 +201,6 @@ def test_moments_take_given_nodes() -> None:
     found = exact.moments(estimator, loss, logits)
     for name in ("gradient", "mean", "bias", "variance", "cosine"):
         assert close(getattr(given, name), getattr(found, name), 1e-12)
-    assert close(found.mean, found.gradient, 1e-12)
-    assert close(found.bias, found.mean - found.gradient, 0)
     # Over variables as well as categories.
     both = exact.moments(estimator, lambda z: (z[..., 0].sum(-1) - 1) ** 2, logits)
     assert both.variance.shape == both.cosine.shape == ()

@@ -77,17 +77,6 @@ def test_factor_of_the_loss(options: dict[str, Any], factor: float) -> None:
         assert torch.equal(scaled, factor * plain)
 
 
-@each_relative
-def test_weights_of_examples(options: dict[str, Any]) -> None:
-    """A weight of one example scales its own update, and that of no other."""
-    problem = Problem(options)
-    weights = normal(B, seed=5).exp()
-    weights[2] = 0
-    found = problem.updates(lambda x: (weights * x).sum())
-    assert same(found, weights[:, None] * problem.updates())
-    assert torch.equal(found[2], torch.zeros(K, dtype=torch.float64))
-
-
 @each_absolute
 def test_absolute_steps_violate_it(options: dict[str, Any]) -> None:
     """Of an absolute step, but a linear one, mean and factor change the direction of the update."""

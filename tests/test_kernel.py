@@ -324,19 +324,6 @@ def test_layout_does_not_matter(dtype: torch.dtype, categories: int) -> None:
         assert torch.equal(found, fused_update(rule, wide.contiguous(), at, probs, None))
 
 
-@pytest.mark.parametrize("batch", [(), (0,), (2, 0, 3), (3,), (2, 3)])
-@pytest.mark.parametrize("categories", [4, 70, 70_001])
-def test_shapes(batch: tuple[int, ...], categories: int) -> None:
-    """Any batch, an empty one too."""
-    logits = normal(*batch, categories, seed=19)
-    rows = torch.Size(batch).numel()
-    z, at, probs = kernel.draw(logits, uniforms(rows, categories))
-    assert z.shape == probs.shape == logits.shape
-    assert at.shape == (*batch, 1)
-    for rule in RULES:
-        assert fused_update(rule, logits, at, probs, None).shape == logits.shape
-
-
 @pytest.mark.usefixtures("one_and_two_threads")
 @pytest.mark.parametrize(
     ("rows", "categories"), [(5000, 10), (700, 64), (300, 1000), (1, 300_000), (3, 65_600)]

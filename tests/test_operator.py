@@ -294,7 +294,7 @@ def test_backward_needs_no_randomness() -> None:
 def test_second_derivative_is_refused() -> None:
     """The gradient is no function's derivative; to differentiate it again is an error, not zero."""
     message = "ils: expected to be differentiated once"
-    weights = normal(3, 4, seed=28)
+    weights = normal(3, 4, seed=28).requires_grad_()
     for options in RULES.values():
         logits, hard = normal(3, 4, seed=27), draws(3, 4, seed=28)
         logits[0, (int(hard[0].argmax()) + 1) % 4] = -torch.inf  # the first derivative minds it
@@ -307,8 +307,9 @@ def test_second_derivative_is_refused() -> None:
                 (first,) = torch.autograd.grad(loss, logits, create_graph=True, retain_graph=True)
                 with pytest.raises(RuntimeError, match=message):
                     first.pow(2).sum().backward(retain_graph=True)
-                with pytest.raises(RuntimeError, match=message):
-                    torch.autograd.grad(first.sum(), logits)
+                for source in (weights, logits):
+                    with pytest.raises(RuntimeError, match=message):
+                        torch.autograd.grad(first.sum(), source, retain_graph=True)
                 (plain,) = torch.autograd.grad(loss, logits, retain_graph=True)
                 assert torch.equal(first, plain)
     with pytest.raises(RuntimeError, match=message):
