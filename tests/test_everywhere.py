@@ -297,23 +297,14 @@ def test_layouts(options: dict[str, Any]) -> None:
         base[0].expand(3, 6, 10),
         base[:, :, :1].expand_as(base),
     ):
-        plain = view.contiguous()
         assert not view.is_contiguous()
-        results = []
-        for values in (view, plain):
+        upstream, results = normal(*view.shape, seed=23), []
+        for values in (view, view.contiguous()):
             leaf = values.detach().requires_grad_()
             z = ils.sample(leaf, generator=generator(22), rule=rule_of(options))
-            upstream = normal(*view.shape, seed=23)
-            spread = upstream[..., :1].expand_as(upstream)
-            results.append(
-                [
-                    z.detach(),
-                    *(
-                        torch.autograd.grad(z, leaf, g, retain_graph=True)[0]
-                        for g in (upstream, spread, upstream.mT.contiguous().mT)
-                    ),
-                ]
-            )
+            results.append([z.detach()])
+            for g in (upstream, upstream[..., :1].expand_as(upstream), upstream.mT.contiguous().mT):
+                results[-1] += torch.autograd.grad(z, leaf, g, retain_graph=True)
         for one, two in zip(*results, strict=True):
             assert close(one, two, 1e-12 * (1 + float(two.abs().max())))
         assert torch.equal(results[0][0], results[1][0])
@@ -402,39 +393,28 @@ def test_gradients_that_are_not_finite(
 ) -> None:
     """NaN is handed on, nothing is raised; other rows and masked categories know nothing of it."""
     at = torch.full((3,), 1)
-    z, plain = eye(categories)[at], normal(3, categories, seed=40)
+    z, plain, rule = eye(categories)[at], normal(3, categories, seed=40), rule_of(options)
+
+    def alone(x: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+        return vjp(lambda y: ils.differentiable_draw(y, drawn, rule=rule), x)[1](g)[0]
+
     for masked in (False, True):
         logits = normal(3, categories, seed=41)
         if masked:
             logits[:, 2] = -torch.inf
-
-        def eager(grad: Tensor, logits: Tensor = logits) -> Tensor:
-            leaf = logits.clone().requires_grad_()
-            return torch.autograd.grad(
-                ils.differentiable_draw(leaf, z, rule=rule_of(options)), leaf, grad
-            )[0]
-
-        def looked(grad: Tensor, logits: Tensor = logits) -> Tensor:
-            leaf = logits.clone().requires_grad_()
-            rows = ils.embedding(at, eye(categories), leaf, rule=rule_of(options))
-            return torch.autograd.grad(rows, leaf, grad)[0]
-
-        def mapped(grad: Tensor, logits: Tensor = logits) -> Tensor:
-            def one(x: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
-                return vjp(lambda y: ils.differentiable_draw(y, drawn, rule=rule_of(options)), x)[
-                    1
-                ](g)[0]
-
-            return vmap(one)(logits, z, grad)
-
+        leaf = logits.clone().requires_grad_()
+        drawn = ils.differentiable_draw(leaf, z, rule=rule)
+        rows = ils.embedding(at, eye(categories), leaf, rule=rule)
         for place in ("all", 1, 0, 2):
             grad = plain.clone()
             grad[0, slice(None) if place == "all" else place] = poison
-            for form in (eager, mapped, *([looked] if place == "all" else [])):
-                found = form(grad)
+            updates = [vmap(alone)(logits, z, grad)]
+            for out in (drawn, rows)[: 1 + (place == "all")]:
+                updates += torch.autograd.grad(out, leaf, grad, retain_graph=True)
+            hidden = masked and place == 2
+            for found in updates:
                 assert found[1:].isfinite().all()
                 assert not masked or not found[:, 2].any()
-                hidden = masked and place == 2
                 if hidden or math.isnan(poison):
                     assert bool(found.isfinite().all()) == hidden
 
