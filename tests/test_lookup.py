@@ -23,17 +23,6 @@ def as_tuple(draws: Any) -> tuple[int, ...]:
     return (draws,) if isinstance(draws, int) else tuple(draws)
 
 
-def test_several_draws_are_independent() -> None:
-    """Pairs of draws of one row have the product law: five deviations, or a chance in a million."""
-    probs = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    pairs = ils.sample_index(probs.log().expand(50_000, 3), draws=2, generator=generator(3))
-    share = torch.bincount(3 * pairs[0] + pairs[1], minlength=9) / 50_000
-    law = torch.outer(probs, probs).flatten()
-    slack = 5 * (law * (1 - law) / 50_000).sqrt()
-    assert ((share - law).abs() < slack).all()
-    assert (slack < 0.1 * law.sqrt()).all()  # a correlation of a tenth would be seen
-
-
 @every_combination
 @pytest.mark.parametrize("draws", [(), (2,)], ids=str)
 def test_embedding_is_the_product(options: dict[str, Any], draws: tuple[int, ...]) -> None:
