@@ -96,21 +96,6 @@ def test_product_that_rounds_up() -> None:
         assert int(draw.inverse_cdf(probs, torch.tensor(LAST, dtype=torch.float64))) == last
 
 
-@pytest.mark.parametrize("batch", [(), (0,), (3,), (2, 0, 3), (4, 5)])
-def test_shapes(batch: tuple[int, ...]) -> None:
-    """One index a row for any batch, and one-hot rows of the type of the pattern."""
-    probs = distribution(*batch, 6, seed=3)
-    index = draw.draw_index(probs, generator(4))
-    assert index.shape == batch
-    assert index.dtype == torch.int64
-    z = draw.one_hot(index, probs.half())
-    assert z.shape == probs.shape
-    assert z.dtype == torch.float16
-    assert torch.equal(z.sum(-1), torch.ones(batch, dtype=torch.float16))
-    if index.numel():
-        assert torch.equal(z.argmax(-1), index)
-
-
 @pytest.mark.parametrize(
     ("categories", "width"),
     [(65, 32), (100, 32), (500, 32), (1000, 40), (10_000, 80), (32_000, 128), (50_257, 128),

@@ -42,7 +42,6 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_execution.py",
             "tests/test_states.py",
             "tests/test_simplex.py",
-            "tests/test_metric.py",
             "tests/test_target.py",
             "tests/test_exact.py",
             "tests/test_squeeze.py",
