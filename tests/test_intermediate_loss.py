@@ -58,7 +58,7 @@ def scores(make: Callable[..., Any], names: tuple[str, ...], values: Any, z: Any
 
 @pytest.mark.parametrize("step_size", [0.01, 0.7, 3])
 def test_step_by_hand(step_size: float) -> None:
-    """So it is after a step: on the line, stopped at zero, and in the logarithm."""
+    """After a step it is the formula: on the line, stopped at zero, and in the logarithm."""
     loc, scale, rate = normal(4, seed=7), POSITIVE, SECOND
     q = dist.Normal(loc, scale)
     z = drawn(q, 3)

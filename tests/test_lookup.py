@@ -138,20 +138,6 @@ def logits_size(dim: int) -> int:
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
-@pytest.mark.parametrize("shape", [(), (2, 3)], ids=str)
-def test_the_index_of_a_draw(dim: int, shape: tuple[int, ...]) -> None:
-    """return_index gives the draw and what sample_index draws from the same numbers."""
-    logits = normal(5, 4, seed=38).requires_grad_()
-    how: Any = {"dim": dim, "draws": shape}
-    z, index = ils.sample(logits, return_index=True, generator=generator(39), **how)
-    assert torch.equal(z, ils.sample(logits, generator=generator(39), **how))
-    assert torch.equal(index, ils.sample_index(logits, generator=generator(39), **how))
-    assert index.dtype == torch.int64
-    assert z.requires_grad
-    assert not index.requires_grad
-
-
-@pytest.mark.parametrize("dim", [0, 1, -1])
 @pytest.mark.parametrize("masked", [False, True])
 def test_draw_and_look_up_in_one(dim: int, masked: bool) -> None:
     """The draw is that of sample_index, the rows and gradients those of embedding."""

@@ -112,8 +112,9 @@ def test_any_axis(
     mask = normal(categories, seed=seed + 2) > 1
     mask[kept] = False
     there = mask.reshape(-1, *[1] * (-dim - 1 if dim < 0 else moved.dim() - 1 - dim))
-    z = ils.sample(
-        logits, dim=dim, mask=there, draws=shape, generator=generator(seed), rule=rule_of(options)
+    how: Any = {"dim": dim, "mask": there, "draws": shape}
+    z, index = ils.sample(
+        logits, **how, generator=generator(seed), rule=rule_of(options), return_index=True
     )
     expected = ils.sample(
         last, mask=mask, draws=shape, generator=generator(seed), rule=rule_of(options)
@@ -121,8 +122,9 @@ def test_any_axis(
     assert z.shape == (*shape, *logits.shape)
     axis = dim if dim < 0 else dim - moved.dim()
     assert torch.equal(z.movedim(axis, -1), expected)
-    index = ils.sample_index(logits, dim=dim, mask=there, draws=shape, generator=generator(seed))
     assert torch.equal(index, expected.argmax(-1))
+    assert torch.equal(index, ils.sample_index(logits, **how, generator=generator(seed)))
+    assert index.dtype == torch.int64
     (found,) = torch.autograd.grad((z.movedim(axis, -1) * weights).sum(), logits)
     (wanted,) = torch.autograd.grad((expected * weights).sum(), last)
     assert torch.equal(found.movedim(dim, -1), wanted)

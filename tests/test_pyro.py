@@ -38,32 +38,32 @@ def _fresh() -> Iterator[None]:
     pyro.clear_param_store()
 
 
-def coins(library: Any) -> tuple[Callable[[], None], Callable[[], None]]:
+def coins() -> tuple[Callable[[], None], Callable[[], None]]:
     """A hidden coin for each datum, and a guide with the log-odds of each."""
 
     def model() -> None:
         with pyro.plate("data", len(DATA)):
-            z = pyro.sample("z", library.Bernoulli(logits=ODDS))
+            z = pyro.sample("z", dist.Bernoulli(logits=ODDS))
             pyro.sample("x", pyro.distributions.Normal(2 * z, SPREAD), obs=DATA)
 
     def guide() -> None:
         logits = pyro.param("logits", torch.zeros_like(DATA))
         with pyro.plate("data", len(DATA)):
-            pyro.sample("z", library.Bernoulli(logits=logits))
+            pyro.sample("z", dist.Bernoulli(logits=logits))
 
     return model, guide
 
 
-def counts(library: Any) -> tuple[Callable[[], None], Callable[[], None]]:
+def counts() -> tuple[Callable[[], None], Callable[[], None]]:
     """A hidden count for each datum, as one event, and a guide with a rate of each."""
 
     def model() -> None:
-        z = pyro.sample("z", library.Poisson(RATE).to_event(1))
+        z = pyro.sample("z", dist.Poisson(RATE).to_event(1))
         pyro.sample("x", pyro.distributions.Normal(z, SPREAD).to_event(1), obs=DATA)
 
     def guide() -> None:
         rate = pyro.param("rate", torch.ones_like(DATA), pyro.distributions.constraints.positive)
-        pyro.sample("z", library.Poisson(rate).to_event(1))
+        pyro.sample("z", dist.Poisson(rate).to_event(1))
 
     return model, guide
 
@@ -116,7 +116,7 @@ def test_hidden_coins(elbo: Any) -> None:
     for by 0.01 in each probability and 0.002 nats.
     """
     odds, evidence = coins_by_hand()
-    found = train(coins(dist), elbo, "logits")
+    found = train(coins(), elbo, "logits")
     assert close(found.sigmoid(), odds.sigmoid(), 0.01)
     ends = torch.stack([torch.zeros_like(DATA), torch.ones_like(DATA)])
     own = torch.distributions.Bernoulli(logits=found).log_prob(ends)
@@ -131,7 +131,7 @@ def test_hidden_coins(elbo: Any) -> None:
 def test_hidden_counts(elbo: Any) -> None:
     """SVI comes to the best of all Poisson guides, to one hundredth of a nat."""
     rate, best = counts_by_hand()
-    found = train(counts(dist), elbo, "rate")
+    found = train(counts(), elbo, "rate")
     assert torch.allclose(found, rate, rtol=0.05, atol=0.02)
     bound = float(bound_of_counts(found).sum())
     assert best - 0.01 < bound < best + 1e-4
@@ -191,7 +191,7 @@ def test_methods_of_pyro() -> None:
 def test_masked_data_have_no_gradient() -> None:
     """Within a plate and a mask the data that are masked train nothing."""
     mask = torch.tensor([True, True, False, True, False, True])
-    model, guide = coins(dist)
+    model, guide = coins()
     guide()
     leaf = pyro.get_param_store()._params["logits"]
     TraceMeanField_ELBO().loss_and_grads(poutine.mask(model, mask), poutine.mask(guide, mask))
