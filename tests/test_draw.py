@@ -149,13 +149,10 @@ def test_one_scan_or_two_levels() -> None:
 
 
 def test_random_numbers_of_the_estimators() -> None:
-    """Types, shapes, ends and laws; drawn in float64, so that none is zero."""
+    """PyTorch's exponential and uniform numbers; drawn in float64, so that none is zero."""
     like = torch.zeros(1, dtype=torch.float32)
     numbers = draw.exponential((1000, 3), like, generator(1))
-    assert numbers.shape == (1000, 3)
-    assert numbers.dtype == torch.float32
     assert numbers.min() > 0
-    assert abs(float(numbers.mean()) - 1) < 5 / 3000**0.5
     wide = torch.empty(1000, 3, dtype=torch.float64).exponential_(generator=generator(1))
     assert torch.equal(numbers, wide.float())
     assert torch.equal(draw.exponential((1000, 3), like.double(), generator(1)), wide)
@@ -163,14 +160,12 @@ def test_random_numbers_of_the_estimators() -> None:
     assert half.dtype == torch.float16
     assert float(half.min()) >= torch.finfo(torch.float16).tiny
     even = draw.uniform((1000, 3), like, generator(1))
-    assert even.shape == (1000, 3)
-    assert even.dtype == torch.float32
-    assert abs(float(even.mean()) - 0.5) < 5 / 36000**0.5
     assert torch.equal(even, torch.rand(1000, 3, generator=generator(1)))
     with elsewhere():
         assert torch.equal(numbers, draw.exponential((1000, 3), like, generator(1)))
         assert torch.equal(even, draw.uniform((1000, 3), like, generator(1)))
-    assert draw.one_hot(torch.tensor([2, 0]), torch.ones(2, 3)).tolist() == [[0, 0, 1], [1, 0, 0]]
+    z = draw.one_hot(torch.tensor([2, 0]), torch.ones(2, 3).half())
+    assert torch.equal(z, torch.tensor([[0, 0, 1], [1, 0, 0]]).half())
 
 
 @pytest.mark.parametrize("categories", [c for c in SIZES if c <= 1000])

@@ -201,22 +201,12 @@ def test_moments_take_given_nodes() -> None:
     found = exact.moments(estimator, loss, logits)
     for name in ("gradient", "mean", "bias", "variance", "cosine"):
         assert close(getattr(given, name), getattr(found, name), 1e-12)
-    # Over variables as well as categories.
-    both = exact.moments(estimator, lambda z: (z[..., 0].sum(-1) - 1) ** 2, logits)
-    assert both.variance.shape == both.cosine.shape == ()
-    assert abs(float(both.cosine) - 1) < 1e-12
     flat = torch.full((3,), 1 / 3, dtype=torch.float64)
     uniform = exact.moments(estimator, loss, logits, nodes=(z, flat))
     estimates = estimator.formula(logits, z, loss)
     assert close(uniform.mean, estimates.mean(0), 1e-12)
     spread = ((estimates - estimates.mean(0)) ** 2).sum(-1).mean(0)
     assert close(uniform.variance, spread, 1e-12)
-    wrong = Estimator(
-        "wrong", lambda logits, noise, loss: noise[:2], estimator.randomness, 1, True, False
-    )
-    expected = r"^estimator: expected one estimate a node, shape \(3, 2, 3\), got \(2, 2, 3\)$"
-    with pytest.raises(ValueError, match=expected):
-        exact.moments(wrong, loss, logits)
 
 
 def test_no_variables() -> None:

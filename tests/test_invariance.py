@@ -116,21 +116,3 @@ def test_factor_in_short_types(dtype: torch.dtype, factor: float) -> None:
     assert close(updates(factor) / factor, plain, 8 * torch.finfo(dtype).eps)
     absolute = {"relative": False, "step_size": 0.4}
     assert (updates(factor, **absolute) / factor - updates(1.0, **absolute)).abs().max() > 0.05
-
-
-def test_mean_of_a_batch_divides_the_step() -> None:
-    """The mean of a batch divides the note's step by the batch's size, not its update; not ours."""
-    logits = normal(8, 4, seed=15).requires_grad_()
-    weights = normal(8, 4, seed=16)
-
-    def update(rule: ils.rules.Rule, scale: float) -> Tensor:
-        z = ils.sample(logits, rule=rule, generator=generator(17))
-        return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
-
-    for options, least in (({}, 0.1), ({"metric": ils.metric.fisher, "centred": True}, 0.01)):
-        long, short = (ils.rules.Note(size, **options) for size in (0.8, 0.1))
-        assert torch.equal(update(long, 1 / 8), update(short, 1.0))
-        error = update(long, 1 / 8) - update(long, 1.0) / 8
-        assert error.abs().max() > least
-    for rule in (ils.rules.ReinMax(), ils.rules.Step(0.8)):
-        assert torch.equal(update(rule, 1 / 8), update(rule, 1.0) / 8)
