@@ -248,23 +248,21 @@ def hidden(family: str, plates: tuple[int, ...]) -> tuple[Any, Any]:
     """A latent of a family for each place of nested plates, a datum of each, and a guide."""
     prior, law, _, mean = FAMILIES[family]
     data = torch.linspace(-1, 2, max(1, torch.Size(plates).numel())).double().reshape(plates)
-    dims = list(range(-len(plates), 0))
 
-    def over(draw: Any) -> None:
-        with ExitStack() as stack:
-            for size, dim in zip(plates, dims, strict=True):
-                stack.enter_context(pyro.plate(f"plate{dim}", size, dim=dim))
-            draw()
+    def over() -> ExitStack:
+        stack = ExitStack()
+        for size, dim in zip(plates, range(-len(plates), 0), strict=True):
+            stack.enter_context(pyro.plate(f"plate{dim}", size, dim=dim))
+        return stack
 
     def model() -> None:
-        def draw() -> None:
+        with over():
             z = pyro.sample("z", prior(dist))
             pyro.sample("x", pyro.distributions.Normal(mean(z), 1), obs=data)
 
-        over(draw)
-
     def guide() -> None:
-        over(lambda: pyro.sample("z", law(dist, pyro.param("p"))))
+        with over():
+            pyro.sample("z", law(dist, pyro.param("p")))
 
     return model, guide
 
