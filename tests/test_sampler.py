@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import COMBINATIONS, RULES, root, rule_of
+from rules import COMBINATIONS, root, rule_of
 from torch import Tensor
 
 import ils
 from ils.rules import GumbelRao, ReinMax, Step
 
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 
 
 def update(z: Tensor, leaf: Tensor) -> Tensor:

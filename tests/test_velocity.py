@@ -19,7 +19,6 @@ from lab.beyond.families.quadrature import nodes, scores
 Loss = Callable[[Tensor], Tensor]
 
 each_count = pytest.mark.parametrize("family", COUNTS.values(), ids=COUNTS)
-each_continuous = pytest.mark.parametrize("family", CONTINUOUS.values(), ids=CONTINUOUS)
 each_family = pytest.mark.parametrize(
     "family", [*COUNTS.values(), *CONTINUOUS.values()], ids=[*COUNTS, *CONTINUOUS]
 )
