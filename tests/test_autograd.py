@@ -93,42 +93,32 @@ def test_what_the_kernel_is_given(
     draws: tuple[int, ...], categories: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it serves, the kernel gets logits, uniform numbers of the generator, draws and rule."""
-    logits, told = normal(3, categories, seed=1), []
-    count = math.prod(draws)
-    numbers = draw.uniforms(logits, generator(1), count)
+    logits, rule = normal(3, categories, seed=1), Step(0.5, metric=euclidean)
+    numbers, told = draw.uniforms(logits, generator(1), math.prod(draws)), []
 
-    def sample(*arguments: Any) -> Tensor:
-        told.append(arguments)
-        return torch.zeros(1)
-
-    def only_draw(*arguments: Any, **options: Any) -> tuple[None, Tensor]:
-        told.append((arguments, options))
-        return None, torch.zeros(2, 4, 1)
+    def stub(made: Any) -> Any:
+        return lambda *given, **options: (told.append((given, options)), made)[1]
 
     monkeypatch.setattr(kernel, "serves", lambda tensor: tensor is logits)
-    monkeypatch.setattr(kernel, "sample", sample)
-    monkeypatch.setattr(kernel, "draw", only_draw)
-    rule = Step(0.5, metric=euclidean)
-    assert autograd.sample_with_rule(logits, rule, generator(1), draws).shape == (1,)
-    given, uniforms, shape, *fused = told.pop()
-    assert given is logits
-    assert torch.equal(uniforms, numbers)
-    assert shape == draws
-    assert tuple(fused) == form_of(rule)
-    assert autograd.draw_index_of(logits, generator(1), draws).shape == (2, 4)
-    (given, uniforms, keep, shape), options = told.pop()
-    assert given is logits
-    assert torch.equal(uniforms, numbers)
-    assert keep is False
-    assert shape == draws
-    assert options == {"one_hot": False}
+    monkeypatch.setattr(kernel, "sample", stub(torch.zeros(1)))
+    monkeypatch.setattr(kernel, "draw", stub((None, torch.zeros(2, 4, 1))))
+    calls = (
+        lambda: autograd.sample_with_rule(logits, rule, generator(1), draws),
+        lambda: autograd.draw_index_of(logits, generator(1), draws),
+    )
+    assert [call().shape for call in calls] == [(1,), (2, 4)]
+    for given, _ in told:
+        assert given[0] is logits
+        assert torch.equal(given[1], numbers)
+    assert told[0][0][2:] == (draws, *(form_of(rule) or ()))
+    assert told[1][0][2:] == (False, draws)
+    assert [options for _, options in told] == [{}, {"one_hot": False}]
 
     # A rule that it does not know takes the other way.
+    told.clear()
     other = dataclasses.replace(rule, keep_mass=True)
-    assert autograd.sample_with_rule(logits, other, generator(1), draws).shape == (
-        *draws,
-        *logits.shape,
-    )
+    drawn = autograd.sample_with_rule(logits, other, generator(1), draws)
+    assert drawn.shape == (*draws, *logits.shape)
     assert not told
 
     # A refusal of the kernel is put in the words of the package, if the logits are to blame.
@@ -137,35 +127,23 @@ def test_what_the_kernel_is_given(
 
     monkeypatch.setattr(kernel, "sample", refuse)
     monkeypatch.setattr(kernel, "draw", refuse)
-    for call in (
-        lambda: autograd.sample_with_rule(logits, rule, generator(1), draws),
-        lambda: autograd.draw_index_of(logits, generator(1), draws),
-    ):
-        with pytest.raises(RuntimeError, match=r"^kernel$"):
-            call()
-    logits[0, 0] = math.nan
-    for call in (
-        lambda: autograd.sample_with_rule(logits, rule, generator(1), draws),
-        lambda: autograd.draw_index_of(logits, generator(1), draws),
-    ):
-        with pytest.raises(ValueError, match=r"^logits: .* got NaN$"):
-            call()
+    for error, message in ((RuntimeError, r"^kernel$"), (ValueError, r"^logits: .* got NaN$")):
+        for call in calls:
+            with pytest.raises(error, match=message):
+                call()
+        logits[0, 0] = math.nan
 
 
-def test_no_second_derivative_for_anything() -> None:
+def test_no_second_derivative_of_a_look_up() -> None:
     """Neither for logits and table nor for what stands above the draw."""
     logits, table = normal(2, 3).requires_grad_(), normal(3, 4, seed=1).requires_grad_()
     refused = r"^ils: expected to be differentiated once"
     index, above = torch.tensor([0, 2]), normal(2, 4, seed=2).requires_grad_()
     loss = (ils.embedding(index, table, logits) * above).sum()
-    for update in torch.autograd.grad(loss, (table, logits), create_graph=True):
+    plain = torch.autograd.grad(loss, (table, logits), retain_graph=True)
+    updates = torch.autograd.grad(loss, (table, logits), create_graph=True)
+    for update, wanted in zip(updates, plain, strict=True):
+        assert torch.equal(update, wanted)
         for source in (logits, table, above):
-            with pytest.raises(RuntimeError, match=refused):
-                torch.autograd.grad(update.sum(), source, retain_graph=True)
-    above = normal(2, 3, seed=2).requires_grad_()
-    draws = ils.sample(logits), ils.differentiable_draw(logits, torch.eye(3).double()[:2])
-    for z in draws:
-        (update,) = torch.autograd.grad((z * above).sum(), logits, create_graph=True)
-        for source in (logits, above):
             with pytest.raises(RuntimeError, match=refused):
                 torch.autograd.grad(update.sum(), source, retain_graph=True)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from cases import distribution, elsewhere, generator, normal
-from scipy import stats
 from torch import Tensor
 
 import ils
 from ils import draw
 
-# Every test of a law fails by chance once in a million runs with new seeds.
-ERROR_RATE = 1e-6
 LAST = 1 - 2**-53  # the largest float64 below one
 # Sizes on both sides of each change of method: one scan, then blocks, even or with a rest.
 SIZES = [3, 10, 64, 65, 100, 511, 512, 1000, 65_537, 70_000, 1_000_000]
-AT_ONCE = 20_000
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -84,25 +78,6 @@ def test_weights_need_not_sum_to_one() -> None:
         assert torch.equal(draw.inverse_cdf(factor * probs, uniform), expected)
 
 
-def test_long_rows_are_summed_in_double() -> None:
-    """Among a million float32 weights the index is the place of u, to one."""
-    size = 1_000_000
-    probs = torch.full((size,), 0.1)  # not a dyadic number: a float32 sum would drift
-    uniform = torch.tensor([0.1, 0.5, 0.9, LAST], dtype=torch.float64)
-    index = draw.inverse_cdf(probs.expand(4, -1), uniform)
-    assert ((index - uniform * size).abs() <= 1.001).all()
-
-
-def test_small_weights_after_a_large_one() -> None:
-    """Float32 weights far below the rounding of their float32 sum keep their intervals."""
-    probs = torch.full((1001,), 1e-9)
-    probs[0] = 1
-    total = probs.double().sum()
-    middles = 1 + (torch.arange(1000, dtype=torch.float64) + 0.5) * 1e-9
-    index = draw.inverse_cdf(probs.expand(1000, -1), middles / total)
-    assert index.tolist() == [*range(1, 1001)]
-
-
 def test_sums_are_taken_in_float64() -> None:
     """A category too small for a sum in float32 has its interval, in short rows and long ones."""
     for rows in (1, 5000):
@@ -121,21 +96,6 @@ def test_product_that_rounds_up() -> None:
         assert int(draw.inverse_cdf(probs, torch.tensor(LAST, dtype=torch.float64))) == last
 
 
-@pytest.mark.parametrize("batch", [(), (0,), (3,), (2, 0, 3), (4, 5)])
-def test_shapes(batch: tuple[int, ...]) -> None:
-    """One index a row for any batch, and one-hot rows of the type of the pattern."""
-    probs = distribution(*batch, 6, seed=3)
-    index = draw.draw_index(probs, generator(4))
-    assert index.shape == batch
-    assert index.dtype == torch.int64
-    z = draw.one_hot(index, probs.half())
-    assert z.shape == probs.shape
-    assert z.dtype == torch.float16
-    assert torch.equal(z.sum(-1), torch.ones(batch, dtype=torch.float16))
-    if index.numel():
-        assert torch.equal(z.argmax(-1), index)
-
-
 @pytest.mark.parametrize(
     ("categories", "width"),
     [(65, 32), (100, 32), (500, 32), (1000, 40), (10_000, 80), (32_000, 128), (50_257, 128),
@@ -144,10 +104,6 @@ def test_shapes(batch: tuple[int, ...]) -> None:
 def test_width_of_the_blocks(categories: int, width: int) -> None:
     """A divisor with the fewest steps over blocks and within one, or a fixed width with a rest."""
     assert draw.block_width(categories) == width
-    least = 32 if categories <= 65_536 else 256
-    divisors = [w for w in range(least, 4 * least + 1) if categories % w == 0 and w % 8 == 0]
-    steps = [categories // w + w for w in divisors]
-    assert not divisors or categories // width + width == min(steps)
 
 
 @pytest.mark.parametrize("categories", [5, 100, 1000])
@@ -193,13 +149,10 @@ def test_one_scan_or_two_levels() -> None:
 
 
 def test_random_numbers_of_the_estimators() -> None:
-    """Types, shapes, ends and laws; drawn in float64, so that none is zero."""
+    """PyTorch's exponential and uniform numbers; drawn in float64, so that none is zero."""
     like = torch.zeros(1, dtype=torch.float32)
     numbers = draw.exponential((1000, 3), like, generator(1))
-    assert numbers.shape == (1000, 3)
-    assert numbers.dtype == torch.float32
     assert numbers.min() > 0
-    assert abs(float(numbers.mean()) - 1) < 5 / 3000**0.5
     wide = torch.empty(1000, 3, dtype=torch.float64).exponential_(generator=generator(1))
     assert torch.equal(numbers, wide.float())
     assert torch.equal(draw.exponential((1000, 3), like.double(), generator(1)), wide)
@@ -207,86 +160,12 @@ def test_random_numbers_of_the_estimators() -> None:
     assert half.dtype == torch.float16
     assert float(half.min()) >= torch.finfo(torch.float16).tiny
     even = draw.uniform((1000, 3), like, generator(1))
-    assert even.shape == (1000, 3)
-    assert even.dtype == torch.float32
-    assert abs(float(even.mean()) - 0.5) < 5 / 36000**0.5
     assert torch.equal(even, torch.rand(1000, 3, generator=generator(1)))
     with elsewhere():
         assert torch.equal(numbers, draw.exponential((1000, 3), like, generator(1)))
         assert torch.equal(even, draw.uniform((1000, 3), like, generator(1)))
-    assert draw.one_hot(torch.tensor([2, 0]), torch.ones(2, 3)).tolist() == [[0, 0, 1], [1, 0, 0]]
-
-
-def p_value(counts: Tensor, law: Tensor) -> float:
-    """Chi-square p-value of counts against their law."""
-    expected = law / law.sum() * counts.sum()
-    assert expected.min() > 5
-    return float(stats.chisquare(counts.double().numpy(), expected.numpy()).pvalue)
-
-
-def groupings(categories: int) -> dict[str, Tensor]:
-    """Few groups of categories, each an aspect in which a long draw could go wrong."""
-    place = torch.arange(categories)
-    if categories <= 100:
-        return {"category": place}
-    width = draw.block_width(categories)
-    return {
-        "stretch": place * 64 // categories,
-        "remainder": place % 61,
-        "place in a block": place % width // (width // 32),
-    }
-
-
-def p_values(index: Tensor, law: Tensor) -> dict[str, float]:
-    """One p-value a grouping."""
-    found = {}
-    for name, group in groupings(len(law)).items():
-        size = int(group.max()) + 1
-        expected = torch.zeros(size, dtype=torch.float64).index_add_(0, group, law)
-        found[name] = p_value(torch.bincount(group[index], minlength=size), expected)
-    return found
-
-
-def many_draws(logits: Tensor, size: int, seed: int, *, in_blocks: bool) -> Tensor:
-    """Independent draws of one distribution, some at a time: few a row, in blocks, or many."""
-    own, categories = generator(seed), len(logits)
-    points = min(AT_ONCE, max(categories // 32, 1)) if in_blocks else AT_ONCE
-    rows = max(1, 4000 // points) if in_blocks else 1
-    assert draw.one_scan(categories, points) != in_blocks
-    parts = [
-        ils.sample_index(logits.expand(rows, -1), draws=points, generator=own).flatten()
-        for _ in range(0, size, rows * points)
-    ]
-    return torch.cat(parts)
-
-
-LAWS = [
-    *itertools.product([3, 10, 65, 512, 1000], [torch.float32, torch.bfloat16, torch.float16]),
-    (70_000, torch.float16),
-    (1_000_000, torch.float32),
-]
-
-
-# Each way that a row of the size can be drawn.
-LAWS_BY_WAY = [
-    (*case, in_blocks)
-    for case, in_blocks in itertools.product(LAWS, (False, True))
-    if (not draw.one_scan(case[0], 1) if in_blocks else draw.one_scan(case[0], AT_ONCE))
-]
-
-
-@pytest.mark.parametrize(("categories", "dtype", "in_blocks"), LAWS_BY_WAY, ids=str)
-def test_law(categories: int, dtype: torch.dtype, in_blocks: bool) -> None:
-    """The law is the softmax of the logits as they are; odds that are off by a tenth are seen."""
-    logits = normal(categories, seed=1).clamp(-2, 2).to(dtype)
-    size = 100_000 if categories <= 1000 else 60_000
-    law = logits.double().softmax(-1)
-    index = many_draws(logits, size, seed=2, in_blocks=in_blocks)
-    for grouping, p in p_values(index, law).items():
-        assert p > ERROR_RATE, grouping
-    for grouping, group in groupings(categories).items():
-        tilt = torch.where(group % 2 == 0, 0.05, -0.05).double()
-        assert p_values(index, (law.log() + tilt).softmax(-1))[grouping] < ERROR_RATE, grouping
+    z = draw.one_hot(torch.tensor([2, 0]), torch.ones(2, 3).half())
+    assert torch.equal(z, torch.tensor([[0, 0, 1], [1, 0, 0]]).half())
 
 
 @pytest.mark.parametrize("categories", [c for c in SIZES if c <= 1000])
@@ -342,21 +221,6 @@ def test_every_category_can_be_drawn(categories: int, monkeypatch: pytest.Monkey
         assert torch.equal(draw.draw_indices(probs, None, len(part)), wanted[part])
     # One scan in float32 reaches next to none of them.
     assert len(np.unique(probs.numpy().cumsum(dtype=np.float32))) < 0.1 * categories
-
-
-def test_a_scan_in_float32_would_be_found_out() -> None:
-    """Of a million small categories together the share is right, where a float32 scan errs."""
-    size, share = 60_000, 0.1
-    probs = torch.full((1_000_000,), share / 999_999)
-    probs[0] = 1 - share
-    slack = 5 * (share * (1 - share) / size) ** 0.5  # an error of five deviations: 6e-7
-    index = many_draws(probs.log(), size, seed=5, in_blocks=True)[:size]
-    assert abs(float((index > 0).double().mean()) - share) < slack
-    assert len(index[index > 0].unique()) > 0.99 * int((index > 0).sum())
-    scan = torch.from_numpy(probs.numpy().cumsum(dtype=np.float32))
-    uniform = torch.rand(size, generator=generator(6)) * scan[-1]
-    naive = torch.searchsorted(scan, uniform, right=True)
-    assert abs(float((naive > 0).double().mean()) - share) > 2 * slack
 
 
 def holes(categories: int, dtype: torch.dtype) -> Tensor:

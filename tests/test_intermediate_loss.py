@@ -56,33 +56,9 @@ def scores(make: Callable[..., Any], names: tuple[str, ...], values: Any, z: Any
     return [*torch.autograd.grad(q.log_prob(z), leaves)]
 
 
-def test_limit_by_hand() -> None:
-    """Of a normal, a Poisson and a gamma it is the formula, with and without a metric."""
-    loc, scale, rate = normal(4, seed=7), POSITIVE, SECOND
-    for metric in (None, lambda z: z**2 + 1):
-        q = dist.Normal(loc, scale)
-        z = drawn(q, 3)
-        g = slope(z)
-        moved = g if metric is None else metric(z) * g
-        found = intermediate_gradient(q, z, g, metric=metric)
-        assert close(found["loc"], moved / scale**2)
-        assert close(found["scale"], 2 * (z - loc) * moved / scale**3, 1e-11)
-        z = drawn(dist.Poisson(rate), 3)
-        moved = g if metric is None else metric(z) * g
-        found = intermediate_gradient(dist.Poisson(rate), z, g, metric=metric)
-        assert list(found) == ["rate"]
-        assert close(found["rate"], moved / rate, 1e-11)
-        q = dist.Gamma(scale, rate)
-        z = drawn(q, 3)
-        moved = g if metric is None else metric(z) * g
-        found = intermediate_gradient(q, z, g, metric=metric)
-        assert close(found["concentration"], moved / z, 1e-9)
-        assert close(found["rate"], -moved)
-
-
 @pytest.mark.parametrize("step_size", [0.01, 0.7, 3])
 def test_step_by_hand(step_size: float) -> None:
-    """So it is after a step: on the line, stopped at zero, and in the logarithm."""
+    """After a step it is the formula: on the line, stopped at zero, and in the logarithm."""
     loc, scale, rate = normal(4, seed=7), POSITIVE, SECOND
     q = dist.Normal(loc, scale)
     z = drawn(q, 3)
@@ -121,7 +97,11 @@ def test_autograd_draw_by_draw(
     q = make()
     z = drawn(q, 3)
     g = slope(z)
-    found = intermediate_gradient(q, z, g, step_size=step_size, centred=centred)
+    options: dict[str, Any] = {"step_size": step_size, "centred": centred}
+    found = intermediate_gradient(q, z, g, **options)
+    moved = intermediate_gradient(q, z, g, metric=lambda z: z**2 + 1, **options)
+    for name, value in intermediate_gradient(q, z, (z**2 + 1) * g, **options).items():
+        assert torch.equal(moved[name], value)
     names = tuple(found)
     family = type(q)
     fixed = {"total_count": 5.0} if family is dist.Binomial else {}
@@ -149,27 +129,6 @@ def test_autograd_draw_by_draw(
             for name, one in zip(names, wanted, strict=True):
                 assert found[name].shape == (3, 4)
                 assert torch.allclose(found[name][draw, place], one, rtol=1e-9, atol=1e-9), name
-
-
-@every_family
-def test_limit_of_small_steps(make: Callable[[], Any]) -> None:
-    """The error of a small step is proportional to it: halved it is half as large."""
-    q = make()
-    z = drawn(q, 200)
-    if q.support.is_discrete:  # where no bound stops the step
-        inside = (z > 0) & (z < (5 if isinstance(q, dist.Binomial) else math.inf))
-        z = torch.where(inside, z, 1 if not isinstance(q, dist.Bernoulli) else z)
-    g = slope(z)
-    if isinstance(q, dist.Bernoulli):
-        g = torch.where(z == 1, g.abs(), -g.abs())
-    limit = intermediate_gradient(q, z, g)
-    steps = [intermediate_gradient(q, z, g, step_size=size) for size in (2e-6, 1e-6)]
-    for name, wanted in limit.items():
-        assert wanted.abs().max() > 1e-3
-        large, small = ((found[name] - wanted).abs().median() for found in steps)
-        assert small < 1e-4 * (1 + wanted.abs().median())
-        if large > 1e-7 * (1 + float(wanted.abs().median())):
-            assert 1.9 < large / small < 2.1, name
 
 
 def test_shapes() -> None:
@@ -241,9 +200,7 @@ def test_huge_steps(make: Callable[[], Any], step_size: float) -> None:
     assert bool(stepped.isfinite().all())
     for centred in (True, False):
         found = intermediate_gradient(q, z, g, step_size=step_size, centred=centred)
-        usual = (
-            stepped.abs() < 1e150
-        )  # squares of larger ones overflow, in a normal's logarithm too
+        usual = stepped.abs() < 1e150  # squares of larger ones overflow, in a logarithm too
         for value in found.values():
             assert not value[usual].isnan().any()
             assert value[usual].isfinite().all()
@@ -296,29 +253,6 @@ def test_clamp() -> None:
         clamp(torch.zeros(2), 5)(z, step)
 
 
-def test_round_at_random() -> None:
-    """It ends on a whole number next to the clamped step, with that step as its mean.
-
-    The frequency of each is taken to five standard errors: one false alarm in a hundred thousand.
-    """
-    draws = 20_000
-    z = torch.tensor([0.0, 2.0, 2.0, 5.0, 3.0]).double()
-    step = torch.tensor([1.5, 0.3, -0.75, -3.0, 1.0]).double()
-    wanted = torch.tensor([0, 1.7, 2.75, 5, 2]).double()
-    state = torch.get_rng_state()
-    move = round_at_random(0, 5, generator(12))
-    found = move(z.expand(draws, 5), step.expand(draws, 5))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert bool(((found == wanted.floor()) | (found == wanted.ceil())).all())
-    part = wanted - wanted.floor()
-    error = (part * (1 - part) / draws).sqrt()
-    assert bool(((found.mean(0) - wanted).abs() <= 5 * error + 1e-12).all())
-    # It could see a rounding to the nearest, or that to 0.7 and 0.75 were swapped.
-    assert 5 * error.max() < 0.05 / 3
-    again = round_at_random(0, 5, generator(12))(z.expand(draws, 5), step.expand(draws, 5))
-    assert torch.equal(found, again)
-
-
 def test_round_at_random_by_its_two_outcomes() -> None:
     """The mean over a grid of uniform numbers is the clamped step, to the width of the grid."""
 
@@ -339,6 +273,7 @@ def test_round_at_random_by_its_two_outcomes() -> None:
             found = round_at_random(0, 9)(z, torch.full_like(z, step))
             assert abs(float(found.mean()) - min(max(4 - step, 0), 9)) <= 0.5 / size + 1e-12
             assert len(found.unique()) <= 2
+            assert torch.equal(found, found.round())
 
 
 @every_family
@@ -373,7 +308,6 @@ def test_whole_moves_of_counts() -> None:
 
 REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no distribution": ({"distribution": "Normal"}, TypeError, "distribution: .* got str"),
-    "a class": ({"distribution": dist.Normal}, TypeError, "distribution: .* got type"),
     "one-hot": (
         {
             "distribution": dist.OneHotCategorical(logits=torch.zeros(3)),
@@ -392,15 +326,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "shape of grad": ({"grad": torch.zeros(2)}, ValueError, r"grad: expected shape \(3,\)"),
     "step size of zero": ({"step_size": 0.0}, ValueError, "step_size: .* got 0"),
-    "negative step size": ({"step_size": -1.0}, ValueError, "step_size: .* got -1"),
     "infinite step size": ({"step_size": math.inf}, ValueError, "step_size: .* got inf"),
-    "step size NaN": ({"step_size": math.nan}, ValueError, "step_size: .* got nan"),
-    "step size a word": ({"step_size": "1"}, TypeError, "step_size: .* got str"),
     "step size a truth": ({"step_size": True}, TypeError, "step_size: .* got bool"),
     "outside": ({"z": torch.tensor([-1.0, 0.0, 1.0])}, ValueError, "z: expected draws in"),
     "no count": ({"z": torch.tensor([0.5, 0.0, 1.0])}, ValueError, "z: expected draws in"),
     "NaN": ({"z": torch.tensor([torch.nan, 0.0, 1.0])}, ValueError, "z: expected draws in"),
-    "not centred": ({"centred": False}, ValueError, "centred=False: expected a step_size"),
     "move out": (
         {"step_size": 1.0, "move": lambda z, step: z - 10},
         ValueError,
@@ -441,10 +371,8 @@ def test_supports_without_a_coordinate() -> None:
     """A support of whole numbers, or of vectors, is refused when the move is made."""
     with pytest.raises(NotImplementedError):
         unconstrained(constraints.integer_interval(0, 5))
-    with pytest.raises(NotImplementedError, match="support: expected one of single numbers"):
-        unconstrained(constraints.simplex)
     q = dist.Dirichlet(torch.ones(3))
-    with pytest.raises(NotImplementedError, match="single numbers"):
+    with pytest.raises(NotImplementedError, match="support: expected one of single numbers"):
         intermediate_gradient(q, q.sample(), torch.ones(3), step_size=0.1)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import close, generator, normal
 from rules import COMBINATIONS, rule_of
-from torch import Tensor, nn
+from torch import Tensor
 
 import ils
 
@@ -56,18 +56,6 @@ def same(found: Tensor, wanted: Tensor) -> bool:
 
 
 @each_relative
-def test_sum_mean_and_size_of_the_batch(options: dict[str, Any]) -> None:
-    """The mean's updates are the sum's over the batch size, and those of an example alone."""
-    problem = Problem(options)
-    total = problem.updates(torch.sum)
-    assert same(B * problem.updates(torch.mean), total)
-    for i in range(B):
-        assert same(problem.updates(torch.mean, slice(i, i + 1)), total[i : i + 1])
-    for scale in (1e-3, 7.0):
-        assert same(problem.updates(lambda x, s=scale: s * x.sum()) / scale, total)
-
-
-@each_relative
 def test_splits_of_the_batch(options: dict[str, Any]) -> None:
     """Cut into parts of any sizes, the batch has the updates that it has as a whole."""
     problem = Problem(options)
@@ -79,26 +67,6 @@ def test_splits_of_the_batch(options: dict[str, Any]) -> None:
 
 
 @each_relative
-def test_accumulation(options: dict[str, Any]) -> None:
-    """Gradients accumulated over parts, each loss divided by the whole, are the batch's."""
-    problem = Problem(options)
-    found = []
-    for parts in (1, 3, 12):
-        layer = nn.Linear(K, K, bias=False).double()
-        with torch.no_grad():
-            layer.weight.copy_(normal(K, K, seed=4))
-        size = B // parts
-        for begin in range(0, B, size):
-            rows = slice(begin, begin + size)
-            (problem.losses(layer(problem.logits[rows]), rows).sum() / B).backward()
-        assert layer.weight.grad is not None
-        found.append(layer.weight.grad)
-    assert same(found[1], found[0])
-    assert same(found[2], found[0])
-    assert found[0].abs().max() > 1e-4
-
-
-@each_relative
 @pytest.mark.parametrize("factor", FACTORS)
 def test_factor_of_the_loss(options: dict[str, Any], factor: float) -> None:
     """A factor of the loss is a factor of the update; to the bit, if a power of two."""
@@ -107,17 +75,6 @@ def test_factor_of_the_loss(options: dict[str, Any], factor: float) -> None:
     assert same(scaled / factor, plain)
     if factor in (0.5, 2.0**16):
         assert torch.equal(scaled, factor * plain)
-
-
-@each_relative
-def test_weights_of_examples(options: dict[str, Any]) -> None:
-    """A weight of one example scales its own update, and that of no other."""
-    problem = Problem(options)
-    weights = normal(B, seed=5).exp()
-    weights[2] = 0
-    found = problem.updates(lambda x: (weights * x).sum())
-    assert same(found, weights[:, None] * problem.updates())
-    assert torch.equal(found[2], torch.zeros(K, dtype=torch.float64))
 
 
 @each_absolute
@@ -159,21 +116,3 @@ def test_factor_in_short_types(dtype: torch.dtype, factor: float) -> None:
     assert close(updates(factor) / factor, plain, 8 * torch.finfo(dtype).eps)
     absolute = {"relative": False, "step_size": 0.4}
     assert (updates(factor, **absolute) / factor - updates(1.0, **absolute)).abs().max() > 0.05
-
-
-def test_mean_of_a_batch_divides_the_step() -> None:
-    """The mean of a batch divides the note's step by the batch's size, not its update; not ours."""
-    logits = normal(8, 4, seed=15).requires_grad_()
-    weights = normal(8, 4, seed=16)
-
-    def update(rule: ils.rules.Rule, scale: float) -> Tensor:
-        z = ils.sample(logits, rule=rule, generator=generator(17))
-        return torch.autograd.grad(scale * (z * weights).sum(), logits)[0]
-
-    for options, least in (({}, 0.1), ({"metric": ils.metric.fisher, "centred": True}, 0.01)):
-        long, short = (ils.rules.Note(size, **options) for size in (0.8, 0.1))
-        assert torch.equal(update(long, 1 / 8), update(short, 1.0))
-        error = update(long, 1 / 8) - update(long, 1.0) / 8
-        assert error.abs().max() > least
-    for rule in (ils.rules.ReinMax(), ils.rules.Step(0.8)):
-        assert torch.equal(update(rule, 1 / 8), update(rule, 1.0) / 8)

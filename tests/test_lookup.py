@@ -23,17 +23,6 @@ def as_tuple(draws: Any) -> tuple[int, ...]:
     return (draws,) if isinstance(draws, int) else tuple(draws)
 
 
-def test_several_draws_are_independent() -> None:
-    """Pairs of draws of one row have the product law: five deviations, or a chance in a million."""
-    probs = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    pairs = ils.sample_index(probs.log().expand(50_000, 3), draws=2, generator=generator(3))
-    share = torch.bincount(3 * pairs[0] + pairs[1], minlength=9) / 50_000
-    law = torch.outer(probs, probs).flatten()
-    slack = 5 * (law * (1 - law) / 50_000).sqrt()
-    assert ((share - law).abs() < slack).all()
-    assert (slack < 0.1 * law.sqrt()).all()  # a correlation of a tenth would be seen
-
-
 @every_combination
 @pytest.mark.parametrize("draws", [(), (2,)], ids=str)
 def test_embedding_is_the_product(options: dict[str, Any], draws: tuple[int, ...]) -> None:
@@ -146,20 +135,6 @@ def test_look_ups_with_a_mask_and_an_axis(options: dict[str, Any], dim: int) -> 
 
 def logits_size(dim: int) -> int:
     return (4, 5, 4)[dim]
-
-
-@pytest.mark.parametrize("dim", [0, 1, -1])
-@pytest.mark.parametrize("shape", [(), (2, 3)], ids=str)
-def test_the_index_of_a_draw(dim: int, shape: tuple[int, ...]) -> None:
-    """return_index gives the draw and what sample_index draws from the same numbers."""
-    logits = normal(5, 4, seed=38).requires_grad_()
-    how: Any = {"dim": dim, "draws": shape}
-    z, index = ils.sample(logits, return_index=True, generator=generator(39), **how)
-    assert torch.equal(z, ils.sample(logits, generator=generator(39), **how))
-    assert torch.equal(index, ils.sample_index(logits, generator=generator(39), **how))
-    assert index.dtype == torch.int64
-    assert z.requires_grad
-    assert not index.requires_grad
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])

@@ -9,7 +9,6 @@ import torch
 from cases import close, generator, normal
 from rules import COMBINATIONS, RULES, rule_of
 from torch import Tensor
-from torch.distributions import Independent, constraints, kl_divergence
 from torch.distributions import OneHotCategorical as Parent
 
 import ils
@@ -66,41 +65,6 @@ def test_gradient_for_probabilities() -> None:
     assert close(update(z, probs), wanted, 1e-11)
 
 
-@pytest.mark.parametrize("by", ["probs", "logits"])
-def test_everything_else_is_the_parents(by: str) -> None:
-    """Densities, entropies, moments, supports and divergences are those of the parent."""
-    first, second = normal(4, 3, seed=14), normal(4, 3, seed=15)
-    values = [x.softmax(-1) if by == "probs" else x for x in (first, second)]
-    ours, other = (OneHotCategorical(**{by: value}) for value in values)
-    parent, parent_other = (Parent(**{by: value}) for value in values)
-    z = parent.sample(torch.Size([6]))
-    assert torch.equal(ours.log_prob(z), parent.log_prob(z))
-    for name in ("mean", "mode", "variance", "probs", "logits", "param_shape", "batch_shape"):
-        found, wanted = getattr(ours, name), getattr(parent, name)
-        assert torch.equal(found, wanted) if isinstance(found, Tensor) else found == wanted
-    assert torch.equal(ours.entropy(), parent.entropy())
-    assert torch.equal(ours.enumerate_support(), parent.enumerate_support())
-    assert ours.support is constraints.one_hot
-    wanted = kl_divergence(parent, parent_other)
-    assert wanted.min() > 0.01
-    for p, q in ((ours, other), (ours, parent_other), (parent, other)):
-        assert torch.equal(kl_divergence(p, q), wanted)
-
-
-def test_independent() -> None:
-    """Independent takes variables of a row as one event, and lets the gradient through."""
-    logits = normal(5, 4, 3, seed=18).requires_grad_()
-    q = Independent(OneHotCategorical(logits=logits), 1)
-    assert q.has_rsample
-    assert q.event_shape == (4, 3)
-    z = q.rsample(torch.Size([2]))
-    assert z.shape == (2, 5, 4, 3)
-    assert q.log_prob(z.detach()).shape == (2, 5)
-    assert update(z, logits).abs().max() > 0.01
-    p = Independent(Parent(logits=torch.zeros(5, 4, 3).double()), 1)
-    assert kl_divergence(q, p).shape == (5,)
-
-
 def test_density_at_a_draw() -> None:
     """log_prob of a draw has both paths, that of its parameters and that through the draw."""
     logits = normal(5, 4, seed=19).requires_grad_()
@@ -151,39 +115,9 @@ def test_expand_keeps_the_options() -> None:
     assert q.expand((4, 2), blank) is blank
     assert blank._rule == rule
 
-    class Mine(OneHotCategorical):
-        def __init__(self, logits: Tensor) -> None:
-            super().__init__(logits=logits)
-
-    with pytest.raises(NotImplementedError, match="Mine"):
-        Mine(normal(2, 3)).expand((4, 2))
-
-
-def test_shapes_of_any_kind() -> None:
-    """Tuples and lists are as good as sizes, and left out they are one draw."""
-    logits = normal(2, 3).requires_grad_()
-    q = OneHotCategorical(logits=logits)
-    for size in ((), (7,), [2, 3], torch.Size([2])):
-        one, other = q.rsample(size, generator(1)), q.sample(size, generator(1))
-        assert torch.equal(one, other)
-        assert one.shape == (*size, 2, 3)
-    assert q.rsample().shape == q.sample().shape == (2, 3)
-    assert q.rsample().requires_grad
-    assert not q.sample().requires_grad
-
 
 def test_arguments_are_checked() -> None:
-    """Arguments and values are checked as the parent's are, if they are; neither, both, no type."""
-    half, bad = torch.tensor([0.5, 0.5]), torch.tensor([-0.5, 1.5])
-    for validated in ({}, {"validate_args": True}):
-        with pytest.raises(ValueError, match="Simplex"):
-            OneHotCategorical(probs=bad, **validated)
-        with pytest.raises(ValueError, match=r"within the support.*OneHot"):
-            OneHotCategorical(probs=half, **validated).log_prob(half)
-    OneHotCategorical(probs=half, validate_args=False).log_prob(half)
-    for arguments in ({}, {"probs": half, "logits": half}):
-        with pytest.raises(ValueError, match="Either `probs` or `logits`"):
-            OneHotCategorical(**arguments)
+    """Integers and what is no tensor are refused by name."""
     for name in ("probs", "logits"):
         with pytest.raises(TypeError, match=rf"^{name}: .* got torch\.int64$"):
             OneHotCategorical(**{name: torch.ones(2, 3).long()})

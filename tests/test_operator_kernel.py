@@ -13,9 +13,8 @@ from test_everywhere import (
     test_modes_without_gradient,
     test_result_can_be_changed_in_place,
 )
-from test_invariance import test_accumulation, test_factor_of_the_loss
+from test_invariance import test_factor_of_the_loss, test_splits_of_the_batch
 from test_operator import *  # noqa: F403
-from test_properties import *  # noqa: F403
 
 from ils.kernel.build import missing
 

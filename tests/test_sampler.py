@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from cases import close, generator, normal
-from rules import COMBINATIONS, RULES, leaky, root, rule_of
-from torch import Tensor, nn
+from rules import COMBINATIONS, root, rule_of
+from torch import Tensor
 
 import ils
-from ils.rules import GumbelRao, Step
+from ils.rules import GumbelRao, ReinMax, Step
 
 every_combination = pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-each_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES)
 
 
 def update(z: Tensor, leaf: Tensor) -> Tensor:
@@ -45,25 +44,9 @@ def test_module_is_the_function(options: dict[str, Any]) -> None:
         assert torch.equal(update(z, logits), update(wanted, logits))
 
 
-def test_module_within_sequential() -> None:
-    """In a sequence of layers it draws from the logits before it and trains them."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), ils.Sampler(), nn.Linear(4, 1)).double()
-    data = normal(50, 3, seed=4)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        out = model(data)
-        torch.manual_seed(5)
-        z = ils.sample(model[1](model[0](data)))
-    assert torch.equal(out, model[3](z))
-    out.pow(2).sum().backward()
-    (wanted,) = torch.autograd.grad(model[3](z).pow(2).sum(), model[0].weight)
-    assert close(model[0].weight.grad, wanted)
-    assert wanted.abs().max() > 0.01
-
-
 @every_combination
 def test_module_is_a_value(options: dict[str, Any]) -> None:
-    """Copied or pickled it keeps its options; it has no parameters and no state; it prints them."""
+    """Copied or pickled it keeps its options; it has no parameters and no state."""
     module = ils.Sampler(dim=-2, rule=rule_of(options))
     assert not module.state_dict()
     assert not [*module.parameters(), *module.buffers()]
@@ -73,26 +56,6 @@ def test_module_is_a_value(options: dict[str, Any]) -> None:
         logits = normal(3, 4, seed=6).requires_grad_()
         z, other = (one(logits, generator=generator(7)) for one in (module, twin))
         assert torch.equal(update(z, logits), update(other, logits))
-    assert f"rule={module.rule!r}" in repr(module)
-    assert "dim=-2" in repr(module)
-
-
-def test_module_with_a_normaliser_object() -> None:
-    """A Normalizer of one's own is copied and pickled along, value and Jacobian."""
-    own = ils.Normalizer("own", leaky, root)
-    module = ils.Sampler(rule=ils.rules.Step(0.3, normalizer=own))
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert twin.rule.normalizer.h is leaky
-        assert twin.rule.normalizer.vjp is root
-        assert repr(twin) == repr(module)
-
-
-def test_module_loads_into_a_larger_model() -> None:
-    """A checkpoint of a model without the module's name fits one with it, strictly."""
-    one = nn.Sequential(nn.Linear(3, 4), nn.Identity())
-    two = nn.Sequential(nn.Linear(3, 4), ils.Sampler())
-    two.load_state_dict(one.state_dict(), strict=True)
-    assert torch.equal(one[0].weight, two[0].weight)
 
 
 def test_options_and_their_defaults() -> None:
@@ -100,22 +63,11 @@ def test_options_and_their_defaults() -> None:
     assert repr(ils.Sampler()) == "Sampler(rule=ReinMax(), dim=-1, argmax_in_eval=False)"
     module = ils.Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)
     assert repr(module) == "Sampler(rule=Step(0.5, metric=root), dim=0, argmax_in_eval=True)"
-    logits, mask = normal(4, 2, 3), torch.tensor([True, False, False])
-    z = ils.Sampler()(logits, mask, generator=generator(3), draws=(2, 5))
-    assert torch.equal(z, ils.sample(logits, mask=mask, generator=generator(3), draws=(2, 5)))
-
-
-@pytest.mark.parametrize("dim", [0, 1, -2, -3])
-def test_axis_of_a_normaliser(dim: int) -> None:
-    """Drawn along another axis than the last, a normaliser of one's own still sees the last."""
-    sampler = ils.Sampler(rule=Step(0.5, normalizer=leaky), dim=dim)
-    z = sampler(normal(4, 2, 3), generator=generator(3))
-    assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
 
 
 @pytest.mark.parametrize("dim", [-1, 1])
 def test_the_mode_at_evaluation(dim: int) -> None:
-    """If it is asked for, eval() returns the likeliest category, with the gradient at it."""
+    """If it is asked for, eval() returns the likeliest category that is not masked."""
     logits = normal(6, 5, 4, seed=40).requires_grad_()
     mask = logits.detach() == logits.detach().amax(dim, keepdim=True)
     plain, sampler = ils.Sampler(dim=dim), ils.Sampler(dim=dim, argmax_in_eval=True)
@@ -125,12 +77,6 @@ def test_the_mode_at_evaluation(dim: int) -> None:
     z = sampler.eval()(logits)
     assert torch.equal(z.argmax(dim), logits.argmax(dim))
     assert torch.equal(z.sum(dim), torch.ones_like(z.sum(dim)))
-    moved = logits.detach().movedim(dim, -1).requires_grad_()
-    same = ils.differentiable_draw(moved, z.detach().movedim(dim, -1))
-    weights = normal(*z.shape, seed=42)
-    (found,) = torch.autograd.grad((z * weights).sum(), logits)
-    (wanted,) = torch.autograd.grad((same * weights.movedim(dim, -1)).sum(), moved)
-    assert close(found.movedim(dim, -1), wanted)
     second = sampler(logits, mask, draws=3)
     assert second.shape == (3, *logits.shape)
     assert torch.equal(second[0], second[2])
@@ -145,9 +91,9 @@ def test_the_mode_at_evaluation(dim: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
-def test_the_mode_with_a_rule_of_its_own(dim: int) -> None:
+@pytest.mark.parametrize("rule", [ReinMax(), GumbelRao(0.7, samples=2)], ids=repr)
+def test_the_gradient_at_the_mode(dim: int, rule: Any) -> None:
     """Several draws along any axis: the gradient is that of the rule, with the noise given."""
-    rule = GumbelRao(0.7, samples=2)
     sampler = ils.Sampler(rule=rule, dim=dim, argmax_in_eval=True).eval()
     logits = normal(4, 2, 3, seed=60).requires_grad_()
     z = sampler(logits, draws=2, generator=generator(61))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,18 +37,10 @@ def test_short_types(dtype: torch.dtype) -> None:
     p = torch.tensor([0.5, 0.25, 0.25, 0.0], dtype=dtype)
     q = torch.tensor([0.25, 0.5, 0.125, 0.125], dtype=dtype)
     close_to = {"rtol": torch.finfo(dtype).eps, "atol": 0.0}
-    for eps in (1e-300, 1e-8, 1e-3):
-        pairs = [
-            (kl(a, b, eps=eps), kl(a.double(), b.double(), eps=eps)) for a, b in ((p, q), (q, p))
-        ]
-        for n in (1, 100, 5000):
-            pairs.append(
-                (
-                    jensen_bound(p, q, n=n, eps=eps),
-                    jensen_bound(p.double(), q.double(), n=n, eps=eps),
-                )
-            )
-        for found, wanted in pairs:
+    for eps, (a, b) in itertools.product((1e-300, 1e-8, 1e-3), ((p, q), (q, p))):
+        for function, options in [(kl, {}), *((jensen_bound, {"n": n}) for n in (1, 100, 5000))]:
+            found = function(a, b, eps=eps, **options)
+            wanted = function(a.double(), b.double(), eps=eps, **options)
             assert found.dtype == dtype
             torch.testing.assert_close(found.double(), wanted, **close_to)
     matrix = torch.tensor([[0.5, 0.5, 0.0], [0.3, 0.6, 0.1], [0.7, 0.1, 0.2]], dtype=dtype)
@@ -258,27 +251,23 @@ def test_bound_is_a_bernstein_polynomial() -> None:
         assert not close(grad / (-p * slope(q, n + 1, eps)), torch.ones(5), 1e-3)
 
 
+guarded = partial(jensen_bound, eps=1e-3)
+
 FALSE_STATEMENTS = {
     "squeeze: the other way round": lambda p, q: gap(p, q, eps=1e-3) <= 1e-12,
-    "squeeze: a lower bound by half": lambda p, q: (
-        jensen_bound(p, q, eps=1e-3) <= 0.5 * kl(p, q, eps=1e-3)
-    ),
-    "ladder: it rises": lambda p, q: (
-        jensen_bound(p, q, n=3, eps=1e-3) >= jensen_bound(p, q, n=2, eps=1e-3) + 1e-12
-    ),
+    "squeeze: a lower bound by half": lambda p, q: guarded(p, q) <= 0.5 * kl(p, q, eps=1e-3),
+    "ladder: it rises": lambda p, q: guarded(p, q, n=3) >= guarded(p, q, n=2) + 1e-12,
     "ladder: it halves": lambda p, q: gap(p, q, n=2, eps=1e-3) <= 0.5 * gap(p, q, eps=1e-3) - 1e-12,
     "collapse: slope log(1/eps)": lambda p, q: (
         (
-            jensen_bound(p, q, eps=0.5)
-            - jensen_bound(p, p, eps=0.5)
-            - math.log(2) * ((p - q) * p).sum(-1)
+            guarded(p, q, eps=0.5) - guarded(p, p, eps=0.5) - math.log(2) * ((p - q) * p).sum(-1)
         ).abs()
         <= 1e-12
     ),
     "collapse: the excess is p_m - |p|": lambda p, q: (
         (
-            jensen_bound(p, p, eps=1e-3)
-            - jensen_bound(p, eye(4)[p.argmax(-1)], eps=1e-3)
+            guarded(p, p)
+            - guarded(p, eye(4)[p.argmax(-1)])
             - math.log(1001) * (p.amax(-1) - p.norm(dim=-1))
         ).abs()
         <= 1e-12
@@ -384,29 +373,6 @@ def test_half_count_needs_its_condition() -> None:
     assert minimiser_of(p, 20, 1e-8)[-1] > 1.8 * half_count(p, 20)[-1]  # raised far more
 
 
-def minimiser(p: Tensor, n: int, eps: float) -> Tensor:
-    """The model of the lowest rung, by a quasi-Newton method on the logits."""
-    logits = p.log().clone().requires_grad_()
-    solver = torch.optim.LBFGS(
-        [logits],
-        max_iter=200,
-        tolerance_grad=1e-8,
-        tolerance_change=1e-15,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        loss = jensen_bound(p, logits.softmax(-1), n=n, eps=eps)
-        loss.backward()
-        return loss
-
-    solver.step(closure)
-    assert logits.grad is not None
-    assert logits.grad.abs().max() < 1e-5
-    return logits.detach().softmax(-1)
-
-
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
 def test_minimiser_of_the_ladder(eps: float) -> None:
     """With more draws the minimiser of the bound nears that of the divergence, which is p."""
@@ -414,7 +380,7 @@ def test_minimiser_of_the_ladder(eps: float) -> None:
     goal = (1 + 4 * eps) * p - eps
     # Not monotone in between: for eps = 1e-8 the minimiser at n = 5 lies nearer than at n = 20.
     rounds = (2, 20, 100, 1000)
-    models = [minimiser(p, n, eps) for n in rounds]
+    models = [minimiser_of(p, n, eps) for n in rounds]
     distances = [float(kl(goal, model)) for model in models]
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 0.01
@@ -428,16 +394,6 @@ def test_minimiser_of_the_ladder(eps: float) -> None:
         assert (jensen_bound(p, others, n=n, eps=eps) >= lowest).all()
     assert (kl(p, others, eps=eps) >= kl(p, goal, eps=eps)).all()
     assert kl(p, goal, eps=eps) <= kl(p, p, eps=eps)
-
-
-def test_bound_is_differentiable() -> None:
-    """The bound's gradient agrees with central differences along the simplex."""
-    p = distribution(4, seed=13)
-    logits = normal(4, seed=14).requires_grad_()
-    for n, eps in ((1, 1e-8), (3, 1e-3), (20, 1e-8)):
-        assert torch.autograd.gradcheck(
-            lambda theta, n=n, eps=eps: jensen_bound(p, theta.softmax(-1), n=n, eps=eps), logits
-        )
 
 
 def test_bound_broadcasts() -> None:
@@ -543,60 +499,35 @@ def test_several_recurrent_classes_have_no_single_answer() -> None:
             stationary(reducible)
 
 
-def test_transition_rows_are_the_draws() -> None:
-    """Row i is what comes after a draw of category i."""
-    seen = []
-
-    def targets(z: Tensor) -> Tensor:
-        seen.append(z)
-        return z * 2
-
-    assert torch.equal(transition(targets, 3), 2 * eye(3))
-    assert torch.equal(seen[0], eye(3))
-    assert seen[0].dtype == torch.float64
-
-
 HALF = torch.tensor([0.5, 0.5])
 
-NO_DISTRIBUTION: list[tuple[Any, type[Exception], str]] = [
-    (torch.tensor([0.5, 0.6]), ValueError, r"sums from 1\.1 to 1\.1"),
-    (torch.tensor([[0.5, 0.5], [0.25, 0.5]]), ValueError, r"sums from 0\.75 to 1"),
-    (torch.tensor([-0.5, 1.5]), ValueError, r"smallest entry of -0\.5"),
-    (torch.tensor([torch.nan, 0.5]), ValueError, "nan"),
-    (torch.tensor([torch.inf, 0.5]), ValueError, "inf"),
-    (torch.tensor([1, 0]), TypeError, r"got torch\.int64"),
-    (torch.tensor(1.0), ValueError, r"got shape \(\)"),
-    (torch.zeros(3, 0), ValueError, r"got shape \(3, 0\)"),
-    ([0.5, 0.5], TypeError, "got list"),
-]
 
-
-@pytest.mark.parametrize(("value", "error", "message"), NO_DISTRIBUTION)
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (torch.tensor([[0.5, 0.5], [0.25, 0.5]]), ValueError, r"sums from 0\.75 to 1"),
+        (torch.tensor([torch.nan, 0.5]), ValueError, "nan"),
+        (torch.tensor(1.0), ValueError, r"got shape \(\)"),
+        ([0.5, 0.5], TypeError, "got list"),
+    ],
+)
 def test_bad_input(value: Any, error: type[Exception], message: str) -> None:
     """What is no distribution is refused, by the argument's name and with what came."""
-    with pytest.raises(error, match=rf"^p: .*{message}"):
-        kl(value, HALF)
-    with pytest.raises(error, match=rf"^q: .*{message}"):
-        kl(HALF, value)
-    for bound in (jensen_bound, gap):
+    for function, other in ((kl, "q"), (jensen_bound, "probs"), (gap, "probs")):
         with pytest.raises(error, match=rf"^p: .*{message}"):
-            bound(value, HALF, eps=1e-8)
-        with pytest.raises(error, match=rf"^probs: .*{message}"):
-            bound(HALF, value, eps=1e-8)
+            function(value, HALF, eps=1e-8)
+        with pytest.raises(error, match=rf"^{other}: .*{message}"):
+            function(HALF, value, eps=1e-8)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"n": 0}, ValueError, "n: expected at least 1, got 0"),
-        ({"n": -3}, ValueError, "n: .* got -3"),
         ({"n": 2.0}, TypeError, "n: expected an integer, got float"),
         ({"n": True}, TypeError, "n: .* got bool"),
-        ({"n": "2"}, TypeError, "n: .* got str"),
         ({"eps": -1e-9}, ValueError, "eps: .* got -1e-09"),
-        ({"eps": math.nan}, ValueError, "eps: .* got nan"),
         ({"eps": math.inf}, ValueError, "eps: .* got inf"),
-        ({"eps": False}, TypeError, "eps: .* got bool"),
         ({"eps": None}, TypeError, "eps: .* got NoneType"),
     ],
     ids=str,
@@ -614,24 +545,6 @@ def test_bad_input_numbers(options: Any, error: type[Exception], message: str) -
             kl(HALF, HALF, **options)
 
 
-@pytest.mark.parametrize(
-    ("matrix", "error", "message"),
-    [
-        (torch.ones(2, 3) / 3, ValueError, r"matrix: .* got \(2, 3\)"),
-        (torch.ones(3), ValueError, r"matrix: .* got \(3,\)"),
-        (torch.ones(2, 2), ValueError, "matrix: .* sums from 2 to 2"),
-        (torch.tensor([[0.5, 0.5], [torch.nan, 1.0]]), ValueError, "matrix: .* nan"),
-        (torch.eye(2).long(), TypeError, r"matrix: .* got torch\.int64"),
-        ("eye", TypeError, "matrix: .* got str"),
-    ],
-    ids=["wide", "vector", "sums", "NaN", "integers", "str"],
-)
-def test_bad_input_matrix(matrix: Any, error: type[Exception], message: str) -> None:
-    """What is no stochastic matrix is refused."""
-    with pytest.raises(error, match=f"^{message}"):
-        stationary(matrix)
-
-
 def test_float32_distributions_are_accepted() -> None:
     """Rounding of a softmax in float32 is no reason to refuse, for long rows either."""
     for categories in (2, 1000, 50_000):
@@ -639,18 +552,16 @@ def test_float32_distributions_are_accepted() -> None:
         assert kl(probs, probs).abs().max() < 1e-4
 
 
-def test_defaults() -> None:
-    """One draw, and no guard."""
-    for bound in (jensen_bound, gap):
-        assert torch.equal(bound(HALF, HALF, eps=0.1), bound(HALF, HALF, n=1, eps=0.1))
-    assert torch.equal(kl(HALF, HALF), kl(HALF, HALF, eps=0.0))
-
-
 def test_stationary_refusals() -> None:
-    """Square, of rows that sum to one up to 1e-5."""
+    """Square, of numbers with a fraction, and of rows that sum to one up to 1e-5."""
     for shape in ((), (2,), (2, 3), (2, 2, 3)):
         with pytest.raises(ValueError, match=r"^matrix: expected shape \(\.\.\., K, K\), got \("):
             stationary(torch.ones(shape) / 2)
+    for bad in (torch.eye(2).long(), "eye"):
+        with pytest.raises(TypeError, match=r"^matrix: .* got "):
+            stationary(bad)
+    with pytest.raises(ValueError, match=r"^matrix: .* nan"):
+        stationary(torch.tensor([[0.5, 0.5], [torch.nan, 1.0]]))
     good = distribution(3, 3)
     for off in (2e-6, -2e-6, 1.5e-5, -1.5e-5):
         stationary(good + off / 3)
@@ -659,7 +570,6 @@ def test_stationary_refusals() -> None:
             ValueError, match=r"^matrix: expected rows that sum to 1, got sums from"
         ):
             stationary(good + off / 3)
-    assert stationary(torch.ones(1, 1)).tolist() == [1.0]
 
 
 def test_device_and_type() -> None:

@@ -15,7 +15,6 @@ from rules import NORMALIZERS
 from torch import Tensor
 
 import ils
-from ils.estimators import intermediate_loss_sampling, straight_through
 from ils.metric import euclidean, fisher
 from ils.target import (
     centred_gradient,
@@ -282,19 +281,6 @@ def test_nonlinear_in_the_upstream_gradient(keep_mass: bool) -> None:
         assert not moves.all()
 
 
-def test_straight_through_is_linear() -> None:
-    """A factor on the loss is the same factor on the straight-through estimate."""
-    logits, z, weights = normal(3, seed=18), eye(3), normal(3, seed=19)
-    formula = straight_through().formula
-    one = formula(logits, z, lambda x: (x @ weights) ** 2)
-    for factor in (1e-3, 7.0, 1e6):
-        many = formula(logits, z, lambda x, f=factor: f * (x @ weights) ** 2)
-        assert close(many / factor, one)
-    ours = intermediate_loss_sampling(step_size=1.0, gradient=centred_gradient).formula
-    few, many = (ours(logits, z, lambda x, f=f: f * (x @ weights) ** 2) for f in (1.0, 7.0))
-    assert (many - 7 * few).abs().max() > 0.1
-
-
 def test_defaults() -> None:
     """The Euclidean metric and the sum by default; another metric needs a distribution."""
     z, grad, probs = draws(5, 4), normal(5, 4, seed=1), distribution(5, 4, seed=2)
@@ -352,16 +338,6 @@ def test_mask_is_the_problem_without_those_categories(
             assert close(found.sum(-1), torch.zeros(40))
 
 
-def test_mask_of_nothing_changes_nothing() -> None:
-    """A mask that is false everywhere leaves the target as it is."""
-    z, grad = draws(40, 4, seed=24), normal(40, 4, seed=25)
-    mask = torch.zeros(40, 4, dtype=torch.bool)
-    for normalizer, keep_mass in itertools.product(NORMALIZERS, (False, True)):
-        options = {"step_size": 0.3, "normalizer": normalizer, "keep_mass": keep_mass}
-        plain = intermediate_target(z, grad, **options)
-        assert torch.equal(intermediate_target(z, grad, mask=mask, **options), plain)
-
-
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 1, 3, 4)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_target_of_stacks(shape: tuple[int, ...], masked: bool) -> None:
@@ -392,15 +368,6 @@ def test_step_sizes_broadcast(normalizer: ils.Normalizer) -> None:
     together = intermediate_target(z, grad, step_size=steps[:, None, None], normalizer=normalizer)
     for one, step in zip(together, steps.tolist(), strict=True):
         assert torch.equal(one, intermediate_target(z, grad, step_size=step, normalizer=normalizer))
-
-
-@each_normalizer
-def test_one_category(normalizer: ils.Normalizer) -> None:
-    """With one category the target is the draw and every gradient is zero."""
-    z, grad = torch.ones(3, 1, dtype=torch.float64), normal(3, 1, seed=28)
-    target = intermediate_target(z, grad, step_size=10.0, normalizer=normalizer)
-    assert torch.equal(target, z)
-    assert torch.equal(logits_gradient(target, z, z), torch.zeros_like(z))
 
 
 def test_loss_and_gradients_of_stacks() -> None:
