@@ -8,6 +8,7 @@ import entmax
 import pytest
 import torch
 from cases import close, cubic_loss, derivative, draws, normal
+from factories import cubic_problem as problem
 from torch import Tensor
 
 import ils
@@ -24,10 +25,6 @@ from ils.relaxation import hardened
 from ils.target import centred_gradient, logits_gradient, probs_gradient
 
 each_shape = pytest.mark.parametrize("shape", [(5,), (3, 4)], ids=str)
-
-
-def problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Any]:
-    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 # --- Intermediate Loss Sampling
