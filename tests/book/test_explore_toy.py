@@ -12,13 +12,8 @@ from explorer import (
     SITE,
     enter,
     explorer_page,
-    fallback_after_a_failure,
-    fallback_is_shown,
     fresh,
-    labels_missing,
     number,
-    text_is_that_of_the_page,
-    turn_dark,
 )
 from playwright.sync_api import Browser, Page
 from torch import Tensor
@@ -362,27 +357,3 @@ def test_less_motion(browser: Browser) -> None:
     page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
     assert set(page.evaluate("seen")) == {"50000"}
     context.close()
-
-
-@in_both_browsers
-def test_colours_follow_the_theme(page: Page) -> None:
-    colour = "Bokeh.documents[0].get_model_by_name('curve line').glyph.line_color"
-    light, dark = turn_dark(page, colour)
-    assert light != dark
-
-
-@in_both_browsers
-def test_text_is_that_of_the_page(page: Page) -> None:
-    text_is_that_of_the_page(page, plots=2)
-
-
-def test_every_control_has_a_name(page: Page) -> None:
-    assert not labels_missing(page)
-
-
-def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
-    fallback_is_shown(browser, PAGE)
-
-
-def test_without_the_library_too(browser: Browser) -> None:
-    fallback_after_a_failure(browser, PAGE, "bokeh.min.js")
