@@ -13,29 +13,19 @@ from torch import Tensor
 import ils
 from ils import distributions
 
+MANY, FAR = [0, 1, 1000, 10**6], [-1e4, -100, 0, 100, 1e4]
+FEW = [0, 1e-30, 1e-3, 1, 1e6]
 # Values of each parameter, of which there are all combinations; in half types those below.
 EXTREMES: list[tuple[str, dict[str, list[float]]]] = [
     ("Bernoulli", {"probs": [0, 1e-30, 1e-5, 0.5, 1]}),
-    ("Bernoulli", {"logits": [-1e4, -100, 0, 100, 1e4]}),
-    (
-        "Binomial",
-        {"total_count": [0, 1, 1000, 10**6], "probs": [0, 1e-30, 0.5, 1]},
-    ),
-    (
-        "Binomial",
-        {"total_count": [0, 1, 1000, 10**6], "logits": [-1e4, -100, 0, 100, 1e4]},
-    ),
+    ("Bernoulli", {"logits": FAR}),
+    ("Binomial", {"total_count": MANY, "probs": [0, 1e-30, 0.5, 1]}),
+    ("Binomial", {"total_count": MANY, "logits": FAR}),
     ("Poisson", {"rate": [0, 1e-30, 1e-5, 1, 1e8, 1e12]}),
     ("Geometric", {"probs": [1e-9, 1e-4, 0.5, 1 - 1e-7, 1]}),
     ("Geometric", {"logits": [-15, 0, 100, 1e4]}),
-    (
-        "NegativeBinomial",
-        {"total_count": [0, 1e-30, 1e-3, 1, 1e6], "probs": [0, 1e-30, 0.5, 1 - 1e-6]},
-    ),
-    (
-        "NegativeBinomial",
-        {"total_count": [0, 1e-30, 1e-3, 1, 1e6], "logits": [-1e4, -100, 0, 17, 20]},
-    ),
+    ("NegativeBinomial", {"total_count": FEW, "probs": [0, 1e-30, 0.5, 1 - 1e-6]}),
+    ("NegativeBinomial", {"total_count": FEW, "logits": [-1e4, -100, 0, 17, 20]}),
     ("Normal", {"loc": [-1e8, 0, 1e8], "scale": [1e-8, 1, 1e8]}),
     ("Gamma", {"concentration": [1e-3, 1, 1e6], "rate": [1e-6, 1, 1e6]}),
     ("Beta", {"concentration1": [1e-3, 1, 1e6], "concentration0": [1e-3, 1, 1e6]}),
@@ -268,18 +258,16 @@ def test_moments_at_the_ends(dtype: torch.dtype) -> None:
 
 
 def test_shares_of_small_concentrations() -> None:
-    """Of two concentrations c: the mean of x (1 - x) is c / (4 c + 2), by the beta law."""
+    """Of two of size c: the mean of x (1 - x) is c / (4 c + 2); and no share is zero or one.
+
+    A two-sided error rate of 6e-5; a gamma of one more would be off by 30 errors.
+    """
     for c in (0.01, 0.09):
         law = distributions.Dirichlet(torch.tensor([c, c], dtype=torch.float64))
         x = law.sample((200_000,), generator(5))[:, 0]
         product = x * (1 - x)
         error = product.std() / math.sqrt(len(x))
-        # A two-sided error rate of 6e-5; a gamma of one more would be off by 30 errors.
         assert (product.mean() - c / (4 * c + 2)).abs() < 4 * error
-
-
-def test_shares_stay_inside() -> None:
-    """At concentrations so small that a share is all but one."""
     x = distributions.Dirichlet(torch.full((3,), 1e-6)).sample((1000,), generator())
     ends = torch.finfo(torch.float32)
     assert x.min() == ends.tiny

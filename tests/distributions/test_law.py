@@ -97,7 +97,7 @@ def kolmogorov(name: str, params: dict[str, float], z: Tensor) -> float:
 
 HALF = (torch.float16, torch.bfloat16)
 BY_TYPE = [(case, torch.float64) for case in COUNTS] + [
-    (case, dtype) for case in COUNTS if "large" not in case and "Geom" not in case for dtype in HALF
+    (case, dtype) for case in COUNTS if "large" not in case for dtype in HALF
 ]
 
 
@@ -294,8 +294,6 @@ def test_law_of_geometric_in_every_type(dtype: torch.dtype) -> None:
     z = q.sample((200_000,), generator(15)).double()
     p = float(q.probs)
     assert float(z.mean()) == pytest.approx((1 - p) / p, abs=5 * (1 - p) ** 0.5 / p / 200_000**0.5)
-    assert chi_square("Geometric", {"probs": p}, z[:DRAWS]) > LEVEL
-    assert chi_square("Geometric", {"probs": 1.2 * p}, z[:DRAWS]) < LEVEL
     # The tail: a share of (1 - p)^40 of a million draws is 0.6; half types saw none, or hundreds.
     far = int((z >= 30).sum())
     wanted = 200_000 * (1 - p) ** 30
