@@ -115,22 +115,9 @@ class Case:
 
     def passed(self) -> dict[str, Any]:
         """The same for JavaScript."""
-        tensors = ("logits", "probs", "grad", "noise", "p", "z")
-        numbers = ("at", "uniform", "step_size", "temperature", "curvature", "size", "gradient")
-        return (
-            {name: getattr(self, name).tolist() for name in tensors}
-            | {name: getattr(self, name) for name in numbers}
-            | {
-                "rule": {
-                    "stepSize": self.rule_step,
-                    "normalizer": self.normalizer,
-                    "metric": self.metric,
-                    "keepMass": self.keep_mass,
-                    "centred": self.centred,
-                    "relative": self.relative,
-                }
-            }
-        )
+        all_of = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        rule = {k: all_of[k] for k in ("normalizer", "metric", "centred", "relative")}
+        return all_of | {"rule": rule | {"stepSize": self.rule_step, "keepMass": self.keep_mass}}
 
 
 CASES = [Case(seed) for seed in range(INPUTS)]
