@@ -11,11 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsers import bring_into_view, in_both_browsers
-from explorer import (
-    SITE,
-    explorer_page,
-    fresh,
-)
+from explorer import SITE, explorer_page, fresh
 from playwright.sync_api import Browser, Page
 
 from lab.bias_variance import plane

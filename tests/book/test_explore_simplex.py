@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browsers import bring_into_view, in_both_browsers
-from explorer import (
-    SITE,
-    explorer_page,
-    fresh,
-    number,
-    shown_numbers,
-)
+from explorer import SITE, explorer_page, fresh, number, shown_numbers
 from playwright.sync_api import Browser, Page
 from rules import rule_of
 from torch import Tensor
@@ -367,10 +361,7 @@ def test_third_thing_to_try(page: Page) -> None:
 
 @in_both_browsers
 def test_the_triangle_stays_in_sight_on_a_phone(browser: Browser) -> None:
-    with (
-        window(browser, View(390, "light")) as context,
-        opened(context, PAGE) as (page, _),
-    ):
+    with window(browser, View(390, "light")) as context, opened(context, PAGE) as (page, _):
         page.wait_for_selector(".explorer[data-ready]")
         last = page.locator(".explorer fieldset").last
         last.evaluate("box => box.scrollIntoView({block: 'end', behavior: 'instant'})")

@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browsers import in_both_browsers
-from explorer import (
-    SITE,
-    enter,
-    explorer_page,
-    fresh,
-    number,
-)
+from explorer import SITE, enter, explorer_page, fresh, number
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 

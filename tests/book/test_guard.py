@@ -57,7 +57,7 @@ ERRORS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "ils/fast.py": [
             ("share = (1 / step - lost", "share = (1.005 / step - lost"),
             ("alpha=0.5).mul_(probs)", "alpha=0.5025).mul_(probs)"),
-        ],
+        ]
     },
     "experiment-1": {
         "ils/target.py": [("eps: float = 1e-7", "eps: float = 1e-3")],
@@ -88,7 +88,7 @@ ERRORS: dict[str, dict[str, list[tuple[str, str]]]] = {
     "vae": {
         "book/lab/training/tasks/autoencoder.py": [
             ("math.log(self.categories) - entropy", "math.log(self.categories) - 0.995 * entropy")
-        ],
+        ]
     },
     "beyond-models": {
         "ils/velocity.py": [("(1 + _over(z, rate)) / 2", "(1 + _over(z, rate)) / 2.01")],
@@ -102,9 +102,7 @@ ERRORS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("product + separate) / 2", "product + separate) / 2.01")
         ],
     },
-    "invariance": {
-        "ils/fast.py": [("top = scale.div_(step)", "top = torch.ones_like(scale)")],
-    },
+    "invariance": {"ils/fast.py": [("top = scale.div_(step)", "top = torch.ones_like(scale)")]},
     "relatives-evidence": {
         "ils/metric.py": [("return probs * delta", "return probs.sqrt() * delta")],
         "ils/rules.py": [("softmax(-1), grad) / 2", "softmax(-1), grad) / 2.01")],
@@ -128,7 +126,7 @@ ERRORS: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "cross = 0.995 * first * _of_others(dot(change, first)) - second",
             ),
             ("away = d.z - d.probs", "away = d.z - 0.99 * d.probs"),
-        ],
+        ]
     },
 }
 MUTATIONS = [

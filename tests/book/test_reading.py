@@ -18,16 +18,7 @@ from playwright.sync_api import Browser, Page
 from _ext.previews import previews
 from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
 from _ext.search_texts import reduced
-from _ext.statements import (
-    TEST,
-    anchor,
-    chapters,
-    check,
-    other_tests,
-    prose,
-    refuted,
-    statements,
-)
+from _ext.statements import TEST, anchor, chapters, check, other_tests, prose, refuted, statements
 from _ext.symbols import Atom, atoms, known, table, used
 from tools.browser import ROOT, SITE, View, opened, toc_documents, window
 

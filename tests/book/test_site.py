@@ -16,17 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from sphinx.util.inventory import InventoryFile
 from test_docstrings import public_things
 
-from tools.browser import (
-    ROOT,
-    SITE,
-    VIEWS,
-    Report,
-    View,
-    opened,
-    show,
-    toc_documents,
-    window,
-)
+from tools.browser import ROOT, SITE, VIEWS, Report, View, opened, show, toc_documents, window
 
 DOCUMENTS = toc_documents()
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))

@@ -90,19 +90,13 @@ def test_what_is_learnt_is_copied() -> None:
     assert copy.deepcopy(own) == own != estimators.score_function_running(own_dims=1)
 
 
-def test_formulas_as_values() -> None:
-    """Other options are another value, with another hash; all of them are shown."""
-    one, other = (estimators.reinmax(temperature=tau).formula for tau in (0.5, 2.0))
-    assert one != other
-    assert hash(one) != hash(other)
-    assert repr(one) == (
+def test_formulas_are_written_out() -> None:
+    """With their name and all their options."""
+    assert repr(estimators.reinmax(temperature=0.5).formula) == (
         "Formula(ils.estimators.from_rule._formula, rule=ReinMax(temperature=0.5))"
     )
-    two = repr(estimators.adaptive_implicit_mle(symmetric=False).formula)
-    assert re.fullmatch(
-        r"Formula\(ils\.estimators\.perturbation\._aimle, step=\S*\([^)]*\), symmetric=False\)", two
-    )
-    assert "aimle, step=" in two
+    learning = repr(estimators.adaptive_implicit_mle(symmetric=False).formula)
+    assert re.fullmatch(r"Formula\(\S+\._aimle, step=\S*\([^)]*\), symmetric=False\)", learning)
 
 
 @each_factory

@@ -173,10 +173,7 @@ def test_mean_is_that_of_straight_through_gumbel(categories: int, temperature: f
     """The mean over exponentials against the mean over Gumbel noise, to 1e-9."""
     logits, loss = case(categories)
     found = exact.moments(
-        gumbel_rao(temperature=temperature, samples=1),
-        loss,
-        logits,
-        nodes=noise_nodes(logits),
+        gumbel_rao(temperature=temperature, samples=1), loss, logits, nodes=noise_nodes(logits)
     )
     nodes = hard_nodes(logits, temperature)
     assert float(nodes[1].sum()) == pytest.approx(1, abs=1e-11)

@@ -16,13 +16,7 @@ from torch import Tensor
 
 import ils
 from ils import exact
-from ils.estimators import (
-    darn,
-    intermediate_loss_sampling,
-    reinmax,
-    straight_through,
-    zgr,
-)
+from ils.estimators import darn, intermediate_loss_sampling, reinmax, straight_through, zgr
 from ils.target import centred_gradient
 
 SHAPES = [(5,), (3, 4), (1, 2), (4, 2), (4, 2, 3)]
@@ -246,48 +240,3 @@ def test_darn_is_as_wrong_the_other_way(shape: tuple[int, ...]) -> None:
     first, second = (exact.moments(e, loss, logits).bias for e in (straight_through(), darn()))
     assert close(first, -second, 1e-11)
     assert first.abs().max() > 1e-3
-
-
-def interpolant(values: Tensor, grads: Tensor) -> exact.Loss:
-    """A smooth loss of one variable with given values and gradients at the corners.
-
-    sum_i x_i^2 [(3 - 2 x_i) v_i + <g_i, x - e_i>]: estimates after a draw see the corners alone.
-    """
-
-    def loss(z: Tensor) -> Tensor:
-        away = torch.einsum("...ik,ik->...i", z[..., None, :] - eye(len(values)), grads)
-        return (z**2 * ((3 - 2 * z) * values + away)).sum(-1)
-
-    return loss
-
-
-def errors(values: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
-    """Along each edge i -> k, index (k, i): the trapezium's error, and the tangent's from i."""
-    change = values[:, None] - values
-    tangent = (grads - grads.diagonal()[:, None]).T  # <g_i, e_k - e_i>
-    return (tangent - tangent.T) / 2 - change, tangent - change
-
-
-def test_bias_by_edges() -> None:
-    """For any loss of one variable the biases are sums of the edges' errors.
-
-    ReinMax: pi_k sum_i pi_i e_ki, trapezium.  Straight-through and DARN, with the tangent's error
-    t_ki from i: pi_k sum_i pi_i (s_i + t_ki) and -pi_k sum_i pi_i (s_i + t_ik), s_i = -sum_j pi_j
-    t_ji; their half sum is the first.
-    """
-    for seed in range(5):
-        logits = normal(4, seed=20 + seed)
-        values, grads = normal(4, seed=30 + seed), normal(4, 4, seed=40 + seed)
-        loss, probs = interpolant(values, grads), logits.softmax(-1)
-        trapezium, tangent = errors(values, grads)
-        middle = probs @ tangent @ probs
-        expected = {
-            "ReinMax": probs * (trapezium @ probs),
-            "straight-through": probs * (tangent @ probs - middle),
-            "DARN": -probs * (tangent.T @ probs - middle),
-        }
-        assert close(expected["ReinMax"] * 2, expected["straight-through"] + expected["DARN"])
-        for estimator in (reinmax(), straight_through(), darn()):
-            found = exact.moments(estimator, loss, logits)
-            assert close(found.bias, expected[estimator.name], 1e-11)
-            assert found.bias.abs().max() > 1e-2

@@ -98,10 +98,7 @@ def test_projected_step_is_one_sided() -> None:
     logits, loss = problem((5,), 4)
     z = exact.states(logits)
     estimator = intermediate_loss_sampling(
-        step_size=1e-4,
-        gradient=centred_gradient,
-        normalizer=ils.project_simplex,
-        per_step=True,
+        step_size=1e-4, gradient=centred_gradient, normalizer=ils.project_simplex, per_step=True
     )
     found = estimator.formula(logits, z, loss)
     for drawn in range(5):

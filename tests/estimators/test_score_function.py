@@ -98,11 +98,7 @@ NAN, INF = math.nan, math.inf
 FINITE: dict[str, tuple[int, list[tuple[list, float | list]]]] = {
     "one for all": (
         0,
-        [
-            ([[1.0, INF], [3.0, NAN]], 2.0),
-            ([[NAN, NAN], [NAN, NAN]], 2.0),
-            ([[4, 4], [4, 4]], 3.0),
-        ],
+        [([[1.0, INF], [3.0, NAN]], 2.0), ([[NAN, NAN], [NAN, NAN]], 2.0), ([[4, 4], [4, 4]], 3.0)],
     ),
     "one for all, of one axis": (0, [([NAN, 2.0, 4.0], 3.0)]),
     "one a problem": (
