@@ -268,6 +268,22 @@ def test_a_table_is_of_the_instance() -> None:
             assert str(twin.support) == str(q.support)
 
 
+@pytest.mark.parametrize("kind", [Categorical, ils.distributions.OneHotCategorical])
+def test_lazy_attributes(kind: Any) -> None:
+    """Of probs and logits the one that was not given is made when it is asked for."""
+    for given, other in (("probs", "logits"), ("logits", "probs")):
+        # Where arguments are checked, the parent of the one-hot class makes both.
+        q = kind(**{given: LOGITS.softmax(-1)}, validate_args=kind is Categorical)
+        inner = getattr(q, "_categorical", q)
+        q.sample((2,), generator(1))
+        assert other not in inner.__dict__
+        assert torch.equal(getattr(q, other), getattr(Parent(**{given: LOGITS.softmax(-1)}), other))
+        assert other in inner.__dict__
+        wide = q.expand((5, 4))
+        assert other not in getattr(wide, "_categorical", wide).__dict__
+        assert hash(q) != hash(wide)
+
+
 def test_the_generator_serves_the_noise_of_the_rule_too() -> None:
     """With a rule that draws, one generator gives one gradient, whatever PyTorch's own does."""
 
