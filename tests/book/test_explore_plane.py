@@ -11,16 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsers import bring_into_view, in_both_browsers
-from explorer import (
-    SITE,
-    buttons_set_what_their_address_does,
-    explorer_page,
-    fallback_is_shown,
-    fresh,
-    labels_missing,
-    text_is_that_of_the_page,
-    turn_dark,
-)
+from explorer import SITE, explorer_page, fresh
 from playwright.sync_api import Browser, Page
 
 from lab.bias_variance import plane
@@ -329,31 +320,3 @@ def test_third_thing_to_try(page: Page) -> None:
     assert left["name"] == "Gumbel-Softmax"
     assert left["setting"] < 1
     assert left["noise"] > found["ReinMax"][1]
-
-
-# --- what holds of every explorer ---------------------------------------------------------------
-
-
-@in_both_browsers
-def test_colours_follow_the_theme(page: Page) -> None:
-    colours = "[...Bokeh.documents[0].get_model_by_name('points').data.colour]"
-    light, dark = turn_dark(page, colours)
-    assert not set(light) & set(dark)
-
-
-@in_both_browsers
-def test_text_is_that_of_the_page(page: Page) -> None:
-    text_is_that_of_the_page(page, plots=1)
-
-
-@in_both_browsers
-def test_the_address_holds_the_state(page: Page) -> None:
-    buttons_set_what_their_address_does(page, lambda: shown(page))
-
-
-def test_every_control_has_a_name(page: Page) -> None:
-    assert not labels_missing(page)
-
-
-def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
-    fallback_is_shown(browser, PAGE)

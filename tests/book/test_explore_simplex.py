@@ -10,17 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browsers import bring_into_view, in_both_browsers
-from explorer import (
-    SITE,
-    buttons_set_what_their_address_does,
-    explorer_page,
-    fallback_is_shown,
-    fresh,
-    labels_missing,
-    number,
-    shown_numbers,
-    text_is_that_of_the_page,
-)
+from explorer import SITE, explorer_page, fresh, number, shown_numbers
 from playwright.sync_api import Browser, Page
 from rules import rule_of
 from torch import Tensor
@@ -369,35 +359,9 @@ def test_third_thing_to_try(page: Page) -> None:
     )
 
 
-# --- what holds of every explorer -------------------------------------------------------------
-
-
-@in_both_browsers
-def test_text_is_that_of_the_page(page: Page) -> None:
-    text_is_that_of_the_page(page, plots=0)
-
-
-@in_both_browsers
-def test_the_address_holds_the_state(page: Page) -> None:
-    buttons_set_what_their_address_does(
-        page, lambda: [shown_numbers(page, "ils"), shown_targets(page)]
-    )
-
-
-def test_every_control_has_a_name(page: Page) -> None:
-    assert not labels_missing(page)
-
-
-def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
-    fallback_is_shown(browser, PAGE)
-
-
 @in_both_browsers
 def test_the_triangle_stays_in_sight_on_a_phone(browser: Browser) -> None:
-    with (
-        window(browser, View(390, "light")) as context,
-        opened(context, PAGE) as (page, _),
-    ):
+    with window(browser, View(390, "light")) as context, opened(context, PAGE) as (page, _):
         page.wait_for_selector(".explorer[data-ready]")
         last = page.locator(".explorer fieldset").last
         last.evaluate("box => box.scrollIntoView({block: 'end', behavior: 'instant'})")

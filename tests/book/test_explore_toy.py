@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from browsers import in_both_browsers
-from explorer import (
-    SITE,
-    enter,
-    explorer_page,
-    fallback_after_a_failure,
-    fallback_is_shown,
-    fresh,
-    labels_missing,
-    number,
-    text_is_that_of_the_page,
-    turn_dark,
-)
+from explorer import SITE, enter, explorer_page, fresh, number
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
@@ -50,32 +41,15 @@ def reset(page: Page) -> None:
     press(page, "Reset")  # it runs by itself
 
 
-class Numbers:
-    """Mulberry32 of a seed, as random.js has it."""
-
-    def __init__(self, seed: int) -> None:
-        self.state = seed
-
-    def __call__(self) -> float:
-        mask = 2**32 - 1
-        self.state = (self.state + 0x6D2B79F5) & mask
-        t = self.state
-        t = ((t ^ (t >> 15)) * (t | 1)) & mask
-        t ^= (t + ((t ^ (t >> 7)) * (t | 61) & mask)) & mask
-        return ((t ^ (t >> 14)) + 0.5) / 2**32
-
-    def tensor(self, *shape: int) -> Tensor:
-        count = torch.Size(shape).numel()
-        return torch.tensor([self() for _ in range(count)], dtype=torch.float64).reshape(shape)
-
-
 class Run:
     """The same experiment by the laboratory: a group of problems, and the noise of the page."""
 
     def __init__(self, page: Page) -> None:
         self.count = int(page.get_by_label("Problems at once").input_value())
-        self.numbers = Numbers(int(page.get_by_label("Seed").input_value()))
-        start, weights = self.numbers.tensor(self.count, 5), self.numbers.tensor(self.count, 5)
+        seed = int(page.get_by_label("Seed").input_value())
+        script = "seed => Array.from({length: 50000}, ilsExplorer.random.generator(seed))"
+        self.numbers = iter(page.evaluate(script, seed))
+        start, weights = self.uniform(self.count, 5), self.uniform(self.count, 5)
         p = weights / weights.sum(-1, keepdim=True)
         self.toy = Toy(p=p.unsqueeze(0), start=start.unsqueeze(0), eps=EPS)
         self.logits = start.clone()
@@ -86,6 +60,10 @@ class Run:
         self.keep_mass = page.get_by_label("Way back").input_value() == "keep"
         self.gradient = GRADIENTS[page.get_by_label("Gradient").input_value()]
 
+    def uniform(self, *shape: int) -> Tensor:
+        numbers = list(itertools.islice(self.numbers, math.prod(shape)))
+        return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
+
     @property
     def p(self) -> Tensor:
         return self.toy.p[0]
@@ -93,9 +71,9 @@ class Run:
     def update(self) -> Tensor:
         noise: Any = type("Given", (), {})()
         if self.name == "Gumbel-Softmax":
-            noise.gumbel = -(-self.numbers.tensor(1, self.count, 5).log()).log()
+            noise.gumbel = -(-self.uniform(1, self.count, 5).log()).log()
             return Gumbel([self.temperature])(self.logits, self.toy, noise)[0, 0]
-        noise.uniform = self.numbers.tensor(1, self.count)
+        noise.uniform = self.uniform(1, self.count)
         if self.name == "ILS":
             options = {"gradient": self.gradient, "keep_mass": self.keep_mass}
             rule = Intermediate([self.step_size], **options)
@@ -362,27 +340,3 @@ def test_less_motion(browser: Browser) -> None:
     page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
     assert set(page.evaluate("seen")) == {"50000"}
     context.close()
-
-
-@in_both_browsers
-def test_colours_follow_the_theme(page: Page) -> None:
-    colour = "Bokeh.documents[0].get_model_by_name('curve line').glyph.line_color"
-    light, dark = turn_dark(page, colour)
-    assert light != dark
-
-
-@in_both_browsers
-def test_text_is_that_of_the_page(page: Page) -> None:
-    text_is_that_of_the_page(page, plots=2)
-
-
-def test_every_control_has_a_name(page: Page) -> None:
-    assert not labels_missing(page)
-
-
-def test_without_scripts_a_figure_stands_in(browser: Browser) -> None:
-    fallback_is_shown(browser, PAGE)
-
-
-def test_without_the_library_too(browser: Browser) -> None:
-    fallback_after_a_failure(browser, PAGE, "bokeh.min.js")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from rules import rule_of
 from torch import Tensor
 
 import ils
-from ils import estimators, exact, squeeze
+from ils import estimators, exact
 from ils.draw import inverse_cdf
+from ils.estimators import Estimator
 from ils.metric import euclidean, fisher
 from ils.relaxation import relaxed_sample, relaxed_sample_vjp, softmax_vjp
 from ils.target import (
@@ -114,22 +115,9 @@ class Case:
 
     def passed(self) -> dict[str, Any]:
         """The same for JavaScript."""
-        tensors = ("logits", "probs", "grad", "noise", "p", "z")
-        numbers = ("at", "uniform", "step_size", "temperature", "curvature", "size", "gradient")
-        return (
-            {name: getattr(self, name).tolist() for name in tensors}
-            | {name: getattr(self, name) for name in numbers}
-            | {
-                "rule": {
-                    "stepSize": self.rule_step,
-                    "normalizer": self.normalizer,
-                    "metric": self.metric,
-                    "keepMass": self.keep_mass,
-                    "centred": self.centred,
-                    "relative": self.relative,
-                }
-            }
-        )
+        all_of = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        rule = {k: all_of[k] for k in ("normalizer", "metric", "centred", "relative")}
+        return all_of | {"rule": rule | {"stepSize": self.rule_step, "keepMass": self.keep_mass}}
 
 
 CASES = [Case(seed) for seed in range(INPUTS)]
@@ -205,9 +193,9 @@ def test_gradients_of_the_intermediate_loss(page: Page, name: str) -> None:
     compare(page, f"math.gradients.{name}(c.p, c.probs, c.at)", expected)
 
 
-def handed_back(case: Case) -> Tensor:
+def handed_back(case: Case, **rule: Any) -> Tensor:
     logits = case.logits.clone().requires_grad_()
-    (ils.differentiable_draw(logits, case.z, rule=rule_of(case.rule)) * case.grad).sum().backward()
+    (ils.differentiable_draw(logits, case.z, **rule) * case.grad).sum().backward()
     assert logits.grad is not None
     return logits.grad
 
@@ -216,14 +204,9 @@ def test_sample(page: Page) -> None:
     """The gradient of ``ils.sample`` for every kind of options, its default among them."""
     kinds = {tuple(map(str, c.rule.values())) for c in CASES}
     assert len(kinds) > 30
-    expected = [handed_back(c) for c in CASES]
+    expected = [handed_back(c, rule=rule_of(c.rule)) for c in CASES]
     compare(page, "math.sampleGradient(c.rule, c.grad, c.at, c.probs)", expected, 1e-8)
-    default = []
-    for case in CASES:
-        logits = case.logits.clone().requires_grad_()
-        (ils.differentiable_draw(logits, case.z) * case.grad).sum().backward()
-        assert logits.grad is not None
-        default.append(logits.grad)
+    default = [handed_back(c) for c in CASES]
     compare(page, "math.sampleGradient(math.DEFAULT, c.grad, c.at, c.probs)", default)
 
 
@@ -232,7 +215,8 @@ def test_sample_is_the_draw_less_its_target(page: Page) -> None:
     with_step = [c for c in CASES if c.rule_step is not None and c.centred and not c.relative]
     assert len(with_step) > 20
     script = "math.subtract(c.z, math.sampleTarget(c.rule, c.grad, c.at, c.probs))"
-    compare(page, script, [handed_back(c) for c in with_step], 1e-8, with_step)
+    found = [handed_back(c, rule=rule_of(c.rule)) for c in with_step]
+    compare(page, script, found, 1e-8, with_step)
     without = [c for c in CASES if c.rule_step is None]
     script = "seeds => seeds.every(s => ilsExplorer.math.sampleTarget(cases[s].rule) === null)"
     assert page.evaluate(script, [c.seed for c in without])
@@ -268,41 +252,15 @@ def test_expectations(page: Page, call: str) -> None:
     compare(page, f"math.moments(c.probs, {estimates}).variance", variances)
 
 
-def test_expectation_of_ils(page: Page) -> None:
-    """Of the note's estimator, with any normaliser and metric, by the package's own enumeration."""
-    means = []
-    for c in CASES:
-        estimator = estimators.intermediate_loss_sampling(
-            step_size=c.step_size, gradient=centred_gradient, **c.options
-        )
-        means.append(exact.moments(estimator, quadratic(c), c.logits).mean)
-    script = (
-        "math.moments(c.probs, c.probs.map((_, at) => {"
-        " const g = math.lossGradient(c.grad, c.curvature, math.oneHot(at, c.probs.length));"
-        " const rule = {...c.rule, stepSize: c.step_size, centred: true, relative: false};"
-        " return math.sampleGradient(rule, g, at, c.probs); })).mean"
-    )
-    compare(page, script, means, 1e-8)
-
-
 def test_gumbel_softmax(page: Page) -> None:
-    """At given noise; and its mean over a set of noise."""
-    noises, found = [c.noise[0] for c in CASES], []
-    for c, noise in zip(CASES, noises, strict=True):
-        y = relaxed_sample(c.logits, noise, c.temperature)
-        found.append(relaxed_sample_vjp(y, slope(c, y), c.temperature))
-    at = "q => math.lossGradient(c.grad, c.curvature, q)"
-    compare(page, f"math.gumbelSoftmax(c.logits, c.noise[0], c.temperature, {at})", found)
-    means, variances = [], []
+    """At each of a set of noise."""
+    found = []
     for c in CASES:
         y = relaxed_sample(c.logits, c.noise, c.temperature)
-        rows = relaxed_sample_vjp(y, slope(c, y), c.temperature)
-        means.append(rows.mean(0))
-        variances.append(rows.var(0, unbiased=False).sum())
+        found.append(relaxed_sample_vjp(y, slope(c, y), c.temperature))
+    at = "q => math.lossGradient(c.grad, c.curvature, q)"
     rows = f"c.noise.map(noise => math.gumbelSoftmax(c.logits, noise, c.temperature, {at}))"
-    moments = f"math.moments(c.noise.map(() => 1 / c.noise.length), {rows})"
-    compare(page, f"{moments}.mean", means)
-    compare(page, f"{moments}.variance", variances)
+    compare(page, rows, found)
 
 
 def test_the_set_of_noise_stands_for_the_law(page: Page) -> None:
@@ -367,50 +325,41 @@ def test_toy_formulas(page: Page) -> None:
 
 def test_toy_steps(page: Page) -> None:
     """One step of gradient descent at given noise, for each method, as the laboratory takes it."""
-    names = {"sum_normalize": ils.sum_normalize}
-    expected, calls = (
-        [],
-        "toy.step(c.logits, toy.estimate({}, c.p, c.logits, {}, 1e-8, c.size), 0.3)",
-    )
-    for case in CASES:
-        rule = Intermediate(
+    call = "toy.step(c.logits, toy.estimate({}, c.p, c.logits, {}, 1e-8, c.size), 0.3)"
+
+    def hold(method: str, noise: str, update: Callable[[Case], Tensor]) -> None:
+        expected = [case.logits - 0.3 * update(case).flatten() for case in CASES]
+        compare(page, call.format(method, noise), expected)
+
+    def laboratory(rule: Any, case: Case) -> Tensor:
+        return rule(toy(case).start.unsqueeze(0), toy(case), Fixed(case))
+
+    def at_draw(estimator: Estimator, case: Case) -> Tensor:
+        index = inverse_cdf(case.probs, torch.tensor(case.uniform))
+        z = torch.eye(case.categories, dtype=torch.float64)[index]
+        loss: exact.Loss = lambda q: -(case.p * (q + EPS).log()).sum(-1) / case.size  # noqa: E731
+        return estimator.formula(case.logits, z.unsqueeze(0), loss)
+
+    def intermediate(case: Case) -> Intermediate:
+        return Intermediate(
             [case.step_size * 1e-4],
             gradient=GRADIENTS[case.gradient],
-            normalizer=names["sum_normalize"],
+            normalizer=ils.sum_normalize,
             keep_mass=case.keep_mass,
         )
-        problem = toy(case)
-        update = rule(problem.start.unsqueeze(0), problem, Fixed(case))  # type: ignore[arg-type]
-        expected.append(case.logits - 0.3 * update.flatten())
+
     method = (
         "{name: 'ILS', stepSize: c.step_size * 1e-4, gradient: c.gradient,"
         " normalizer: 'sum_normalize', metric: 'euclidean', keepMass: c.rule.keepMass}"
     )
-    compare(page, calls.format(method, "c.uniform"), expected)
-
-    expected = []
-    for case in CASES:
-        problem = toy(case)
-        update = Gumbel([case.temperature])(problem.start.unsqueeze(0), problem, Fixed(case))  # type: ignore[arg-type]
-        expected.append(case.logits - 0.3 * update.flatten())
+    hold(method, "c.uniform", lambda c: laboratory(intermediate(c), c))
     method = "{name: 'Gumbel-Softmax', temperature: c.temperature}"
-    compare(page, calls.format(method, "c.noise[0]"), expected)
-
-    for name, make in (
-        ("straight-through", estimators.straight_through),
-        ("ReinMax", estimators.reinmax),
+    hold(method, "c.noise[0]", lambda c: laboratory(Gumbel([c.temperature]), c))
+    for name, one in (
+        ("straight-through", estimators.straight_through()),
+        ("ReinMax", estimators.reinmax()),
     ):
-        expected = []
-        for case in CASES:
-            index = inverse_cdf(case.probs, torch.tensor(case.uniform))
-            z = torch.eye(case.categories, dtype=torch.float64)[index]
-            update = make().formula(
-                case.logits,
-                z.unsqueeze(0),
-                lambda q, c=case: -(c.p * (q + EPS).log()).sum(-1) / c.size,
-            )
-            expected.append(case.logits - 0.3 * update.flatten())
-        compare(page, calls.format(f"{{name: '{name}'}}", "c.uniform"), expected)
+        hold(f"{{name: '{name}'}}", "c.uniform", lambda c, one=one: at_draw(one, c))
 
 
 @pytest.mark.parametrize("factor", [0.01, 1.0, 4000.0])
@@ -430,16 +379,6 @@ def test_limits_of_ils(page: Page, factor: float) -> None:
         )
         script = f"toy.stationary(toy.transition({method}, c.p, 1e-8, c.size))"
         compare(page, script, chains, 1e-8)
-
-
-def test_stationary_distribution(page: Page) -> None:
-    """Of random chains."""
-    chains = [
-        torch.stack([c.probs, *(n.softmax(-1) for n in c.noise[1 : c.categories])]) for c in CASES
-    ]
-    expected = [squeeze.stationary(chain) for chain in chains]
-    rows = "[c.probs, ...c.noise.slice(1, c.probs.length).map(math.softmax)]"
-    compare(page, f"toy.stationary({rows})", expected)
 
 
 def test_limits_of_the_peers(page: Page) -> None:

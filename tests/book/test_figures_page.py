@@ -95,9 +95,13 @@ def test_address_of_a_figure_without_sentence() -> None:
 
 @each_figure
 def test_links_below_the_figure(figure: Drawn) -> None:
-    """Its files, and its entry on the page of figures, two clicks at most from the figure."""
+    """Its files, which are whole, and its entry on the page of figures."""
     text = (SITE / "book" / f"{figure.notebook}.html").read_text(encoding="utf-8")
     (box,) = BeautifulSoup(text, "html.parser").select(f"figure#{figure.name} p.figure-links")
+    for kind, start in zip(EXPORTS, (b"<", b"%PDF", b"\x89PNG", b""), strict=True):
+        content = (SITE / "figures" / f"{figure.name}.{kind}").read_bytes()
+        assert content.startswith(start)
+        assert content.strip()
     links = [link["href"] for link in box.select("a")]
     wanted = [f"../figures/{figure.name}.{kind}" for kind in EXPORTS]
     assert links == [*wanted, f"figures.html#cite-{figure.name}"]

@@ -18,16 +18,7 @@ from playwright.sync_api import Browser, Page
 from _ext.previews import previews
 from _ext.reading_time import LOOKED_UP, WORDS_A_DISPLAY, WORDS_A_FORMULA, words
 from _ext.search_texts import reduced
-from _ext.statements import (
-    TEST,
-    anchor,
-    chapters,
-    check,
-    other_tests,
-    prose,
-    refuted,
-    statements,
-)
+from _ext.statements import TEST, anchor, chapters, check, other_tests, prose, refuted, statements
 from _ext.symbols import Atom, atoms, known, table, used
 from tools.browser import ROOT, SITE, View, opened, toc_documents, window
 
@@ -76,16 +67,12 @@ Test: `tests/test_a.py::test_one`, `tests/test_a.py::test_two`
 """
 
 
-def test_statements_name_the_tests_up_to_the_next_heading() -> None:
+def test_statements_have_a_kind_a_proof_and_tests_up_to_the_next_heading() -> None:
     (found,) = statements(EXAMPLE)
     assert (found.label, found.title) == ("lem-a", "A $\\theta$")
+    assert (found.kind, found.proof) == ("lemma", "")
     assert found.tests == (("tests/test_a.py", "test_one"), ("tests/test_a.py", "test_two"))
     assert other_tests(EXAMPLE) == [("tests/test_a.py", "test_three")]
-
-
-def test_statements_have_a_kind_and_a_proof() -> None:
-    (here,) = statements(EXAMPLE)
-    assert (here.kind, here.proof) == ("lemma", "")
     (elsewhere,) = statements(
         EXAMPLE.replace("```{prf:proof}", "The [proof](b.md#c).\n\n```python")
     )
@@ -239,17 +226,10 @@ def test_names_of_the_package_lead_to_the_reference() -> None:
     assert target("construction", "ils.sample") == {"reference.html#ils.sample"}
     assert target("notation", "ils.simplex.pullback") == {"reference.html#ils.simplex.pullback"}
     assert target("statements", "ils.squeeze.kl") == {"reference.html#ils.squeeze.kl"}
-
-
-@on_the_site
-def test_links_into_the_code_are_many_and_not_in_headings() -> None:
     links = [a for d in DOCUMENTS for a in article(SITE / f"{d}.html").select("a.to-code")]
     assert len(links) > 300
     assert not [a for a in links if a.find_parent(["h1", "h2", "h3", "h4", "pre"])]
-
-
-@on_the_site
-def test_the_reference_leads_back_to_the_statements() -> None:
+    # And back, to the statements.
     entry = article(SITE / "book" / "reference.html").find(id="ils.squeeze.jensen_bound")
     assert isinstance(entry, Tag)
     assert entry.parent is not None
@@ -558,6 +538,13 @@ def search(browser: Browser) -> Iterator[Page]:
         assert not report.requests
 
 
+def ask(page: Page, query: str) -> None:
+    page.goto(f"{(SITE / 'search.html').as_uri()}?q={quote(query)}")
+    page.wait_for_function(
+        "document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
+    )
+
+
 @on_the_site
 @in_both_browsers
 @pytest.mark.parametrize(
@@ -574,10 +561,7 @@ def search(browser: Browser) -> Iterator[Page]:
     ],
 )
 def test_search_finds(search: Page, query: str, chapters: list[str]) -> None:
-    search.goto(f"{(SITE / 'search.html').as_uri()}?q={quote(query)}")
-    search.wait_for_function(
-        "document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
-    )
+    ask(search, query)
     results = "links => links.map(link => link.getAttribute('href'))"
     found = search.locator("#search-results li a").evaluate_all(results)
     pages = list(dict.fromkeys(address.split("#")[0].split("?")[0] for address in found))
@@ -588,10 +572,7 @@ def test_search_finds(search: Page, query: str, chapters: list[str]) -> None:
 @in_both_browsers
 def test_results_have_excerpts(search: Page) -> None:
     """From disk too, and of the section that was found."""
-    search.goto(f"{(SITE / 'search.html').as_uri()}?q=intermediate%20target")
-    search.wait_for_function(
-        "document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
-    )
+    ask(search, "intermediate target")
     results = search.locator("#search-results li")
     excerpts = search.locator("#search-results li p.context").all_inner_texts()
     assert len(excerpts) > 0.5 * results.count() > 2

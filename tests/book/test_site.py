@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,17 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from sphinx.util.inventory import InventoryFile
 from test_docstrings import public_things
 
-from tools.browser import (
-    ROOT,
-    SITE,
-    VIEWS,
-    Report,
-    View,
-    opened,
-    show,
-    toc_documents,
-    window,
-)
+from tools.browser import ROOT, SITE, VIEWS, Report, View, opened, show, toc_documents, window
 
 DOCUMENTS = toc_documents()
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -98,25 +87,6 @@ def documented_names() -> set[str]:
         inventory = InventoryFile.load(file, "", posixpath.join)
     items = getattr(inventory, "data", inventory)
     return {name for kind, names in items.items() if kind.startswith("py:") for name in names}
-
-
-def figure_names() -> Iterator[tuple[str, str]]:
-    for notebook in NOTEBOOKS:
-        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            if name:
-                yield notebook.stem, name
-
-
-@pytest.mark.parametrize(("notebook", "name"), list(figure_names()))
-def test_figure_has_its_exports_and_its_anchor(notebook: str, name: str) -> None:
-    for suffix, start in (("svg", b"<"), ("pdf", b"%PDF"), ("png", b"\x89PNG"), ("csv", b"")):
-        export = SITE / "figures" / f"{name}.{suffix}"
-        assert export.is_file(), f"{export.name} is missing: does the cell end with publish()?"
-        content = export.read_bytes()
-        assert content.startswith(start)
-        assert content.strip()
-    assert name in parsed(SITE / "book" / f"{notebook}.html").ids
 
 
 @pytest.mark.parametrize("name", sorted(set(public_things()) - {"ils.exact.Loss"}))

@@ -58,10 +58,14 @@ def test_divergence_is_that_of_the_categories() -> None:
         assert torch.equal(q.entropy(), Parent(logits=LOGITS).entropy())
 
 
-@pytest.mark.parametrize("draws", [(), (0,), (5,), (2, 3)], ids=str)
-@pytest.mark.parametrize("options", [{}, {"step_size": 0.3, "relative": False}], ids=str)
+LOOK_UPS = [(draws, {}) for draws in ((), (0,), (5,))]
+
+
+@pytest.mark.parametrize(
+    ("draws", "options"), LOOK_UPS + [((2, 3), options) for options in COMBINATIONS.values()]
+)
 def test_rows_are_those_of_a_look_up(draws: tuple[int, ...], options: dict[str, Any]) -> None:
-    """Rows and both gradients are those of sample_index and embedding."""
+    """With any rule, rows and both gradients are those of sample_index and embedding."""
     logits, table = LOGITS.clone().requires_grad_(), TABLE.clone().requires_grad_()
     q = Categorical(logits=logits, weight=table, rule=rule_of(options))
     assert q.has_rsample is True
@@ -114,28 +118,17 @@ def test_density_of_no_row() -> None:
     for bad in (TABLE[0] + 1e-9, torch.stack([TABLE[0], torch.zeros(2).double()]).mean(0)):
         with pytest.raises(ValueError, match="value: expected rows of the weight, got others"):
             Categorical(logits=LOGITS, weight=TABLE, validate_args=True).log_prob(bad)
+        with pytest.raises(ValueError, match="value: expected rows"):  # among good ones too
+            Categorical(logits=LOGITS, weight=TABLE, validate_args=True).log_prob(
+                torch.stack([TABLE[1], bad])[:, None]
+            )
         loose = Categorical(logits=LOGITS, weight=TABLE, validate_args=False)
         assert loose.log_prob(bad).isneginf().all()
+        with pytest.raises((IndexError, RuntimeError)):
+            loose.log_prob(torch.tensor(7))
     for weight in (None, TABLE):
         with pytest.raises(ValueError, match="support"):
             Categorical(logits=LOGITS, weight=weight, validate_args=True).log_prob(torch.tensor(3))
-
-
-def test_masks() -> None:
-    """A category of probability zero is never drawn, has the density zero, and no gradient."""
-    logits = LOGITS.clone()
-    logits[:, 1] = -torch.inf
-    logits.requires_grad_()
-    # The parent refuses -inf where it checks its arguments.
-    q = Categorical(logits=logits, weight=TABLE, validate_args=False)
-    z = q.rsample((200,), generator(7))
-    assert not (z == TABLE[1]).all(-1).any()
-    (found,) = torch.autograd.grad((z**2).sum(), logits)
-    assert found.isfinite().all()
-    assert not found[:, 1].any()
-    assert found[:, 0].all()
-    assert q.log_prob(TABLE[1]).isneginf().all()
-    assert q.log_prob(TABLE[0]).isfinite().all()
 
 
 def test_moments() -> None:
@@ -212,46 +205,6 @@ def test_refusals() -> None:
         torch.autograd.grad(first.sum(), logits)
 
 
-def test_validation_of_rows_and_integers() -> None:
-    """One bad row among good ones is refused; without validation integers are taken as they are."""
-    weight = torch.eye(3, dtype=torch.float64)
-    q = Categorical(logits=torch.zeros(3, dtype=torch.float64), weight=weight)
-    with pytest.raises(ValueError, match="value: expected rows"):
-        q.log_prob(torch.stack([weight[1], weight[1] + 0.5]))
-    with pytest.raises(ValueError, match="within the support"):
-        q.log_prob(torch.tensor(7))
-    loose = Categorical(logits=torch.zeros(3), weight=weight.float(), validate_args=False)
-    with pytest.raises((IndexError, RuntimeError)):
-        loose.log_prob(torch.tensor(7))
-
-
-@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_options_of_rows(options: dict[str, Any]) -> None:
-    """With any rule, the gradient is that of the look-up with it."""
-    logits, weight = normal(4, 3, seed=61).requires_grad_(), normal(3, 2, seed=62)
-    rows = Categorical(logits=logits, weight=weight, rule=rule_of(options)).rsample(
-        generator=generator(63)
-    )
-    index = ils.sample_index(logits, generator=generator(63))
-    wanted = ils.embedding(index, weight, logits.log_softmax(-1), rule=rule_of(options))
-    assert torch.equal(rows, wanted)
-    found, other = (
-        torch.autograd.grad((x**3 * normal(4, 2, seed=64)).sum(), logits)[0] for x in (rows, wanted)
-    )
-    assert close(found, other)
-
-
-def test_a_step_is_relative_by_default() -> None:
-    """With a relative step the gradient is that of the operator."""
-    logits = normal(4, 3, seed=65).requires_grad_()
-    q = Categorical(logits=logits, weight=normal(3, 2, seed=66), rule=ils.rules.Step(0.3))
-    rows = q.rsample(generator=generator(67))
-    index = ils.sample_index(logits, generator=generator(67))
-    wanted = ils.embedding(index, q.weight, logits.log_softmax(-1), rule=ils.rules.Step(0.3))
-    found, other = (torch.autograd.grad((x**2).sum(), logits)[0] for x in (rows, wanted))
-    assert close(found, other)
-
-
 def test_a_normaliser_of_ones_own_is_tried() -> None:
     """One that moves one-hot vectors is refused before anything is drawn."""
     with pytest.raises(ValueError, match="normalizer"):
@@ -260,25 +213,32 @@ def test_a_normaliser_of_ones_own_is_tried() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", [Categorical, ils.distributions.OneHotCategorical])
-def test_subclass_with_arguments_of_its_own(kind: Any) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Categorical", "OneHotCategorical"),
+        *("Bernoulli", "Binomial", "Geometric", "NegativeBinomial"),
+    ],
+)
+def test_subclass_with_arguments_of_its_own(name: str) -> None:
     """The pattern of torch.distributions: a subclass hands the instance it made to ``expand``."""
+    parent: Any = getattr(ils.distributions, name)
+    count = (3.0,) if "inomial" in name else ()
 
-    class Own(kind):  # type: ignore[misc]
-        def __init__(self, strength: float) -> None:
-            super().__init__(logits=torch.arange(3.0) * strength)
+    class Own(parent):
+        def __init__(self, half: Tensor) -> None:
+            super().__init__(*count, probs=half / 2)
 
         def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
             new = self._get_checked_instance(Own, _instance)
             return super().expand(batch_shape, _instance=new)
 
-    q = Own(2.0).expand((4,))
+    half = torch.tensor([0.5, 1.5]) if "Cat" in name else torch.tensor(0.5)
+    q = Own(half).expand((4,))
     assert type(q) is Own
-    assert q.batch_shape == (4,)
+    assert torch.equal(q.probs, (half / 2).expand(4, *half.shape))
     with pytest.raises(NotImplementedError):
-        kind.expand(
-            type("Bare", (Own,), {"__init__": lambda self: Own.__init__(self, 1.0)})(), (4,)
-        )
+        parent.expand(Own(half), (4,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

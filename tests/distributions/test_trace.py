@@ -26,11 +26,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Any], list[float], list[float]]] = {
     "Dirichlet": (lambda v: dist.Dirichlet(v), [1.0, 2.0], [1e-5, 2e-5]),
     "VonMises": (lambda v: dist.VonMises(v, v), [1.0, 2.0], [1e-3, 1e9]),
     "OneHotCategorical": (lambda v: dist.OneHotCategorical(v), [0.3, 0.4], [0.0, 1.0]),
-    "Categorical": (
-        lambda v: dist.Categorical(v, weight=torch.eye(2)),
-        [0.3, 0.4],
-        [0.0, 1.0],
-    ),
+    "Categorical": (lambda v: dist.Categorical(v, weight=torch.eye(2)), [0.3, 0.4], [0.0, 1.0]),
     "MixtureSameFamily": (
         lambda v: dist.MixtureSameFamily(dist.Categorical(v), dist.Normal(v, v + 1)),
         [0.3, 0.4],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import normal
+from cases import cubic_loss, normal
 from torch import Tensor
 
 import ils
@@ -24,134 +24,98 @@ def bowl(y: Tensor) -> Tensor:
     return (y**2).sum((-1, -2))
 
 
+Said = tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]
+
+
+def biased(title: str, randomness: Any, needed: Any = None, **defaults: Any) -> Said:
+    """Of one evaluation, and of the derivative of the loss."""
+    return needed or {}, (title, randomness, 1, True, True), defaults
+
+
+def values(title: str, randomness: Any, evaluations: int, **defaults: Any) -> Said:
+    """Unbiased, of values of the loss alone."""
+    return {}, (title, randomness, evaluations, False, False), defaults
+
+
+TAU, STEP = {"temperature": 0.7}, {"step_size": 0.7}
+DRAW, GUMBEL, NOTHING = kinds.Draw(), kinds.Gumbel(), kinds.Deterministic()
+TWO, DISTINCT, TEN = kinds.Draws(2), DistinctDraws(2), kinds.Exponential(10)
 # Factory: arguments that have no default; then name, randomness, evaluations, biased, whether the
 # loss is differentiated; then the defaults of the rest.
-SAID: dict[str, tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = {
-    "adaptive_implicit_mle": (
-        {},
-        ("adaptive I-MLE", kinds.Gumbel(), 1, True, True),
-        {"initial_step": 1.0, "update": 1e-3, "symmetric": True},
+SAID: dict[str, Said] = {
+    "adaptive_implicit_mle": biased(
+        "adaptive I-MLE", GUMBEL, initial_step=1.0, update=1e-3, symmetric=True
     ),
-    "arm": ({}, ("ARM", Uniform(linear=True), 2, False, False), {}),
-    "blackbox": (
-        {"step_size": 0.7},
-        ("blackbox", kinds.Deterministic(), 1, True, True),
-        {},
+    "arm": values("ARM", Uniform(linear=True), 2),
+    "blackbox": biased("blackbox", NOTHING, STEP),
+    "darn": biased("DARN", DRAW),
+    "decoupled_straight_through_gumbel": biased(
+        "decoupled straight-through Gumbel",
+        GUMBEL,
+        forward_temperature=1.0,
+        backward_temperature=1.0,
     ),
-    "darn": ({}, ("DARN", kinds.Draw(), 1, True, True), {}),
-    "decoupled_straight_through_gumbel": (
-        {},
-        ("decoupled straight-through Gumbel", kinds.Gumbel(), 1, True, True),
-        {"forward_temperature": 1.0, "backward_temperature": 1.0},
-    ),
-    "disarm": ({}, ("DisARM", Uniform(), 2, False, False), {}),
-    "disarm_categorical": ({}, ("DisARM, categorical", Uniform(), 2, False, False), {}),
+    "disarm": values("DisARM", Uniform(), 2),
+    "disarm_categorical": values("DisARM, categorical", Uniform(), 2),
     "double_control_variate": (
         {},
-        ("double control variates", kinds.Draws(2), 2, False, True),
+        ("double control variates", TWO, 2, False, True),
         {"samples": 2, "coefficient": 1.0},
     ),
-    "gapped_straight_through": (
-        {},
-        ("gapped straight-through", kinds.Draw(), 1, True, True),
-        {"temperature": 1.0, "gap": 1.0},
+    "gapped_straight_through": biased("gapped straight-through", DRAW, temperature=1.0, gap=1.0),
+    "gumbel_rao": biased("Gumbel-Rao", TEN, TAU, samples=10),
+    "gumbel_softmax": biased("Gumbel-Softmax", GUMBEL, TAU),
+    "identity": biased("identity", NOTHING),
+    "implicit_mle": biased("I-MLE", GUMBEL, STEP),
+    "intermediate_loss_sampling": biased(
+        "ILS",
+        DRAW,
+        STEP,
+        normalizer=ils.sum_normalize,
+        metric=ils.metric.euclidean,
+        gradient=ils.target.logits_gradient,
+        keep_mass=False,
+        per_step=False,
     ),
-    "gumbel_rao": (
-        {"temperature": 0.7},
-        ("Gumbel-Rao", kinds.Exponential(10), 1, True, True),
-        {"samples": 10},
-    ),
-    "gumbel_softmax": (
-        {"temperature": 0.7},
-        ("Gumbel-Softmax", kinds.Gumbel(), 1, True, True),
-        {},
-    ),
-    "identity": ({}, ("identity", kinds.Deterministic(), 1, True, True), {}),
-    "implicit_mle": ({"step_size": 0.7}, ("I-MLE", kinds.Gumbel(), 1, True, True), {}),
-    "intermediate_loss_sampling": (
-        {"step_size": 0.7},
-        ("ILS", kinds.Draw(), 1, True, True),
-        {
-            "normalizer": ils.sum_normalize,
-            "metric": ils.metric.euclidean,
-            "gradient": ils.target.logits_gradient,
-            "keep_mass": False,
-            "per_step": False,
-        },
-    ),
-    "leave_one_out": (
-        {},
-        ("leave-one-out", kinds.Draws(2), 2, False, False),
-        {"samples": 2},
-    ),
-    "muprop": ({}, ("MuProp", kinds.Draw(), 2, False, True), {}),
-    "mve": ({}, ("MVE", kinds.Draw(), 1, True, True), {"tau": math.inf}),
+    "leave_one_out": values("leave-one-out", TWO, 2, samples=2),
+    "muprop": ({}, ("MuProp", DRAW, 2, False, True), {}),
+    "mve": biased("MVE", DRAW, tau=math.inf),
     "rebar": (
         {},
         ("REBAR", kinds.Exponential(2), 3, False, True),
         {"temperature": 1.0, "coefficient": 1.0},
     ),
-    "reinmax": ({}, ("ReinMax", kinds.Draw(), 1, True, True), {"temperature": 1.0}),
-    "reinmax_rao": (
-        {"temperature": 0.7},
-        ("ReinMax-Rao", kinds.Exponential(10), 1, True, True),
-        {"samples": 10},
-    ),
+    "reinmax": biased("ReinMax", DRAW, temperature=1.0),
+    "reinmax_rao": biased("ReinMax-Rao", TEN, TAU, samples=10),
     "relax": (
         {"surrogate": bowl},
         ("RELAX", kinds.Exponential(2), 1, False, False),
         {"temperature": 1.0},
     ),
-    "score_function": ({}, ("REINFORCE", kinds.Draw(), 1, False, False), {"baseline": 0.0}),
-    "score_function_running": (
-        {},
-        ("REINFORCE, running baseline", kinds.Draw(), 1, False, False),
-        {"decay": 0.9, "own_dims": 0},
-    ),
-    "spigot": (
-        {"step_size": 0.7},
-        ("SPIGOT", kinds.Deterministic(), 1, True, True),
-        {"per_step": False},
-    ),
-    "spigot_ce": (
-        {"step_size": 0.7},
-        ("SPIGOT-CE", kinds.Deterministic(), 1, True, True),
-        {"per_step": False},
-    ),
-    "spigot_eg": (
-        {"step_size": 0.7},
-        ("SPIGOT-EG", kinds.Deterministic(), 1, True, True),
-        {"per_step": False},
-    ),
-    "straight_through": (
-        {},
-        ("straight-through", kinds.Draw(), 1, True, True),
-        {"temperature": 1.0},
-    ),
-    "straight_through_gumbel": (
-        {"temperature": 0.7},
-        ("straight-through Gumbel-Softmax", kinds.Gumbel(), 1, True, True),
-        {},
-    ),
-    "sum_and_sample": (
-        {},
-        ("sum-and-sample", DistinctDraws(2), 2, False, False),
-        {"samples": 2, "baseline": True},
-    ),
-    "unordered_set": (
-        {},
-        ("unordered set", DistinctDraws(2), 2, False, False),
-        {"samples": 2, "baseline": True},
-    ),
-    "zgr": ({}, ("ZGR", kinds.Draw(), 1, True, True), {}),
+    "score_function": values("REINFORCE", DRAW, 1, baseline=0.0),
+    "score_function_running": values("REINFORCE, running baseline", DRAW, 1, decay=0.9, own_dims=0),
+    "spigot": biased("SPIGOT", NOTHING, STEP, per_step=False),
+    "spigot_ce": biased("SPIGOT-CE", NOTHING, STEP, per_step=False),
+    "spigot_eg": biased("SPIGOT-EG", NOTHING, STEP, per_step=False),
+    "straight_through": biased("straight-through", DRAW, temperature=1.0),
+    "straight_through_gumbel": biased("straight-through Gumbel-Softmax", GUMBEL, TAU),
+    "sum_and_sample": values("sum-and-sample", DISTINCT, 2, samples=2, baseline=True),
+    "unordered_set": values("unordered set", DISTINCT, 2, samples=2, baseline=True),
+    "zgr": biased("ZGR", DRAW),
 }
 
 
 BINARY = ("arm", "disarm")
 JOINT = ("sum_and_sample", "unordered_set")
+TEMPERATURES = ("temperature", "forward_temperature", "backward_temperature", "gap")
 LEARNING = ("adaptive_implicit_mle", "score_function_running")
 
 each_factory = pytest.mark.parametrize("name", SAID)
+
+
+def cubic_problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Loss]:
+    """Logits of one problem, and a cubic loss of all its axes."""
+    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 def factory(name: str) -> Callable[..., Estimator]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from cases import close, cubic_loss, generator, normal
-from torch import Tensor
+from cases import close, generator, normal
+from factories import cubic_problem as problem
 
 from ils import exact
 from ils.estimators import arm, disarm, disarm_categorical
 from ils.estimators.antithetic import Uniform, antithetic_pair, stick_logits
 
 INF = float("inf")
-
-
-def problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Any]:
-    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 def test_disarm_is_arm_given_the_pair() -> None:
@@ -91,7 +85,7 @@ def test_nodes_of_uniform_numbers() -> None:
         numbers, weights = Uniform(linear=linear).support(logits, 1)
         assert numbers.shape == (count**3, 2, 3, 1)
         assert weights.shape == (count**3, 2)
-        for problem in range(2):
-            alone, mass = Uniform(linear=linear).support(logits[problem], 0)
-            assert close(numbers[:, problem], alone, 0)
-            assert close(weights[:, problem], mass, 1e-15)
+        for item in range(2):
+            alone, mass = Uniform(linear=linear).support(logits[item], 0)
+            assert close(numbers[:, item], alone, 0)
+            assert close(weights[:, item], mass, 1e-15)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, cubic_loss, derivative, draws, exponential_nodes, eye, generator, normal
+from factories import cubic_problem as problem
 from torch import Tensor
 
 from ils import exact
@@ -18,10 +19,6 @@ from ils.estimators import (
     relax,
     score_function,
 )
-
-
-def problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Any]:
-    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 def test_double_control_variate_special_cases() -> None:

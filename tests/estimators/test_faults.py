@@ -13,8 +13,8 @@ from factories import (
     BINARY,
     JOINT,
     SAID,
+    TEMPERATURES,
     each_factory,
-    factory,
     loss_for,
     make,
     options_of,
@@ -44,7 +44,6 @@ ROWS = {
     "masked": [[0.0, 1.0, -INF, 2.0], [1e4, -INF, -INF, -INF]],
     "equal": [[0.0] * 4, [3.0] * 4],
 }
-TEMPERATURES = ("temperature", "forward_temperature", "backward_temperature", "gap")
 
 
 def in_double(noise: Any) -> Any:
@@ -133,10 +132,10 @@ def test_exact_sums_of_half_types(dtype: torch.dtype) -> None:
 
 
 BY_CATEGORY = [
-    name
+    (name, {})
     for name, (_, said, _) in SAID.items()
     if isinstance(said[1], kinds.Draw | kinds.Gumbel | kinds.Deterministic | kinds.Exponential)
-]
+] + [("gapped_straight_through", {"gap": None})]
 
 
 def without(noise: Any, place: int) -> Any:
@@ -147,9 +146,11 @@ def without(noise: Any, place: int) -> Any:
     return noise[..., kept] if noise.shape[-1] == 4 else noise
 
 
-@pytest.mark.parametrize("name", BY_CATEGORY)
+@pytest.mark.parametrize(("name", "options"), BY_CATEGORY)
 @pytest.mark.parametrize("place", [0, 2, 3])
-def test_a_masked_category_is_as_if_it_were_not_there(name: str, place: int) -> None:
+def test_a_masked_category_is_as_if_it_were_not_there(
+    name: str, options: dict[str, None], place: int
+) -> None:
     """With the same noise for the others, the estimates are those of the smaller problem."""
     logits, weights = normal(3, 4, seed=1), normal(3, 4, seed=2)
     logits[:, place] = -INF
@@ -158,13 +159,11 @@ def test_a_masked_category_is_as_if_it_were_not_there(name: str, place: int) -> 
     def loss_of(weights: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda z: ((z * weights).sum((-1, -2)) - 0.4) ** 3
 
-    required = SAID[name][0]
-    noise = factory(name)(**required).randomness.sample(logits, 20, generator(3), 0)
-    surrogates = (
-        {"surrogate": lambda y, w=w: (y * w).sum((-1, -2)) ** 2} if "surrogate" in required else {}
+    noise = make(name).randomness.sample(logits, 20, generator(3), 0)
+    found, smaller = (
+        make(name, **options, **({"surrogate": loss_of(w)} if name == "relax" else {}))
         for w in (weights, weights[:, kept])
     )
-    found, smaller = (factory(name)(**{**required, **surrogate}) for surrogate in surrogates)
     full = found.formula(logits, noise, loss_of(weights))
     part = smaller.formula(logits[:, kept], without(noise, place), loss_of(weights[:, kept]))
     assert not full[..., place].any()
@@ -190,14 +189,17 @@ class Spoil(torch.autograd.Function):
 
 @each_factory
 def test_a_masked_category_hides_what_is_not_finite(name: str) -> None:
-    """What the loss says of a category that cannot be drawn has no influence."""
-    if not make(name).differentiates:
-        return
+    """What cannot be drawn has the gradient zero, and what the loss says of it no influence."""
     logits, plain = problem(name, 3, 2)
-    logits[..., 1] = -INF
-    spoilt: Loss = lambda z: plain(Spoil.apply(z, (..., 1), torch.nan))  # noqa: E731
-    found = make(name)(logits, spoilt, draws=5, generator=generator(1))
-    assert torch.equal(found, make(name)(logits, plain, draws=5, generator=generator(1)))
+    logits[0, :, 1] = -INF
+    entry = (slice(None), 0, slice(None), 1)
+    found = make(name)(logits, plain, draws=50, generator=generator(1))
+    assert found.isfinite().all()
+    assert not found[entry].any()
+    assert found[:, 1:].any()
+    if make(name).differentiates:
+        spoilt: Loss = lambda z: plain(Spoil.apply(z, entry, torch.nan))  # noqa: E731
+        assert torch.equal(found, make(name)(logits, spoilt, draws=50, generator=generator(1)))
 
 
 # --- NaN and inf from above

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ils import exact
 from ils.estimators import (
-    Estimator,
     decoupled_straight_through_gumbel,
     gumbel_rao,
     gumbel_softmax,
@@ -74,71 +73,6 @@ def test_decoupled_by_autograd(forward: float, backward: float) -> None:
     assert close(estimator.formula(logits, noise, loss), expected, 1e-11)
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
-def test_relaxed_mean_is_the_gradient_of_the_relaxed_loss(temperature: float) -> None:
-    """By quadrature: the mean estimate against central differences of E[L(y)]."""
-    nodes, weights = logistic_nodes()  # the difference of two Gumbels is logistic
-    noise = torch.stack([nodes, torch.zeros_like(nodes)], -1)
-    logits, loss = normal(2, seed=2), cubic_loss(normal(2, seed=3), 1)
-    estimator = gumbel_softmax(temperature=temperature)
-    quality = exact.moments(estimator, loss, logits, nodes=(noise, weights))
-
-    def relaxed(theta: Tensor) -> float:
-        return float(weights @ loss(((theta + noise) / temperature).softmax(-1)))
-
-    for k, shift in enumerate(1e-5 * eye(2)):
-        slope = (relaxed(logits + shift) - relaxed(logits - shift)) / 2e-5
-        assert float(quality.mean[k]) == pytest.approx(slope, abs=1e-8)
-    assert quality.bias.abs().max() > 1e-3
-
-
-# An estimator, the temperature of its draw, and those of logits and noise in its relaxed sample.
-HARD: dict[str, tuple[Estimator, float, float, float]] = {
-    **{
-        f"straight-through, {tau}": (straight_through_gumbel(temperature=tau), 1.0, tau, tau)
-        for tau in (0.5, 1.0, 2.0)
-    },
-    **{
-        f"decoupled, {forward}, {backward}": (
-            decoupled_straight_through_gumbel(
-                forward_temperature=forward, backward_temperature=backward
-            ),
-            forward,
-            backward,
-            1.0,
-        )
-        for forward, backward in ((0.25, 1.0), (0.5, 2.0), (3.0, 1.0))
-    },
-}
-
-
-@pytest.mark.parametrize("name", HARD)
-def test_hard_mean_by_integration(name: str) -> None:
-    """Two categories: against scipy's integral on either side of where the draw changes.
-
-    Six comparisons at five standard errors: a false alarm has a probability below 4e-6.
-    """
-    estimator, forward, tau, over = HARD[name]
-    logits, loss = normal(2, seed=3), cubic_loss(normal(2, seed=4), 1)
-    grads = derivative(loss, eye(2))
-    odds = float(logits[0] - logits[1])
-    turn, total = -odds / forward, 0.0
-    for row, (low, high) in enumerate(((turn, 60.0), (-60.0, turn))):
-        change = float(grads[row, 0] - grads[row, 1])
-
-        def integrand(x: float) -> float:
-            y = torch.tensor(odds / tau + x / over, dtype=torch.float64).sigmoid()
-            law = torch.tensor(x, dtype=torch.float64)
-            return float(y * (1 - y) * law.sigmoid() * (-law).sigmoid()) / tau
-
-        total += change * quad(integrand, low, high, epsabs=1e-12, limit=200)[0]
-    found = estimator(logits, loss, draws=400_000, generator=generator(5))
-    error = float(found[:, 0].std() / len(found) ** 0.5)
-    assert abs(float(found[:, 0].mean()) - total) < 5 * error
-    assert close(found[:, 0], -found[:, 1])
-    assert error < 0.01 * abs(total)  # so that a wrong factor would be seen
-
-
 # --- Gumbel-Rao
 
 
@@ -154,18 +88,6 @@ def test_gumbel_rao_is_an_average_at_fixed_draw() -> None:
         for s in range(5)
     ]
     assert close(found, torch.stack(parts).mean(0), 1e-11)
-
-
-def test_gumbel_rao_averages_noise_away() -> None:
-    """More conditional samples, less variance, at the same number of evaluations."""
-    logits, loss = normal(3, 4, seed=16), cubic_loss(normal(3, 4, seed=17), 2)
-    spread = []
-    for samples in (1, 4, 16):
-        estimator = gumbel_rao(temperature=0.5, samples=samples)
-        assert estimator.evaluations == 1
-        found = estimator(logits, loss, draws=20_000, generator=generator(18))
-        spread.append(float(found.var(0).sum()))
-    assert spread[0] > 1.2 * spread[1] > 1.2 * spread[2]
 
 
 def line(temperature: float, order: int) -> tuple[Tensor, Tensor]:
@@ -251,10 +173,7 @@ def test_mean_is_that_of_straight_through_gumbel(categories: int, temperature: f
     """The mean over exponentials against the mean over Gumbel noise, to 1e-9."""
     logits, loss = case(categories)
     found = exact.moments(
-        gumbel_rao(temperature=temperature, samples=1),
-        loss,
-        logits,
-        nodes=noise_nodes(logits),
+        gumbel_rao(temperature=temperature, samples=1), loss, logits, nodes=noise_nodes(logits)
     )
     nodes = hard_nodes(logits, temperature)
     assert float(nodes[1].sum()) == pytest.approx(1, abs=1e-11)
@@ -264,31 +183,6 @@ def test_mean_is_that_of_straight_through_gumbel(categories: int, temperature: f
     assert expected.mean.abs().max() > 0.05
     # One conditional sample is one sample: the variance too is that of the hard estimate.
     assert float(found.variance) == pytest.approx(float(expected.variance), rel=1e-8)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_variance(temperature: float) -> None:
-    """Var = E[Var given the draw] / samples + Var[mean given the draw]; never more than hard."""
-    logits, loss = case(2, seed=1)
-    (z, numbers), weights = noise_nodes(logits)
-    found = {}
-    single = gumbel_rao(temperature=temperature, samples=1)
-    found[1] = float(exact.moments(single, loss, logits, nodes=((z, numbers), weights)).variance)
-    # Two samples: all pairs of nodes, draw by draw.
-    half = len(z) // 2
-    first, second = torch.cartesian_prod(torch.arange(half), torch.arange(half)).T
-    law = weights[:half] / weights[:half].sum()
-    both = torch.cat([numbers[first], numbers[second]], 1).repeat(2, 1, 1)
-    pairs = torch.outer(logits.softmax(-1), law[first] * law[second]).flatten()
-    draws = eye(2).repeat_interleave(half**2, 0)
-    double = gumbel_rao(temperature=temperature, samples=2)
-    found[2] = float(exact.moments(double, loss, logits, nodes=((draws, both), pairs)).variance)
-    # As if there were infinitely many.
-    rows = conditional_mean(logits, loss, temperature)
-    probs = logits.softmax(-1)
-    limit = float((probs @ (rows - probs @ rows) ** 2).sum())
-    assert found[2] == pytest.approx(found[1] / 2 + limit / 2, rel=1e-8)
-    assert limit < 0.9 * found[2] < 0.9**2 * found[1]
 
 
 @each_count
@@ -307,17 +201,6 @@ def test_limit_is_zgr(categories: int) -> None:
     other = straight_through().formula(logits, exact.states(logits), loss)
     assert not close(other, limit, 5 * far[2])
     assert 0.1 * scale > far[2]
-
-
-def test_rate_of_the_limit_for_two_categories() -> None:
-    """The mean given the draw i is ZGR times 1 + 2 tau log(2) (2 pi_i - 1), to first order."""
-    logits, loss = case(2, seed=4)
-    limit = zgr().formula(logits, exact.states(logits), loss)
-    slope = 2 * math.log(2) * (2 * logits.softmax(-1) - 1)
-    for temperature in (1e-2, 1e-3):
-        ratio = (conditional_mean(logits, loss, temperature) / limit)[:, 0]
-        assert close((ratio - 1) / temperature, slope, 6 * temperature)
-    assert slope.abs().min() > 0.1
 
 
 def test_variance_at_low_temperature() -> None:
@@ -339,45 +222,6 @@ def test_variance_at_low_temperature() -> None:
     rows = conditional_mean(logits, loss, temperature)
     spread = float((probs @ (rows - probs @ rows) ** 2).sum())
     assert spread == pytest.approx(float(exact.moments(zgr(), loss, logits).variance), rel=0.02)
-
-
-@pytest.mark.parametrize("degree", [1, 2])
-def test_cold_straight_through_gumbel_is_exact_for_quadratic_losses(degree: int) -> None:
-    """Its bias falls like the temperature, for a linear loss like its square."""
-    logits, weights = normal(3, seed=76), normal(3, seed=86)
-    loss = lambda z: (z @ weights) ** degree  # noqa: E731
-    far = []
-    for temperature in (0.02, 0.01):
-        hard = straight_through_gumbel(temperature=temperature)
-        nodes = hard_nodes(logits, temperature)
-        far.append(float(exact.moments(hard, loss, logits, nodes=nodes).bias.abs().max()))
-    assert far[0] / far[1] == pytest.approx(2.0 if degree == 2 else 4.0, rel=0.1)
-    assert far[1] < 0.05
-    # At a temperature of one it has a bias for either.
-    bias = exact.moments(
-        straight_through_gumbel(temperature=1.0), loss, logits, nodes=hard_nodes(logits, 1.0)
-    ).bias
-    assert bias.abs().max() > 0.005
-
-
-def test_noise_is_held_when_differentiated() -> None:
-    """Differentiated through the conditional noise as well, the mean would be another.
-
-    It would be <g, d E[y given the draw] / d theta>, which tends to 0 with the temperature, since
-    y tends to the draw.
-    """
-    logits, loss = case(2, seed=6)
-    (z, numbers), weights = noise_nodes(logits)
-    grad = derivative(loss, z)
-    largest = []
-    for temperature in (1.0, 0.1):
-        theta = logits.clone().requires_grad_()
-        y = (conditional_gumbel(theta, z, numbers[:, 0]) / temperature).softmax(-1)
-        (through,) = torch.autograd.grad((weights * (y * grad).sum(-1)).sum(), theta)
-        held = logits.softmax(-1) @ conditional_mean(logits, loss, temperature)
-        assert (through - held).abs().max() > 0.1 * held.abs().max()
-        largest.append(float(through.abs().max() / held.abs().max()))
-    assert largest[1] < 0.25 * largest[0]
 
 
 # --- ReinMax-Rao, and a control variate for ReinMax

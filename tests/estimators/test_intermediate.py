@@ -8,6 +8,7 @@ import entmax
 import pytest
 import torch
 from cases import close, cubic_loss, derivative, draws, normal
+from factories import cubic_problem as problem
 from torch import Tensor
 
 import ils
@@ -24,10 +25,6 @@ from ils.relaxation import hardened
 from ils.target import centred_gradient, logits_gradient, probs_gradient
 
 each_shape = pytest.mark.parametrize("shape", [(5,), (3, 4)], ids=str)
-
-
-def problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Any]:
-    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 # --- Intermediate Loss Sampling
@@ -101,10 +98,7 @@ def test_projected_step_is_one_sided() -> None:
     logits, loss = problem((5,), 4)
     z = exact.states(logits)
     estimator = intermediate_loss_sampling(
-        step_size=1e-4,
-        gradient=centred_gradient,
-        normalizer=ils.project_simplex,
-        per_step=True,
+        step_size=1e-4, gradient=centred_gradient, normalizer=ils.project_simplex, per_step=True
     )
     found = estimator.formula(logits, z, loss)
     for drawn in range(5):

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cases import generator
-from factories import SAID, bowl, each_factory, factory, make, options_of, problem
+from cases import generator, needs_no_defaults
+from factories import SAID, each_factory, factory, make, options_of, problem
+from torch import Tensor
 
 import ils
+from ils.estimators import randomness as kinds
 from ils.estimators.perturbation import AdaptiveStep
 from ils.estimators.score_function import RunningBaseline
 from ils.estimators.without_replacement import DistinctDraws
+from lab.methods.catalogue import METHODS
 
 
 def test_every_factory_is_listed() -> None:
-    """The table holds every factory of the package."""
+    """The table and the catalogue hold every factory of the package."""
     listed = {name for name in ils.estimators.__all__ if inspect.isfunction(factory(name))} - {
         "from_rule"
     }
-    assert set(SAID) == listed
+    assert set(SAID) == listed == {method.factory for method in METHODS}
 
 
 @each_factory
 def test_what_is_said(name: str) -> None:
-    """Name, randomness, evaluations and flags, each of its own type."""
-    required, (title, randomness, evaluations, biased, differentiates), _ = SAID[name]
+    """Defaults, name, randomness, evaluations and flags, each of its own type."""
+    required, (title, randomness, evaluations, biased, differentiates), defaults = SAID[name]
+    options = inspect.signature(factory(name)).parameters.values()
+    assert {one.name: one.default for one in options if one.default is not one.empty} == defaults
     estimator = factory(name)(**required)
     assert estimator.name == title
     assert estimator.randomness == randomness
@@ -40,23 +42,6 @@ def test_what_is_said(name: str) -> None:
     assert estimator.evaluations == evaluations
     assert estimator.biased is biased
     assert estimator.differentiates is differentiates
-
-
-@each_factory
-def test_defaults(name: str) -> None:
-    """Left out, an argument has the value that stands in the table, and a call makes one draw."""
-    required, _, defaults = SAID[name]
-    plain, spelt = factory(name)(**required), factory(name)(**required, **defaults)
-    logits, loss = problem(name, 3)
-    found = plain(logits, loss, generator=generator(3))
-    assert found.shape == (1, *logits.shape)
-    assert torch.equal(found, spelt(logits, loss, draws=1, generator=generator(3)))
-    for _ in range(2):
-        found = plain(logits, loss, draws=30, generator=generator(3))
-        assert torch.equal(found, spelt(logits, loss, draws=30, generator=generator(3)))
-    assert plain.evaluations == spelt.evaluations
-    for held in ("step", "baseline"):
-        assert getattr(plain, held, None) == getattr(spelt, held, None)
 
 
 def test_defaults_of_what_estimators_hold() -> None:
@@ -75,7 +60,9 @@ def test_refusals_name_the_argument(name: str) -> None:
         if isinstance(good, bool) or callable(good) or argument == "baseline":
             continue
         of_nan = ValueError if isinstance(good, float) else TypeError
-        wrongs = ((-1, ValueError), ("1", TypeError), (True, TypeError), (math.nan, of_nan))
+        wrongs = [(-1, ValueError), ("1", TypeError), (True, TypeError), (math.nan, of_nan)]
+        if isinstance(good, float):  # not even a tensor or an array without axes is a number
+            wrongs += [(torch.tensor(0.5), TypeError), (np.array(0.5), TypeError)]
         for wrong, error in wrongs:
             with pytest.raises(error, match=f"^{argument}: expected "):
                 make(name, **{argument: wrong})
@@ -94,46 +81,45 @@ def test_refusals_name_the_argument(name: str) -> None:
             make(name, decay=1)
 
 
-@contextmanager
-def elsewhere() -> Iterator[None]:
-    """Tensors that are made without a device or a type get the wrong ones."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.device("meta"):
-            yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 @each_factory
 def test_device_and_type_are_those_of_the_logits(name: str) -> None:
     """Nothing falls back on the default device or the default type."""
     logits, loss = problem(name, 3, dtype=torch.float32)
-    plain = make(name)(logits, loss, draws=2, generator=generator(4))
-    with elsewhere():
-        found = make(name)(logits, loss, draws=2, generator=generator(4))
-    assert found.dtype == torch.float32
-    assert torch.equal(found, plain)
+
+    def results() -> list[Tensor]:
+        noise = make(name).randomness.sample(logits, 5, generator(1), 0)
+        parts = [*noise] if isinstance(noise, tuple) else [noise]
+        assert all(len(part) == 5 for part in parts)
+        return [make(name)(logits, loss, draws=2, generator=generator(4)), *parts]
+
+    assert needs_no_defaults(results)
 
 
-@pytest.mark.parametrize("value", [torch.tensor(0.5), np.array(0.5)], ids=["tensor", "array"])
-@pytest.mark.parametrize("name", ils.estimators.__all__)
-def test_a_tensor_is_no_real_number(name: str, value: Any) -> None:
-    """Not even one without axes: it is refused by the name of the option, as NumPy's array is."""
-    factory: Any = getattr(ils.estimators, name)
-    if inspect.isclass(factory):
+@each_factory
+def test_support_on_the_device_of_the_logits(name: str) -> None:
+    """The enumerated noise too is on the device of the logits and has their type."""
+    randomness = make(name).randomness
+    logits = problem(name, 3, dtype=torch.float32)[0][:2]
+    if isinstance(randomness, kinds.Gumbel | kinds.Exponential):
+        with pytest.raises(ValueError, match=r"^estimator: expected finite randomness, got "):
+            randomness.support(logits, 0)
         return
-    options = inspect.signature(factory).parameters
-    real = [
-        key for key, option in options.items() if option.annotation in ("float", "float | None")
-    ]
-    needed = {key: 0.5 for key in real if options[key].default is inspect.Parameter.empty}
-    if "surrogate" in options:
-        needed["surrogate"] = bowl
-    for key in real:
-        with pytest.raises(TypeError, match=f"{key}: expected a real number, got"):
-            factory(**{**needed, key: value})
-    # A number of NumPy is one.
-    for key in real:
-        factory(**{**needed, key: np.float32(0.5)})
+    assert needs_no_defaults(lambda: [*randomness.support(logits, 1)])
+    noise, weights = randomness.support(logits, 1)
+    assert weights.shape == (len(noise), 2)
+    again, joint = randomness.support(logits, 0)
+    assert joint.shape == (len(again),)
+    for total in (*weights.sum(0), joint.sum()):
+        assert float(total) == pytest.approx(1, abs=1e-5)
+    # How many values one problem can take, and what they look like.
+    sizes = {
+        "Deterministic": (1, (0,)),
+        "Draw": (4, (2, 4)),
+        "Draws": (16, (2, 2, 4)),
+        "DistinctDraws": (12, (2, 2, 4)),
+        "arm": (6, (2, 1)),
+        "disarm": (3, (2, 1)),
+        "disarm_categorical": (27, (2, 3)),
+    }
+    kind = type(randomness).__name__
+    assert (len(noise), noise.shape[1:]) == sizes[name if kind == "Uniform" else kind]

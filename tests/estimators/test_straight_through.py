@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import close, cubic_loss, derivative, draws, eye, generator, logistic_nodes, normal
+from cases import close, cubic_loss, derivative, draws, eye, logistic_nodes, normal
 from torch import Tensor
 
 import ils
@@ -119,55 +119,6 @@ def test_surrogate(shape: tuple[int, ...], name: str) -> None:
     assert close(estimator.formula(logits, z, loss), expected, 1e-12 * (1 + size))
 
 
-# --- straight-through
-
-
-def test_linear_losses() -> None:
-    """Straight-through is exact and without variance at temperature 1, and biased at another."""
-    logits, weights = normal(3, 3, seed=5), normal(3, 3, seed=6)
-
-    def linear(z: Tensor) -> Tensor:
-        return (z * weights).flatten(1).sum(-1) + 3
-
-    quality = exact.moments(straight_through(), linear, logits)
-    assert quality.bias.abs().max() < 1e-12
-    assert quality.variance < 1e-24
-    for estimator in (straight_through(temperature=2.0), reinmax(temperature=1.3)):
-        assert exact.moments(estimator, linear, logits).bias.abs().max() > 0.01
-
-
-def test_pytorchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OneHotCategoricalStraightThrough of torch.distributions does the same, draw by draw."""
-    logits = normal(3, 4, seed=7).requires_grad_()
-    z, loss = draws(3, 4, seed=8), cubic_loss(normal(3, 4, seed=9), 2)
-    law = torch.distributions.OneHotCategoricalStraightThrough(logits=logits)
-    monkeypatch.setattr(torch.distributions.OneHotCategorical, "sample", lambda self, shape=(): z)
-    (expected,) = torch.autograd.grad(loss(law.rsample()[None]).sum(), logits)
-    assert close(straight_through().formula(logits.detach(), z[None], loss)[0], expected)
-
-
-# --- ReinMax
-
-
-@pytest.mark.parametrize("temperature", [1e-3, 1e6])
-def test_reinmax_limits(temperature: float) -> None:
-    """As tau -> 0 the middle lies between the draw and the mode, as tau -> inf the centre."""
-    logits, loss, z = normal(4, seed=3), cubic_loss(normal(4, seed=4), 1), eye(4)
-    grads, pi = derivative(loss, z), logits.softmax(-1)
-
-    def product(probs: Tensor) -> Tensor:
-        return probs * (grads - (probs * grads).sum(-1, keepdim=True))
-
-    cold = temperature < 1
-    other = z[logits.argmax()] if cold else torch.full_like(logits, 1 / 4)
-    expected = 2 * product((z + other) / 2) - product(pi) / 2
-    if cold:  # in words: half the difference of the two, and nothing where they are one
-        change = (grads * (z - other)).sum(-1, keepdim=True)
-        assert close(expected, (z - other) * change / 2 - product(pi) / 2)
-    found = reinmax(temperature=temperature).formula(logits, z, loss)
-    assert close(found, expected, 1e-5)
-
-
 # --- gapped
 
 
@@ -182,42 +133,6 @@ def test_gap_is_the_mean_gap_of_two_categories() -> None:
         assert float(weights @ gaps) == pytest.approx(
             float(mean_gap(logits.softmax(-1)[drawn])), abs=1e-10
         )
-
-
-def test_gap_is_the_mean_gap_of_several_categories() -> None:
-    """Five categories, 400,000 samples a draw, within five standard errors.
-
-    Five comparisons: a false alarm has a probability below 3e-6.  The gap without a draw, that of
-    the most likely category to the next, is off by more than twice the slack somewhere.
-    """
-    logits = normal(5, seed=2)
-    numbers = torch.empty(5, 400_000, 5, dtype=torch.float64)
-    numbers.exponential_(generator=generator(3))
-    scores = conditional_gumbel(logits, eye(5)[:, None], numbers)
-    best = scores.topk(2, -1).values
-    gaps = best[..., 0] - best[..., 1]
-    slack = 5 * gaps.std(1) / gaps.shape[1] ** 0.5
-    expected = mean_gap(logits.softmax(-1))
-    assert ((gaps.mean(1) - expected).abs() < slack).all()
-    assert (expected.max() - expected.min()) > 2 * slack.max()
-
-
-@each_gap
-def test_biased_for_linear_losses(gap: float | None) -> None:
-    """Unlike straight-through."""
-    logits, weights = normal(4, seed=40), normal(4, seed=41)
-    loss = lambda z: z @ weights  # noqa: E731
-    assert exact.moments(straight_through(), loss, logits).bias.abs().max() < 1e-12
-    found = exact.moments(gapped_straight_through(gap=gap), loss, logits)
-    assert found.bias.norm() > 0.1 * found.gradient.norm()
-
-
-def test_gapped_without_need_is_straight_through() -> None:
-    """Where the drawn category leads by more than the gap, nothing is shifted."""
-    logits = torch.tensor([5.0, 1.0, 0.0], dtype=torch.float64)
-    loss, z = cubic_loss(normal(3, seed=25), 1), torch.eye(3, dtype=torch.float64)[:1]
-    found = gapped_straight_through(gap=1.0).formula(logits, z, loss)
-    assert close(found, straight_through().formula(logits, z, loss))
 
 
 def test_gap_of_an_almost_certain_draw() -> None:
@@ -241,21 +156,6 @@ def test_draws_of_probability_zero_and_one(gap: float | None, dtype: torch.dtype
     assert found.mean.isfinite().all()
     assert found.variance.isfinite()
     assert float(found.mean[0, 1]) == 0
-    # The others are those of the problem without the masked category.
-    few = logits[0, [0, 2]]
-    alone = exact.moments(
-        gapped_straight_through(gap=gap), lambda z: loss(fill(z, logits)), few
-    ).mean
-    assert close(found.mean[0, [0, 2]], alone, 1e-5 if dtype == torch.float32 else 1e-12)
-
-
-def fill(z: Tensor, logits: Tensor) -> Tensor:
-    """States of the first variable without its masked category, the second at its sure one."""
-    first = torch.zeros(len(z), 1, dtype=z.dtype)
-    row = torch.cat([z[:, :1], first, z[:, 1:]], -1)
-    second = torch.zeros_like(row)
-    second[:, int(logits[1].argmax())] = 1
-    return torch.stack([row, second], 1)
 
 
 # --- MVE

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import close, cubic_loss, generator, normal
+from factories import cubic_problem as problem
 from factories import factory
 from torch import Tensor
 
@@ -16,10 +17,6 @@ from ils.estimators import sum_and_sample, unordered_set
 from ils.estimators.without_replacement import DistinctDraws, _given_maximum, leave_out_ratios
 
 INF = float("inf")
-
-
-def problem(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Any]:
-    return normal(*shape, seed=seed), cubic_loss(normal(*shape, seed=seed + 50), len(shape))
 
 
 # --- the draws
@@ -164,32 +161,21 @@ def test_unordered_set_is_sum_and_sample_without_the_order(shape: tuple[int, ...
 # --- sum-and-sample
 
 
-def test_sum_and_sample_of_two_by_hand() -> None:
-    """The first state has no advantage over itself; the second stands for all the rest."""
-    logits, weights = normal(3, seed=1), normal(3, seed=2)
-    estimator = sum_and_sample()
-    z = estimator.randomness.sample(logits, 10, generator(4), 0)
-    p = logits.softmax(-1)
-    first, second = z[:, 0], z[:, 1]
-    rest = 1 - first @ p
-    by_hand = (rest * (second @ weights - first @ weights)).unsqueeze(-1) * (second - p)
-    assert close(estimator.formula(logits, z, lambda z: z @ weights), by_hand, 1e-12)
-
-
-def test_sum_and_sample_of_three_by_hand() -> None:
-    """The baseline is the same estimate of the mean loss, by the first two states."""
+@pytest.mark.parametrize("samples", [2, 3])
+def test_sum_and_sample_by_hand(samples: int) -> None:
+    """The last state stands for all the rest; the baseline is the estimate by those before it."""
     logits, weights = normal(4, seed=1), normal(4, seed=2)
-    estimator = sum_and_sample(samples=3)
+    estimator = sum_and_sample(samples=samples)
     z = estimator.randomness.sample(logits, 10, generator(4), 0)
-    p = logits.softmax(-1)
-    chances, losses = (z @ p).unbind(1), (z @ weights).unbind(1)
-    mean = chances[0] * losses[0] + (1 - chances[0]) * losses[1]
-    shares = (chances[0], chances[1], 1 - chances[0] - chances[1])
-    by_hand = sum(
-        (share * (loss - mean)).unsqueeze(-1) * (z[:, place] - p)
-        for place, (share, loss) in enumerate(zip(shares, losses, strict=True))
-    )
-    assert close(estimator.formula(logits, z, lambda z: z @ weights), by_hand, 1e-12)
+    chances, losses = z @ logits.softmax(-1), z @ weights
+
+    def shares(count: int) -> Tensor:
+        first = chances[:, : count - 1]
+        return torch.cat([first, 1 - first.sum(1, keepdim=True)], 1)
+
+    mean = (shares(samples - 1) * losses[:, :-1]).sum(1, keepdim=True)
+    each = (shares(samples) * (losses - mean)).unsqueeze(-1) * (z - logits.softmax(-1))
+    assert close(estimator.formula(logits, z, lambda z: z @ weights), each.sum(1), 1e-12)
 
 
 # --- baselines

@@ -89,6 +89,18 @@ def test_make_asks_for_a_folder(tmp_path: Path) -> None:
     assert "PEERS: name a folder with unpacked sources of PyTorch, of Pyro, or both" in done.stderr
 
 
+def test_compared() -> None:
+    """A reason holds for each case of a test; where no test ran, or all pass, it is told."""
+    name = next(iter(peers.EXPECTED))
+    own = {"m::a": "passed", f"m.{name}": "passed", f"m.{name}[1-2]": "passed"}
+    lines, unexplained = peers.compared(own, dict.fromkeys(own, "failed"))
+    assert unexplained == ["m::a"]
+    assert all(line.endswith(peers.EXPECTED[name]) for line in lines[3:])
+    assert len(lines) == 5
+    assert peers.compared(own, {})[1] == ["no test ran"]
+    assert peers.compared(own, own)[1] == []
+
+
 def test_find(tmp_path: Path) -> None:
     assert peers.find(tmp_path, "tests/infer/test_enum.py", 2) is None
     deep = tmp_path / "a" / "b" / "tests" / "infer"
@@ -98,33 +110,3 @@ def test_find(tmp_path: Path) -> None:
         (folder / "test_enum.py").touch()
     assert peers.find(tmp_path, "tests/infer/test_enum.py", 2) == tmp_path / "c"
     assert peers.find(tmp_path / "a", "tests/infer/test_enum.py", 0) == deep
-
-
-def test_outcomes(tmp_path: Path) -> None:
-    report = tmp_path / "report.xml"
-    report.write_text(
-        "<testsuites><testsuite>"
-        '<testcase classname="m" name="good"/>'
-        '<testcase classname="m" name="bad"><failure/></testcase>'
-        '<testcase classname="m" name="worse"><error/></testcase>'
-        '<testcase classname="m" name="left"><skipped/></testcase>'
-        "</testsuite></testsuites>"
-    )
-    kinds = {"good": "passed", "bad": "failed", "worse": "failed", "left": "skipped"}
-    assert peers.outcomes(report) == {f"m::{name}": kind for name, kind in kinds.items()}
-
-
-def test_compared() -> None:
-    name = next(iter(peers.EXPECTED))
-    own = {"m::a": "passed", "m::b": "failed", f"m.{name}": "passed", f"m.{name}[1-2]": "passed"}
-    ours = dict.fromkeys(own, "failed")
-    lines, unexplained = peers.compared(own, ours)
-    assert unexplained == ["m::a"]
-    assert lines[:2] == [
-        "  with its own classes: 3 passed, 1 failed, 0 skipped",
-        "  with ours: 0 passed, 4 failed, 0 skipped",
-    ]
-    assert lines[2:4] == ["    m::a: UNEXPLAINED", "    m::b: fails with its own classes too"]
-    assert all(line.endswith(peers.EXPECTED[name]) for line in lines[4:])
-    assert peers.compared(own, {})[1] == ["no test ran"]
-    assert peers.compared(own, dict.fromkeys(own, "passed"))[1] == []
