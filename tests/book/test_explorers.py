@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsers import in_both_browsers
+from browsers import bring_into_view, in_both_browsers
 from explorer import SITE, explorer_page, fresh
 from playwright.sync_api import Browser, Page
 
-from tools.browser import View, window
+from tools.browser import View, opened, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
 
@@ -155,3 +155,18 @@ def test_without_the_library_too(browser: Browser) -> None:
         page.goto(file("toy").as_uri(), wait_until="load")
         page.wait_for_selector(".explorer-static img")
         assert not page.locator(".explorer").is_visible()
+
+
+def test_the_picture_stays_in_sight_on_a_phone(browser: Browser, name: str) -> None:
+    """Below the bar, while the last control is moved that the screen shows beneath it."""
+    with window(browser, View(390, "light")) as context, opened(context, file(name)) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_selector(".explorer[data-ready]")
+        control = page.locator(".explorer .controls fieldset, .explorer .control").nth(2)
+        bring_into_view(control)
+        picture, moved = page.locator(".explorer .stage").bounding_box(), control.bounding_box()
+        assert picture is not None
+        assert moved is not None
+        assert 40 < picture["y"] < 60
+        assert picture["y"] + picture["height"] < 500
+        assert moved["y"] > 0
