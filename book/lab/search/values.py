@@ -80,13 +80,13 @@ class Shrinkage:
     r"""``B + c (V - B)`` of a quiet, biased ``B`` and a noisy, unbiased ``V``.
 
     ``c = (1 - S / (N |m|^2))_+`` after James and Stein: ``m`` is the running mean of ``V - B`` over
-    draws, problems and steps, whose limit is the bias, ``S`` that of ``|V - B|^2`` and ``N`` how
-    many differences ``m`` is the mean of.  *Biased*, by ``1 - c`` times the bias of ``B``; where
-    the mean over problems of that bias is not zero, ``1 - c`` is of order ``1 / N``.
+    draws, problems and steps, whose limit is minus the bias, ``S`` that of ``|V - B|^2`` and ``N``
+    how many differences ``m`` is worth.  *Biased*, by ``1 - c`` times the bias of ``B``; where the
+    mean over problems of that bias is not zero, ``1 - c`` is of order ``1 / N``.
 
     Attributes:
         quiet, noisy: ``B`` and ``V``.
-        decay: of the running means; long, as a bias adds up over the steps and noise does not.
+        decay: of the running means; long, so that a small bias is seen.
         mean, square: ``m`` of each run, ``(R, D, K)``, and ``S``, ``(R,)``; before the first step
             ``c`` is 1.
         fixed: ``c``, if it is not learnt.
