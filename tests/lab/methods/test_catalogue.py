@@ -24,6 +24,7 @@ from lab.invariance.experiment import RULES
 from lab.methods.catalogue import BESIDE, CATALOGUE, FAMILIES, METHODS, NAMES, Method, method
 from lab.relatives.experiment import RELATIVES
 from lab.search.candidates import CANDIDATES
+from lab.search.values import ESTIMATORS
 from lab.show.legible import told_by_colour_alone
 from lab.show.looks import FAMILY_LOOKS, LOOKS, looks, method_in
 from lab.speed import contestants as speed
@@ -127,6 +128,8 @@ def test_records(record: str, names: set[str]) -> None:
     if record.startswith("families"):  # its settings are distributions
         names = {name for name in names if "(" not in name}
     allowed = FORMS | (TIMED if record.startswith("bench") else set())
+    if record.startswith("search"):
+        allowed |= set(ESTIMATORS)
     unknown = {name for name in names - allowed if not at_a_setting(name)}
     assert not unknown
 
