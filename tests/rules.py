@@ -85,6 +85,7 @@ OTHERS: dict[str, Rule] = {
     repr(rule): rule
     for rule in (
         ils.rules.ReinMax(1.5),
+        ils.rules.ReinMaxControlVariate(1.5),
         ils.rules.StraightThrough(),
         ils.rules.StraightThrough(2.0),
         ils.rules.DARN(),

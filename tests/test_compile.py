@@ -134,6 +134,26 @@ def test_compiles_a_look_up() -> None:
             assert close(one, other)
 
 
+def test_control_variate_of_examples_and_compiled() -> None:
+    """Under vmap each example has its own draws; compiled, and with a mask, the same estimate."""
+    rule, table = ils.rules.ReinMaxControlVariate(), normal(4, seed=43)
+    logits = normal(5, 4, seed=44)
+    logits[:, 1] = -torch.inf
+    hard = eye(4)[[0, 2, 3]][torch.arange(15).reshape(3, 5) ** 2 % 3]
+
+    def estimate(logits: Tensor, hard: Tensor) -> Tensor:
+        z = ils.differentiable_draw(logits, hard, rule=rule)
+        return ((z @ table - 0.5) ** 3).sum()
+
+    wanted = torch.func.grad(estimate)(logits, hard)
+    assert not wanted[:, 1].any()
+    assert wanted.abs().max() > 0.1
+    assert close(torch.vmap(torch.func.grad(estimate), in_dims=(0, 1))(logits, hard), wanted)
+    leaf = logits.clone().requires_grad_()
+    value = torch.compile(estimate, backend="aot_eager", fullgraph=True)(leaf, hard)
+    assert close(torch.autograd.grad(value, leaf)[0], wanted)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_compiles_every_other_rule(name: str) -> None:
     """The plain formulas trace, for any batch, with the noise of those that have some."""

@@ -24,6 +24,7 @@ from ils.estimators.straight_through import (
     gapped_straight_through,
     mve,
     reinmax,
+    reinmax_control_variate,
     straight_through,
     zgr,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "mve",
     "rebar",
     "reinmax",
+    "reinmax_control_variate",
     "reinmax_rao",
     "relax",
     "score_function",

@@ -6,14 +6,23 @@ import math
 
 from torch import Tensor
 
-from ils.estimators.estimator import Estimator, biased, documented
+from ils.estimators.estimator import Estimator, Formula, biased, documented
 from ils.estimators.evaluation import Loss, value_and_gradient
 from ils.estimators.from_rule import from_rule
-from ils.estimators.randomness import Draw
+from ils.estimators.randomness import Draw, Draws
+from ils.estimators.score_function import check_samples
 from ils.relaxation import softmax_vjp
-from ils.rules import DARN, MVE, Gapped, ReinMax, StraightThrough
+from ils.rules import DARN, MVE, Gapped, ReinMax, ReinMaxControlVariate, Rule, StraightThrough
 
-__all__ = ["darn", "gapped_straight_through", "mve", "reinmax", "straight_through", "zgr"]
+__all__ = [
+    "darn",
+    "gapped_straight_through",
+    "mve",
+    "reinmax",
+    "reinmax_control_variate",
+    "straight_through",
+    "zgr",
+]
 
 
 @documented
@@ -76,6 +85,49 @@ def reinmax(*, temperature: float = 1.0) -> Estimator:
     Source: Liu et al. (2023), as in the authors' published code.
     """
     return from_rule(ReinMax(temperature), name="ReinMax")
+
+
+def _of_several(logits: Tensor, z: Tensor, loss: Loss, *, rule: Rule) -> Tensor:
+    _, grad = value_and_gradient(loss, z, logits)
+    # To a rule, what comes before the axes of the logits are draws: those of an estimate alone.
+    grad, z = grad.movedim(1, 0), z.movedim(1, 0)
+    found = rule.gradient(grad, z, logits.expand(z.shape[1:])).mean(0)
+    return found.masked_fill(logits.isneginf(), 0)
+
+
+@documented
+def reinmax_control_variate(*, samples: int = 2, temperature: float = 1.0) -> Estimator:
+    r"""ReinMax, control variate: the mean over draws of ``F h_s + R(z_s) (g_s - h_s)``.
+
+    ``R(z) g`` is ReinMax's estimate, ``F g`` its mean over the draw, and ``h_s`` the mean of the
+    derivatives at the other draws.  :class:`ils.rules.ReinMaxControlVariate` does the same in
+    :func:`ils.sample` with ``draws=samples``.
+
+    *Approximates* the gradient of ``E[L]`` *with* ReinMax, of which it has the mean; *requires* the
+    derivative of the loss; **biased**, exact in expectation at ``tau = 1`` for a loss that is
+    quadratic in each of several *independent* variables with the others held; without variance for
+    a linear loss.  ``samples`` evaluations an estimate.
+
+    Args:
+        samples: number of draws, at least 2.
+        temperature: ``tau > 0``, as in :func:`reinmax`.
+
+    Raises:
+        TypeError, ValueError: ``samples`` is not an integer of at least 2; ``temperature`` is not a
+            positive finite number.
+
+    Example:
+        >>> import torch, ils
+        >>> loss = lambda z: z @ torch.tensor([0.0, 3.0, 6.0])
+        >>> ils.estimators.reinmax_control_variate()(torch.zeros(3), loss)
+        tensor([[-1.,  0.,  1.]])
+
+    Source: this report, chapter "Several draws".
+    """
+    samples = check_samples(samples)
+    formula = Formula(_of_several, rule=ReinMaxControlVariate(temperature))
+    name = "ReinMax, control variate"
+    return Estimator(name, formula, Draws(samples), samples, biased=True, differentiates=True)
 
 
 def _zgr(logits: Tensor, z: Tensor, loss: Loss) -> Tensor:

@@ -86,6 +86,11 @@ SAID: dict[str, Said] = {
         {"temperature": 1.0, "coefficient": 1.0},
     ),
     "reinmax": biased("ReinMax", DRAW, temperature=1.0),
+    "reinmax_control_variate": (
+        {},
+        ("ReinMax, control variate", TWO, 2, True, True),
+        {"samples": 2, "temperature": 1.0},
+    ),
     "reinmax_rao": biased("ReinMax-Rao", TEN, TAU, samples=10),
     "relax": (
         {"surrogate": bowl},

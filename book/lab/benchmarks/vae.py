@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ils.estimators import Estimator, leave_one_out
+from ils.estimators import Estimator, leave_one_out, reinmax_control_variate
 from ils.rules import (
     MVE,
     GumbelRao,
@@ -29,7 +29,6 @@ from ils.rules import (
     StraightThrough,
     StraightThroughGumbel,
 )
-from lab.methods.several import reinmax_of_several
 from lab.run.checkout import digest
 from lab.training.epochs import train
 from lab.training.tasks.digits import Images, mnist
@@ -61,7 +60,7 @@ _MAKE: dict[str, Callable[[float], Rule | Estimator]] = {
     "ILS (the note)": PerStep,
     "MVE, annealed": MVE,
     "MVE for integers": lambda _: Ordinal(),
-    "ReinMax, control variate": lambda t: reinmax_of_several(2, t),
+    "ReinMax, control variate": lambda t: reinmax_control_variate(temperature=t),
     "leave-one-out": lambda count: leave_one_out(samples=int(count)),
 }
 

@@ -33,7 +33,6 @@ from lab.methods.learning import (
     with_surrogate_fitted,
 )
 from lab.methods.package import by_rule, package_default
-from lab.methods.several import reinmax_of_several
 from lab.problems.enumerable import Problem
 from lab.show.looks import LOOKS, Look
 
@@ -305,13 +304,14 @@ CATALOGUE: tuple[Method, ...] = (
     Method(
         "ReinMax, control variate",
         "straight-through",
-        "",
-        lambda t: reinmax_of_several(2, t),
+        "reinmax_control_variate",
+        lambda t: estimators.reinmax_control_variate(temperature=t),
         ("liu2023reinmax",),
         "temperature",
-        settings=(),
+        _TEMPERATURES,
+        1.0,
         trained=_HIGH_TEMPERATURES,
-        several=lambda t, samples: reinmax_of_several(samples, t),
+        several=lambda t, n: estimators.reinmax_control_variate(samples=n, temperature=t),
         main=True,
     ),
     _plain("ZGR", "zgr", "shekhovtsov2023zgr", family="straight-through", trained=()),

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ils import estimators, exact
 from lab.methods import pairs
-from lab.methods.several import reinmax_of_several
 from lab.optimality import several
 from lab.optimality.experiment import fisher
 
@@ -340,6 +339,7 @@ def test_sums_of_squares_of_fair_bits(variables: int) -> None:
 
 def test_the_method_of_the_catalogue() -> None:
     """It has ReinMax's mean, is B at temperature 1, and without noise for a linear loss."""
+    of_several = estimators.reinmax_control_variate
     logits, slope = normal(2, 3, seed=8), 2 * normal(2, 3, seed=9)
 
     def loss(z: Tensor) -> Tensor:
@@ -347,11 +347,11 @@ def test_the_method_of_the_catalogue() -> None:
 
     for temperature in (0.5, 1.0, 3.0):
         one = exact.moments(estimators.reinmax(temperature=temperature), loss, logits, batch_dims=0)
-        two = exact.moments(reinmax_of_several(2, temperature), loss, logits, batch_dims=0)
+        two = exact.moments(of_several(temperature=temperature), loss, logits, batch_dims=0)
         assert close(two.mean, one.mean)
     d = several.enumerate_draws(logits.softmax(-1), loss)
-    assert close(reinmax_of_several(2).formula(logits, d.z, loss), pairs.other_draws(d))
-    found = exact.moments(reinmax_of_several(2), line(slope), logits, batch_dims=0)
+    assert close(of_several().formula(logits, d.z, loss), pairs.other_draws(d))
+    found = exact.moments(of_several(), line(slope), logits, batch_dims=0)
     assert float(found.variance.abs().max()) < 1e-24
     assert float(found.bias.abs().max()) < 1e-13
-    assert reinmax_of_several(3).evaluations == 3
+    assert of_several(samples=3).evaluations == 3
