@@ -3,7 +3,8 @@
 // book/_ext/symbols.py has numbered the symbols of each formula by classes, and has put their meanings
 // into a list at the head of the page, from which they are copied. The list is also the way by
 // keyboard: if every formula were a tab stop, a page had hundreds. Only formulas that scroll are.
-// A link shows what it leads to, as book/_ext/previews.py has it, when pointed at or focused.
+// A link shows what it leads to, as book/_ext/previews.py has it, when pointed at or focused; a number
+// its interval, as book/_ext/intervals.py has marked it.
 (() => {
   "use strict";
   const DELAY = 250; // ms, so that nothing flickers under a pointer that passes by
@@ -11,6 +12,7 @@
   const NUMBERED = '.math[class*="symbol-"]';
 
   const LINK = "article a.internal[href*='#']:not(.to-code, .headerlink)";
+  const INTERVAL = "article .interval";
   const ROOT = new URL(document.documentElement.dataset.content_root ?? "./", location.href);
 
   let tip = null;
@@ -51,6 +53,21 @@
     if (preview(link).children.length) link.removeAttribute("title");
   }
 
+  // Plus or minus is for the eye; the ear has the brackets, once, and so not the tooltip.
+  for (const number of document.querySelectorAll(INTERVAL)) {
+    const half = document.createElement("span");
+    half.setAttribute("aria-hidden", "true");
+    half.textContent = ` ± ${number.dataset.half}`;
+    number.lastChild.before(half);
+    number.tabIndex = 0;
+  }
+
+  function interval(number) {
+    const line = document.createElement("p");
+    line.textContent = number.dataset.tip;
+    return line;
+  }
+
   async function typeset(box, link) {
     await window.MathJax?.startup?.promise;
     await window.MathJax?.typesetPromise?.([box]);
@@ -76,15 +93,17 @@
     if (shown === formula) return;
     hide();
     const link = formula.matches(LINK);
-    const list = link ? preview(formula) : entries(formula);
-    if (!list.children.length) return;
+    const number = formula.matches(INTERVAL);
+    const list = link ? preview(formula) : number ? interval(formula) : entries(formula);
+    if (!list.hasChildNodes()) return;
     tip = document.createElement("div");
     tip.id = "symbol-tip";
     tip.setAttribute("role", "tooltip");
     tip.append(list);
     document.body.append(tip);
     place(formula, x);
-    formula.setAttribute("aria-describedby", tip.id);
+    if (number) tip.setAttribute("aria-hidden", "true");
+    else formula.setAttribute("aria-describedby", tip.id);
     shown = formula;
     if (link) typeset(list, formula);
   }
@@ -110,7 +129,7 @@
     tip.hidden = box.bottom < 0 || box.top > window.innerHeight;
   }
 
-  const formulaAt = (target) => (target instanceof Element ? target.closest(`${NUMBERED}, ${LINK}`) : null);
+  const formulaAt = (target) => (target instanceof Element ? target.closest(`${NUMBERED}, ${LINK}, ${INTERVAL}`) : null);
   const focused = (at) => at?.matches(":focus-visible") || at?.querySelector(":focus-visible");
 
   document.addEventListener("pointerover", (event) => {

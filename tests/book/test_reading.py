@@ -233,7 +233,7 @@ def test_names_of_the_package_lead_to_the_reference() -> None:
     entry = article(SITE / "book" / "reference.html").find(id="ils.squeeze.jensen_bound")
     assert isinstance(entry, Tag)
     assert entry.parent is not None
-    assert "squeeze.html#prop-ladder" in hrefs(entry.parent)
+    assert "squeeze-proofs.html#prop-ladder" in hrefs(entry.parent)
 
 
 # --- the head of a chapter ---------------------------------------------------------------------

@@ -14,7 +14,6 @@ import functools
 import hashlib
 import importlib.util
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,9 @@ def _path(module: str) -> Path | None:
 
 
 @functools.cache
-def _tree(path: Path) -> ast.Module:
+def _tree(source: bytes) -> ast.Module:
     """The syntax of a module."""
-    return ast.parse(path.read_bytes())
+    return ast.parse(source)
 
 
 class _Deciding(ast.NodeTransformer):
@@ -129,7 +128,7 @@ def _from(package: str, name: str) -> str:
         return f"{package}.{name}"
     path = _path(package)
     if path and path.name == "__init__.py":
-        for node in ast.walk(_tree(path)):
+        for node in ast.walk(_tree(path.read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
@@ -137,30 +136,38 @@ def _from(package: str, name: str) -> str:
     return package
 
 
-def _direct(path: Path) -> Iterator[str]:
-    """The modules of ours that a file imports, and of ``import ils`` those whose names it uses."""
-    tree = _tree(path)
+@functools.cache
+def _asked(source: bytes) -> list[tuple[str, str]]:
+    """What a file imports of ours, as package and name; of ``import ils`` the names it uses."""
+    tree, asked = _tree(source), []
     whole: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             if node.module.split(".")[0] in ROOTS:
-                yield from (_from(node.module, alias.name) for alias in node.names)
+                asked += [(node.module, alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name in ROOTS and not alias.asname:
                     whole.add(alias.name)
                 elif alias.name.split(".")[0] in ROOTS:
-                    yield alias.name
+                    asked.append((alias.name, ""))
     used = {id(node.value): node for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in whole:
-            yield _from(node.id, used[id(node)].attr) if id(node) in used else node.id
+            asked.append((node.id, used[id(node)].attr if id(node) in used else ""))
+    return asked
+
+
+def _direct(path: Path) -> list[str]:
+    """The modules of ours that a file imports."""
+    asked = _asked(path.read_bytes())
+    return [_from(package, name) if name else package for package, name in asked]
 
 
 @functools.cache
-def _deciding(path: Path) -> ast.AST:
+def _deciding(source: bytes) -> str:
     """The syntax of a module without what decides no number."""
-    return _Deciding().visit(ast.parse(path.read_bytes()))
+    return _told(_Deciding().visit(ast.parse(source)))
 
 
 @functools.cache
@@ -177,7 +184,7 @@ def imported(module: str) -> dict[str, Path]:
             raise ValueError(f"module: expected one with a file, got {module!r}")
         path = Path(found.origin)
     files = {module: path}
-    waiting = list(_direct(path))
+    waiting = _direct(path)
     while waiting:
         name = waiting.pop()
         path = _path(name)
@@ -192,7 +199,7 @@ def digest(module: str) -> str:
     """SHA-256 of the names and the syntax of a module and of all that it imports of ours."""
     told = hashlib.sha256()
     for name, path in imported(module).items():
-        told.update(f"{name}\0{_told(_deciding(path))}\0".encode())
+        told.update(f"{name}\0{_deciding(path.read_bytes())}\0".encode())
     return told.hexdigest()
 
 

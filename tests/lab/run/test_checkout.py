@@ -19,13 +19,7 @@ ROOTS = {"ils": ROOT / "ils", "lab": ROOT / "book" / "lab"}
 
 def forget() -> None:
     """What is found in files is kept for the life of a process, but files change here."""
-    for kept in (
-        checkout._path,
-        checkout._tree,
-        checkout._deciding,
-        checkout.imported,
-        checkout.digest,
-    ):
+    for kept in (checkout._path, checkout.imported, checkout.digest):
         kept.cache_clear()
 
 
