@@ -180,8 +180,8 @@ def _check_drawable(name: str, at: Tensor, logits: Tensor) -> None:
     """Refuse categories ``(*draws, ..., 1)`` whose logit is -inf."""
     if not holds_values(logits):
         return
-    found = logits.detach().expand(*at.shape[:-1], logits.shape[-1]).gather(-1, at)
-    if float(found.amin()) == -math.inf:
+    drawn = logits.detach().expand(*at.shape[:-1], logits.shape[-1]).gather(-1, at)
+    if float(drawn.amin()) == -math.inf:
         raise ValueError(f"{name}: expected categories that can be drawn, got one that is masked")
 
 

@@ -62,8 +62,8 @@ def expectation(loss: Loss, logits: Tensor, *, batch_dims: int | None = None) ->
     problems, loss = _problems(loss, logits, batch_dims)
     work, wide = widened(logits, loss)
     z = states(work.detach(), problems)
-    found = (probability(work, z, problems) * value_with_graph(wide, z, work)).sum(0)
-    return found.to(logits.dtype)
+    mean = (probability(work, z, problems) * value_with_graph(wide, z, work)).sum(0)
+    return mean.to(logits.dtype)
 
 
 def _problems(loss: Loss, logits: Tensor, batch_dims: int | None) -> tuple[int, Loss]:

@@ -102,14 +102,14 @@ def intermediate_gradient(
             total = (slope * direction).sum()
             if not total.requires_grad:
                 return {name: torch.zeros_like(value) for name, value in leaves.items()}
-            found = _derivatives(total, [*leaves.values()])
-            return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
+            gradients = _derivatives(total, [*leaves.values()])
+            return {name: value.detach() for name, value in zip(leaves, gradients, strict=True)}
 
     def score(at: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
             leaves, bound = at_each_draw(distribution, at)
-            found = _derivatives(bound.log_prob(at).sum(), [*leaves.values()])
-            return {name: value.detach() for name, value in zip(leaves, found, strict=True)}
+            gradients = _derivatives(bound.log_prob(at).sum(), [*leaves.values()])
+            return {name: value.detach() for name, value in zip(leaves, gradients, strict=True)}
 
     stepped = (move or _default_move(support))(z, step_size * direction)
     low, high = _bounds(support)
@@ -125,15 +125,15 @@ def intermediate_gradient(
 def _slope(distribution: Distribution, at: Tensor, support: Any) -> Tensor:
     """The derivative of ``log p`` for the draw; raises where a probability is looked up."""
     density = distribution.log_prob(at)
-    found: Any = None
+    gradient: Any = None
     if density.requires_grad:
-        (found,) = torch.autograd.grad(density.sum(), at, create_graph=True, allow_unused=True)
-    if found is None and support.is_discrete:
+        (gradient,) = torch.autograd.grad(density.sum(), at, create_graph=True, allow_unused=True)
+    if gradient is None and support.is_discrete:
         raise TypeError(
             "distribution: expected a log_prob that has a derivative for the draw, got that of "
             f"{type(distribution).__name__}"
         )
-    return torch.zeros_like(at) if found is None else found  # a constant density
+    return torch.zeros_like(at) if gradient is None else gradient  # a constant density
 
 
 def _derivatives(total: Tensor, sources: list[Tensor]) -> tuple[Tensor, ...]:

@@ -131,8 +131,8 @@ class _Categorical(_Scored):
         # Rows of a table that learns carry its gradient, enumerated or drawn.
         if not self.logits.requires_grad:
             return False
-        found = torch.autograd.grad(x.sum(), self.logits, retain_graph=True, allow_unused=True)
-        return found[0] is not None
+        gradients = torch.autograd.grad(x.sum(), self.logits, retain_graph=True, allow_unused=True)
+        return gradients[0] is not None
 
 
 def _carries(base: Any, x: Tensor) -> bool:

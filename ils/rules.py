@@ -354,10 +354,10 @@ class MVE(Rule):
         matrix = torch.where(top.unsqueeze(-1), a * sums.unsqueeze(-2), matrix)
         matrix = torch.where(corner, sums.sum(-1)[..., None, None], matrix)
         right = torch.where(top, a * moved.sum(-1, keepdim=True), right)
-        found = torch.linalg.solve_ex(matrix, right.unsqueeze(-1)).result.squeeze(-1)
-        common, found = (found * top).sum(-1, keepdim=True), found.masked_fill(top, 0)
-        found = (found + (a * found + common) / (a + 2 * b * probs).clamp(min=least)) / 2
-        return softmax_vjp(probs, found - (found * top).sum(-1, keepdim=True))
+        solution = torch.linalg.solve_ex(matrix, right.unsqueeze(-1)).result.squeeze(-1)
+        common, solution = (solution * top).sum(-1, keepdim=True), solution.masked_fill(top, 0)
+        solution = (solution + (a * solution + common) / (a + 2 * b * probs).clamp(min=least)) / 2
+        return softmax_vjp(probs, solution - (solution * top).sum(-1, keepdim=True))
 
     @staticmethod
     def _system(probs: Tensor, a: float, b: float, least: float) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,8 @@ def kl(p: Tensor, q: Tensor, *, eps: float = 0.0) -> Tensor:
     check_not_negative("eps", eps)
     kind = torch.promote_types(p.dtype, q.dtype)
     p, q = p.double(), q.double()
-    found = (torch.special.xlogy(p, p + eps) - torch.special.xlogy(p, q + eps)).sum(-1)
-    return found.to(kind)
+    divergence = (torch.special.xlogy(p, p + eps) - torch.special.xlogy(p, q + eps)).sum(-1)
+    return divergence.to(kind)
 
 
 def jensen_bound(p: Tensor, probs: Tensor, *, n: int = 1, eps: float) -> Tensor:

@@ -144,18 +144,18 @@ def surrogate(
     assert batch is not None
     seen = _Seen(loss, logits.dtype)
     estimates = estimator(logits, seen, draws=draws, generator=generator, batch_dims=batch)
-    found = seen.mean()
+    mean = seen.mean()
     if not torch.is_grad_enabled():
-        return found
+        return mean
     if logits.requires_grad:
         # Empty, but part of the logits' graph: a second derivative then reaches the node that
         # raises.
         anchor = logits.narrow(-1, 0, 0).clone()
-        found = found + _Estimate.apply(found.detach(), logits, anchor, estimates.detach().mean(0))
+        mean = mean + _Estimate.apply(mean.detach(), logits, anchor, estimates.detach().mean(0))
     if lower_variance and estimates.requires_grad:
         second = (estimates**2).flatten(1 + batch).sum(-1).mean(0)
-        found = found + _Learning.apply(found.detach(), second)
-    return found
+        mean = mean + _Learning.apply(mean.detach(), second)
+    return mean
 
 
 class _Seen:

@@ -53,8 +53,8 @@ def _halves_in_float32(formula: _Formula) -> _Formula:
             kind = torch.promote_types(kind, other)
         if kind not in _HALF:
             return formula(*tensors, **options)
-        found = formula(*(x.float() for x in tensors), **options)
-        return tuple(x.to(kind) for x in found) if isinstance(found, tuple) else found.to(kind)
+        values = formula(*(x.float() for x in tensors), **options)
+        return tuple(x.to(kind) for x in values) if isinstance(values, tuple) else values.to(kind)
 
     return wide  # pyright: ignore[reportReturnType]
 
@@ -370,7 +370,7 @@ def _harmonics(kappa: Tensor) -> tuple[Tensor, Tensor]:
 
 def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     """``x (c_0 + c_1 x + ...)``."""
-    found = torch.zeros_like(x)
+    value = torch.zeros_like(x)
     for coefficient in reversed(coefficients):
-        found = (found + coefficient) * x
-    return found
+        value = (value + coefficient) * x
+    return value

@@ -235,9 +235,9 @@ class Dirichlet(Reparameterized, _Dirichlet):
 
 def _spread_of_shares(concentration: Tensor) -> Tensor:
     """Variances of a Dirichlet's entries; the parents' powers of the sum overflow or underflow."""
-    found = wide(concentration)
-    total = found.sum(-1, keepdim=True)
-    spread = (found / total) * ((total - found) / total) / (total + 1)
+    alpha = wide(concentration)
+    total = alpha.sum(-1, keepdim=True)
+    spread = (alpha / total) * ((total - alpha) / total) / (total + 1)
     return spread.to(concentration.dtype)
 
 
@@ -281,14 +281,14 @@ class VonMises(Reparameterized, _VonMises):
             self._validate_sample(value)
         half = (value - self.loc).double() / 2
         normalizer = math.log(2 * math.pi) + _log_scaled(self.concentration)
-        found = -2 * self.concentration.double() * half.sin().square() - normalizer
-        return found.to(torch.result_type(value, self.loc))
+        log_prob = -2 * self.concentration.double() * half.sin().square() - normalizer
+        return log_prob.to(torch.result_type(value, self.loc))
 
     def entropy(self) -> Tensor:
         """``log(2 pi I_0(kappa)) - kappa A(kappa)``, in nats, ``(...)``."""
         kappa = self.concentration
-        found = math.log(2 * math.pi) + _log_scaled(kappa) + _spread(kappa)
-        return found.to(kappa.dtype)
+        entropy = math.log(2 * math.pi) + _log_scaled(kappa) + _spread(kappa)
+        return entropy.to(kappa.dtype)
 
     @property
     def variance(self) -> Tensor:  # type: ignore[override]

@@ -341,8 +341,8 @@ class NegativeBinomial(OfProbabilities, _NegativeBinomial):
     def variance(self) -> Tensor:
         """``r p / (1 - p)^2``, ``(...)``; the parent's is that of clamped probabilities."""
         count, odds = wide(self.total_count), self._odds()
-        found = (count * odds * (1 + odds)).masked_fill(count == 0, 0)
-        return found.to(self.total_count.dtype)
+        variance = (count * odds * (1 + odds)).masked_fill(count == 0, 0)
+        return variance.to(self.total_count.dtype)
 
     def _carry(self, z: Tensor) -> Tensor:
         param, logits = given(self)
@@ -381,8 +381,8 @@ def _double(distribution: Any) -> _Bernoulli:
     return _Bernoulli(**{name: param.double()}, validate_args=False)
 
 
-def _to_kind(found: Tensor, p: Any, q: Any) -> Tensor:
-    return found.to(torch.result_type(given(p)[0], given(q)[0]))
+def _to_kind(divergence: Tensor, p: Any, q: Any) -> Tensor:
+    return divergence.to(torch.result_type(given(p)[0], given(q)[0]))
 
 
 @register_kl(Bernoulli, Bernoulli)
@@ -402,8 +402,8 @@ def _of_binomial(p: _Binomial, q: _Binomial) -> Tensor:
             "kl_divergence: expected a second binomial of no more trials; otherwise there is no "
             "closed form"
         )
-    found = p.total_count * _bernoulli(p, q)[0]
-    return _to_kind(found.masked_fill(p.total_count > q.total_count, torch.inf), p, q)
+    divergence = p.total_count * _bernoulli(p, q)[0]
+    return _to_kind(divergence.masked_fill(p.total_count > q.total_count, torch.inf), p, q)
 
 
 @register_kl(Geometric, Geometric)
@@ -411,8 +411,8 @@ def _of_binomial(p: _Binomial, q: _Binomial) -> Tensor:
 @register_kl(_Geometric, Geometric)
 def _of_geometric(p: _Geometric, q: _Geometric) -> Tensor:
     """The divergence of one trial, times the mean number of trials, ``1 / p``."""
-    found, success, _ = _bernoulli(p, q)
-    return _to_kind(found / success, p, q)
+    divergence, success, _ = _bernoulli(p, q)
+    return _to_kind(divergence / success, p, q)
 
 
 @register_kl(NegativeBinomial, NegativeBinomial)
@@ -425,5 +425,5 @@ def _of_negative_binomial(p: _NegativeBinomial, q: _NegativeBinomial) -> Tensor:
             "kl_divergence: expected negative binomials with the same total_count; otherwise there "
             "is no closed form"
         )
-    found, _, failure = _bernoulli(p, q)
-    return _to_kind(p.total_count * (found / failure), p, q)
+    divergence, _, failure = _bernoulli(p, q)
+    return _to_kind(p.total_count * (divergence / failure), p, q)

@@ -160,8 +160,8 @@ def log_chances(distribution: Any) -> tuple[Tensor, Tensor]:
 def times(count: Tensor, log: Tensor) -> Tensor:
     """``count * log``, of which zero times ``-inf`` is zero."""
     never = log.isneginf()
-    found = count * log.masked_fill(never, 0)
-    return found.masked_fill(never & (count > 0), -torch.inf)
+    log_power = count * log.masked_fill(never, 0)
+    return log_power.masked_fill(never & (count > 0), -torch.inf)
 
 
 def log_law(categorical: Any) -> Tensor:
@@ -211,8 +211,8 @@ def binomial(count: Tensor, probs: Tensor, generator: torch.Generator | None) ->
     rare = torch.minimum(probs, 1 - probs)
     mean = (count * rare).masked_fill(~many, 0)
     moved = (poisson(mean, generator) - mean) * (1 - rare).sqrt()
-    found = (mean + moved).round().clamp(min=0)
-    return torch.where(many, torch.where(probs > 0.5, count - found, found), within)
+    count_moved = (mean + moved).round().clamp(min=0)
+    return torch.where(many, torch.where(probs > 0.5, count - count_moved, count_moved), within)
 
 
 def standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -77,8 +77,8 @@ class OneHotCategorical(_OneHotCategorical):
         # Zero times -inf would be NaN: masked logits enter only where their category is drawn.
         logits = log_law(self._categorical).to(self._param.dtype)
         masked = logits.isneginf()
-        found = (value * logits.masked_fill(masked, 0)).sum(-1)
-        return found.masked_fill((masked & (value != 0)).any(-1), -torch.inf)
+        log_prob = (value * logits.masked_fill(masked, 0)).sum(-1)
+        return log_prob.masked_fill((masked & (value != 0)).any(-1), -torch.inf)
 
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

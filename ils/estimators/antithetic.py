@@ -90,8 +90,8 @@ class Uniform:
         index = torch.cartesian_prod(*[every] * count).reshape(-1, count)
         # Number s of every stick, from the nodes of that stick.
         place = index.reshape(-1, *[1] * batch_dims, count).expand(-1, *batch, count)
-        found = nodes.gather(0, place).reshape(len(place), *p.shape)
-        return found, weights.gather(0, place).prod(-1)
+        chosen = nodes.gather(0, place).reshape(len(place), *p.shape)
+        return chosen, weights.gather(0, place).prod(-1)
 
 
 def check_binary(logits: Tensor) -> None:

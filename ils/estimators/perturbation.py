@@ -78,8 +78,8 @@ class AdaptiveStep:
         """Update from the ``count`` estimates of a call; entries not finite are ignored."""
         if count == 0:
             return
-        found = float(estimates.nan_to_num(0, 0, 0).count_nonzero()) / count
-        self.changes = self.decay * self.changes + (1 - self.decay) * found
+        nonzero = float(estimates.nan_to_num(0, 0, 0).count_nonzero()) / count
+        self.changes = self.decay * self.changes + (1 - self.decay) * nonzero
         self.value += self.update if self.changes < self.target else -self.update
         self.value = max(self.value, 0.0)
 

@@ -71,9 +71,9 @@ class RunningBaseline:
         pooled = [0, *range(1 + self.own_dims, losses.dim())] if self.own_dims else None
         finite = losses.isfinite()
         if pooled is None:
-            found = losses if bool(finite.all()) else losses[finite]
-            if found.numel():
-                self._move(float(found.mean()))
+            valid = losses if bool(finite.all()) else losses[finite]
+            if valid.numel():
+                self._move(float(valid.mean()))
             return
         mean = losses.mean(pooled, keepdim=True).squeeze(0)
         count = finite.sum(pooled, keepdim=True).squeeze(0)

@@ -153,10 +153,10 @@ def serves(tensor: Tensor) -> bool:
 
 
 def _operations() -> SimpleNamespace:
-    found = load()
-    if found is None:
+    loaded = load()
+    if loaded is None:
         raise RuntimeError("ils.kernel: not built; `python -m ils.kernel` builds it")
-    return found
+    return loaded
 
 
 def draw(

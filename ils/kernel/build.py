@@ -115,7 +115,7 @@ def verify() -> int:
         with kernel.disabled():
             _compare("draw", at, draw_indices(law, source.set_state(state), 1), 0)
         mask = law == 0
-        for form, found in (
+        for form, computed in (
             (Form(kernel.FISHER_LIMIT, 0.0, True, False, True),
              kernel.fisher_limit(grad, at, law)),
             (Form(kernel.SUM_NORMALIZED, 0.5, True, True, True),
@@ -126,14 +126,14 @@ def verify() -> int:
              kernel.projected(grad, at, None, mask, 0.5, True)),
         ):  # fmt: skip
             with kernel.disabled():
-                wanted = estimate(form, grad.double(), at, law.double(), mask)
-            _compare(repr(form), found, wanted, 1e-5)
+                expected = estimate(form, grad.double(), at, law.double(), mask)
+            _compare(repr(form), computed, expected, 1e-5)
             count += 1
         count += 2
     return count
 
 
-def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
+def _compare(name: str, computed: Tensor, expected: Tensor, tolerance: float) -> None:
     # Written so that NaN counts as a difference.
-    if not bool(((found - wanted).abs() <= tolerance).all()):
+    if not bool(((computed - expected).abs() <= tolerance).all()):
         raise RuntimeError(f"ils.kernel: differs from the pure form in {name}")

@@ -310,6 +310,7 @@ CATALOGUE: tuple[Method, ...] = (
         "temperature",
         _TEMPERATURES,
         1.0,
+        sampled=True,
         trained=_HIGH_TEMPERATURES,
         several=lambda t, n: estimators.reinmax_control_variate(samples=n, temperature=t),
         main=True,
