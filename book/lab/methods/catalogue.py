@@ -58,6 +58,7 @@ class Method:
             is not measured.
         default: the setting that stands for the method where one is shown.
         sampled: whether its moments are estimated from draws and not summed.
+        mean: makes an estimator with the same mean, which can be summed, of one that is sampled.
         binary: whether it needs two categories.
         ordinal: whether it needs a loss that sees of a draw the number of its category alone; for
             two categories it is ReinMax.
@@ -82,6 +83,7 @@ class Method:
     settings: tuple[float, ...] = (0.0,)
     default: float = 0.0
     sampled: bool = False
+    mean: Make | None = None
     binary: bool = False
     ordinal: bool = False
     prepare: Callable[[Estimator, Problem], Estimator] = as_it_is
@@ -311,6 +313,7 @@ CATALOGUE: tuple[Method, ...] = (
         _TEMPERATURES,
         1.0,
         sampled=True,
+        mean=lambda t: estimators.reinmax(temperature=t),
         trained=_HIGH_TEMPERATURES,
         several=lambda t, n: estimators.reinmax_control_variate(samples=n, temperature=t),
         main=True,

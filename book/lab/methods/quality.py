@@ -69,18 +69,30 @@ def _events(x: Tensor) -> Tensor:
 def enumerated(estimator: Estimator, problem: Problem) -> Quality:
     """Quality by the exact sum over all noise of the estimator."""
     found = exact.moments(estimator, problem.loss, problem.logits)
-    square = _events(found.gradient**2)
-    product = _events(found.mean * found.gradient) / square
+    return _exact(found.mean, found.variance / _events(found.gradient**2), found.gradient)
+
+
+def _exact(mean: Tensor, variance: Tensor, gradient: Tensor) -> Quality:
+    """Quality by an exact mean and a relative variance."""
+    square = _events(gradient**2)
+    product = _events(mean * gradient) / square
     return Quality(
-        bias_squared=_events(found.bias**2) / square,
-        variance=found.variance / square,
+        bias_squared=_events((mean - gradient) ** 2) / square,
+        variance=variance,
         product=product,
         product_squared=product**2,
-        mean_squared=_events(found.mean**2) / square,
+        mean_squared=_events(mean**2) / square,
     )
 
 
-def sampled(estimator: Estimator, problem: Problem, *, draws: int, seed: int) -> Quality:
+def sampled(
+    estimator: Estimator,
+    problem: Problem,
+    *,
+    draws: int,
+    seed: int,
+    expectation: Tensor | None = None,
+) -> Quality:
     """Quality from independent estimates; an unbiased estimator is known to have no bias.
 
     Args:
@@ -88,6 +100,7 @@ def sampled(estimator: Estimator, problem: Problem, *, draws: int, seed: int) ->
         problem: a cell.
         draws: estimates an instance, at least 2.
         seed: of the generator.
+        expectation: of the estimates, if it is known; the variance alone is then estimated.
     """
     generator = torch.Generator().manual_seed(seed)
     estimates = estimator(problem.logits, problem.loss, draws=draws, generator=generator).detach()
@@ -98,6 +111,8 @@ def sampled(estimator: Estimator, problem: Problem, *, draws: int, seed: int) ->
     if not estimator.biased:
         one = torch.ones_like(square)
         return Quality(torch.zeros_like(square), variance, one, one, one)
+    if expectation is not None:
+        return _exact(expectation, variance, gradient)
     along = _events(estimates * gradient) / square
     product = along.mean(0)
     return Quality(
@@ -114,7 +129,10 @@ def measure(method: Method, setting: float, problem: Problem) -> dict[str, Tenso
     estimator = method.prepare(method.make(setting), problem)
     if method.sampled:
         seed = sum(ord(letter) for letter in method.name + problem.kind + problem.scale)
-        quality = sampled(estimator, problem, draws=DRAWS, seed=seed)
+        known = None
+        if method.mean is not None:
+            known = exact.moments(method.mean(setting), problem.loss, problem.logits).mean
+        quality = sampled(estimator, problem, draws=DRAWS, seed=seed, expectation=known)
     else:
         quality = enumerated(estimator, problem)
     return quality.measures()

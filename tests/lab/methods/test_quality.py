@@ -11,7 +11,15 @@ from cases import close
 from ils import exact
 from ils.estimators import intermediate_loss_sampling, score_function, straight_through
 from lab.methods.catalogue import METHODS
-from lab.methods.quality import INDEX, MEASURES, enumerated, quality_table, recompute, sampled
+from lab.methods.quality import (
+    INDEX,
+    MEASURES,
+    enumerated,
+    measure,
+    quality_table,
+    recompute,
+    sampled,
+)
 from lab.problems.enumerable import make_problem
 
 
@@ -65,6 +73,26 @@ def test_sampled_corrections_are_needed() -> None:
     known = sampled(score_function(), problem, draws=16, seed=2)
     assert not known.bias_squared.any()
     assert close(known.variance, found.variance)
+
+
+def test_a_known_mean_leaves_the_variance_to_the_draws() -> None:
+    """With the mean of ReinMax, which is that of its form for two draws, the bias is exact."""
+    problem = make_problem("cubic", (3, 4), "flat", 200)
+    method = next(method for method in METHODS if method.mean is not None)
+    reinmax = next(method for method in METHODS if method.name == "ReinMax")
+    one, two = measure(reinmax, 1.0, problem), measure(method, 1.0, problem)
+    assert method.make(1.0).evaluations == 2
+    assert close(two["bias"], one["bias"])
+    assert close(two["cosine"], one["cosine"])
+    expectation = exact.moments(reinmax.make(1.0), problem.loss, problem.logits).mean
+    known, unknown = (
+        sampled(method.make(1.0), problem, draws=4000, seed=3, expectation=mean)
+        for mean in (expectation, None)
+    )
+    assert close(known.variance, unknown.variance)
+    error = (unknown.bias_squared - known.bias_squared).mean()
+    spread = (unknown.bias_squared - known.bias_squared).std() / 200**0.5
+    assert abs(error) < 4 * spread < 0.05 * known.bias_squared.mean()
 
 
 def test_table_and_recomputation() -> None:
