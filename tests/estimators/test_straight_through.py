@@ -18,6 +18,7 @@ from ils.estimators import (
     gapped_straight_through,
     mve,
     reinmax,
+    reinmax_control_variate,
     straight_through,
     zgr,
 )
@@ -117,6 +118,19 @@ def test_surrogate(shape: tuple[int, ...], name: str) -> None:
     size = float(expected.abs().max())
     assert size > 1e-3
     assert close(estimator.formula(logits, z, loss), expected, 1e-12 * (1 + size))
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_control_variate_is_the_rule_of_its_name(samples: int) -> None:
+    """An estimate of several draws is that of :func:`ils.sample` for the mean of their losses."""
+    logits, z = normal(3, 4, seed=5), draws(6, samples, 3, 4, seed=6)
+    loss = cubic_loss(normal(3, 4, seed=7), 2)
+    rule = ils.rules.ReinMaxControlVariate(1.5)
+    found = reinmax_control_variate(samples=samples, temperature=1.5).formula(logits, z, loss)
+    for one, estimate in zip(z, found, strict=True):
+        leaf = logits.clone().requires_grad_()
+        mean = loss(ils.differentiable_draw(leaf, one, rule=rule)).mean()
+        assert close(torch.autograd.grad(mean, leaf)[0], estimate)
 
 
 # --- gapped

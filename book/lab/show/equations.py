@@ -19,6 +19,10 @@ EQUATIONS = {
     "reinmax": r"$2 J\!\left(\tfrac{\pi_\tau + z}{2}\right) g - \tfrac12 J(\pi)\, g$",
     "zgr": r"$\tfrac12 [J g + (z - \pi)\langle g, z - \pi\rangle]$",
     "darn": r"$(z - \pi)\langle g, z - \pi\rangle$",
+    "reinmax_control_variate": (
+        r"ReinMax of $g_s - h_s$, and its mean over draws of $h_s$, "
+        r"the mean of the other draws' $g$"
+    ),
     "reinmax_rao": (
         r"$\tfrac2\tau\, \mathbb E[J(y) \mid z]\, g - \tfrac12 J(\pi)\, g$, "
         r"$y$ relaxed at $\tfrac{\pi + z}2$"
