@@ -60,13 +60,20 @@ def check_logits_values(logits: Tensor, dim: int = -1) -> None:
     top = logits.detach().amax(dim)
     if not bool(torch.isfinite(top).all()):
         if bool(top.isnan().any()):
-            raise ValueError("logits: expected numbers or -inf, got NaN")
+            raise ValueError(f"logits: expected numbers or -inf, got NaN{_rows(top.isnan())}")
         if bool(top.isposinf().any()):
-            raise ValueError("logits: expected numbers or -inf, got +inf")
+            raise ValueError(f"logits: expected numbers or -inf, got +inf{_rows(top.isposinf())}")
         raise ValueError(
             "logits: expected a category to draw in every row, got a row of -inf or masked "
-            "throughout"
+            f"throughout{_rows(top.isneginf())}; a mask is true where a category cannot be drawn, "
+            "and for padded positions leave it out and drop their loss"
         )
+
+
+def _rows(bad: Tensor) -> str:
+    """How many rows, and the first of them; nothing for a single row."""
+    first = tuple(bad.nonzero()[0].tolist())
+    return f" ({int(bad.sum())} of {bad.numel()} rows, the first {first})" if bad.dim() else ""
 
 
 def check_mask(mask: Tensor, logits: Tensor) -> None:
@@ -74,7 +81,10 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask: expected a torch.Tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask: expected a boolean tensor, got {mask.dtype}")
+        raise TypeError(
+            f"mask: expected a boolean tensor, true where a category cannot be drawn, got "
+            f"{mask.dtype}; where 1 means that it can, mask == 0"
+        )
     shape, wanted = tuple(mask.shape), tuple(logits.shape)
     tail = wanted[len(wanted) - len(shape) :]
     if len(shape) > len(wanted) or any(
@@ -133,7 +143,9 @@ def check_floating(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if not value.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {value.dtype}")
+        raise TypeError(
+            f"{name}: expected a floating-point tensor, got {value.dtype}; {name}.float()"
+        )
 
 
 def check_same_shape(name: str, value: Tensor, expected: Tensor) -> None:

@@ -387,7 +387,7 @@ class Ordinal(Rule):
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: it has no options.
 
     Example:
         >>> import torch, ils
@@ -430,7 +430,7 @@ class DARN(Rule):
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: it has no options.
 
     Example:
         >>> import torch, ils
@@ -459,7 +459,7 @@ class Identity(Rule):
         ``g``, ``z`` and the estimate ``(*draws, ..., K)``, ``theta`` ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: it has no options.
 
     Example:
         >>> import torch, ils
@@ -965,18 +965,30 @@ def check_rule(rule: Rule, categories: int, like: Tensor) -> None:
 
 
 _OLD = ("step_size", "metric", "normalizer", "centred", "relative", "keep_mass")
+# Those of similar functions, such as torch.nn.functional.gumbel_softmax, and what stands for them.
+_TEMPERED = (
+    "the draw has no temperature; for one in the backward pass, rule=ils.rules.ReinMax(temperature)"
+)
+_ELSEWHERE = {
+    "tau": _TEMPERED,
+    "temperature": _TEMPERED,
+    "hard": "every draw is one-hot; leave it out",
+    "seed": "generator=torch.Generator().manual_seed(seed)",
+}
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 def refuses_old_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorator: an option that rules have replaced raises, and the message names the rule."""
+    """Decorator: an option of before, or of a similar function, raises and says what to write."""
 
     @functools.wraps(function)
     def refusing(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         for name in kwargs:
             if name in _OLD:
                 raise TypeError(_instead({old: kwargs[old] for old in _OLD if old in kwargs}))
+            if name in _ELSEWHERE:
+                raise TypeError(f"{name}: {_ELSEWHERE[name]}")
         return function(*args, **kwargs)
 
     return refusing

@@ -25,7 +25,8 @@ class Sampler(nn.Module):
         rule: as in :func:`ils.sample`; None for the default.
         dim: the axis of the categories.
         argmax_in_eval: after ``eval()``, return the likeliest category (the first of several),
-            one-hot, in place of a draw; the gradient is that of the rule at this point.
+            one-hot, in place of a draw, and of several draws as many copies; the gradient is that
+            of the rule at this point.
 
     Shape:
         ``(..., K)`` to ``(*draws, ..., K)``, categories along ``dim``.

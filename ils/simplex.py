@@ -130,7 +130,7 @@ def _clamp_and_normalize(x: Tensor) -> Tensor:
         Distributions, ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: the values of ``x`` are not looked at.
 
     Example:
         >>> import torch, ils
@@ -144,7 +144,7 @@ def _clamp_and_normalize(x: Tensor) -> Tensor:
 
 
 def _normalize(x: Tensor) -> Tensor:
-    r"""Divide each row by its sum, ``h(x) = x / sum(x)``: the note's own form.
+    r"""Divide each row by its sum, ``h(x) = x / sum(x)``, the note's own form.
 
     Not a map onto the simplex: entries can be negative, and where the sum is negative every
     entry changes sign.  Kept for the reproduction.  An entry of ``-inf`` gets no mass.  The
@@ -157,7 +157,7 @@ def _normalize(x: Tensor) -> Tensor:
         Rows that sum to 1, ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: the values of ``x`` are not looked at.
 
     Example:
         >>> import torch, ils
@@ -187,7 +187,7 @@ def _project(x: Tensor) -> Tensor:
         Distributions, ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: the values of ``x`` are not looked at.
 
     Example:
         >>> import torch, ils

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ils.autograd import refuse_derivative
-from ils.checks import check_logits_shape, refuse_forward_mode
+from ils.checks import check_logits_shape, check_mask, refuse_forward_mode
 from ils.estimators import Estimator
 from ils.estimators.evaluation import Loss, check_batch_dims, like_draws
 from ils.execution import eager
@@ -29,6 +29,7 @@ def surrogate(
     logits: Tensor,
     loss: Callable[[Tensor], Tensor],
     *,
+    mask: Tensor | None = None,
     draws: int = 1,
     generator: torch.Generator | None = None,
     batch_dims: int | None = None,
@@ -80,6 +81,7 @@ def surrogate(
             rest learns.
         loss: maps draws ``(S, *batch, *variables, K)`` to values ``(S, *batch)``; draws and
             problems must not interact.
+        mask: boolean, broadcasting to ``logits``; true where a category cannot be drawn.
         draws: ``D``, how many independent estimates are averaged.
         generator: source of the randomness; the default is PyTorch's own.
         batch_dims: how many leading axes of the logits are ``batch``.  The default is one, or none
@@ -138,6 +140,9 @@ def surrogate(
     if not callable(loss):
         raise TypeError(f"loss: expected a function, got {type(loss).__name__}")
     check_logits_shape(logits)
+    if mask is not None:
+        check_mask(mask, logits)
+        logits = logits.masked_fill(mask, -torch.inf)
     if eager():
         refuse_forward_mode(logits)
     batch = check_batch_dims(min(1, logits.dim() - 1) if batch_dims is None else batch_dims, logits)

@@ -58,7 +58,7 @@ def test_logits() -> None:
     refused(TypeError, r"logits: expected a torch\.Tensor, got list$", check, [0.0])
     refused(
         TypeError,
-        r"logits: .* floating-point tensor, got torch\.int64$",
+        r"logits: .* floating-point tensor, got torch\.int64; logits\.float\(\)$",
         check,
         torch.ones(2).long(),
     )
@@ -69,19 +69,20 @@ def test_logits() -> None:
         refused(ValueError, f"dim: .* of a 2-d tensor, got {dim}$", check, torch.zeros(2, 2), dim)
     for dim in (-2, -1, 0, 1):
         assert check(torch.zeros(2, 2), dim) is None
-    refused(ValueError, "logits: .*, got NaN$", check, torch.tensor([[NAN, 0], [INF, 0]]))
+    some = r"got NaN \(1 of 2 rows, the first \(0,\)\)$"
+    refused(ValueError, f"logits: .*, {some}", check, torch.tensor([[NAN, 0], [INF, 0]]))
     refused(ValueError, "logits: .*, got NaN$", check, torch.tensor([NAN]))
-    refused(ValueError, r"logits: .*, got \+inf$", check, torch.tensor([[-INF, -INF], [INF, 0]]))
+    some = r"got \+inf \(1 of 2 rows, the first \(1,\)\)$"
+    refused(ValueError, f"logits: .*, {some}", check, torch.tensor([[-INF, -INF], [INF, 0]]))
     column = torch.tensor([[0, -INF], [0, -INF]])
-    refused(ValueError, "logits: .*, got a row of -inf or masked throughout$", check, column, 0)
-    assert check(column) is None
-    refused(ValueError, "logits: .*, got a row of -inf or masked throughout$", check, column.T)
-    refused(
-        ValueError,
-        "logits: .*, got a row of -inf or masked throughout$",
-        checks.check_logits_values,
-        column.T,
+    empty = (
+        r"logits: .*, got a row of -inf or masked throughout \(1 of 2 rows, the first \(1,\)\); a "
     )
+    empty += "mask is true where a category cannot be drawn"
+    refused(ValueError, empty, check, column, 0)
+    assert check(column) is None
+    refused(ValueError, empty, check, column.T)
+    refused(ValueError, empty, checks.check_logits_values, column.T)
     assert checks.check_logits_values(column) is None
 
 
@@ -100,7 +101,9 @@ def test_values_are_not_looked_at_under_a_transform() -> None:
 
     torch.func.vmap(look)(bad)
     for check in (checks.check_distribution, checks.check_floating):
-        refused(TypeError, r"p: .*, got torch\.int64$", check, "p", torch.ones(2).long())
+        refused(
+            TypeError, r"p: .*, got torch\.int64; p\.float\(\)$", check, "p", torch.ones(2).long()
+        )
 
 
 def test_mask() -> None:
@@ -114,7 +117,13 @@ def test_mask() -> None:
         refused(ValueError, expected, check, mask, logits)
     refused(TypeError, r"mask: expected a torch\.Tensor, got list$", check, [True], logits)
     for wrong in (torch.zeros(3), torch.zeros(3).long()):
-        refused(TypeError, rf"mask: .* boolean tensor, got {wrong.dtype}$", check, wrong, logits)
+        refused(
+            TypeError,
+            rf"mask: .* boolean tensor, true .* got {wrong.dtype}; .* mask == 0$",
+            check,
+            wrong,
+            logits,
+        )
 
 
 def test_draws() -> None:
@@ -173,7 +182,7 @@ def test_one_hot() -> None:
         refused(ValueError, "z: expected one-hot rows", check, "z", wrong, logits)
     refused(ValueError, "z: expected one-hot rows", check, "z", single, torch.zeros(1, 1))
     refused(ValueError, "z: expected one-hot", check, "z", torch.zeros(1, 1), torch.zeros(1, 1))
-    refused(TypeError, r"z: .* got torch\.int64$", check, "z", eye[:2].long(), logits)
+    refused(TypeError, r"z: .* got torch\.int64; z\.float\(\)$", check, "z", eye[:2].long(), logits)
     refused(TypeError, r"z: expected a torch\.Tensor, got list$", check, "z", [1.0], logits)
 
 

@@ -119,7 +119,7 @@ def test_expand_keeps_the_options() -> None:
 def test_arguments_are_checked() -> None:
     """Integers and what is no tensor are refused by name."""
     for name in ("probs", "logits"):
-        with pytest.raises(TypeError, match=rf"^{name}: .* got torch\.int64$"):
+        with pytest.raises(TypeError, match=rf"^{name}: .* got torch\.int64; {name}\.float\(\)$"):
             OneHotCategorical(**{name: torch.ones(2, 3).long()})
         with pytest.raises(TypeError, match=f"^{name}: expected a"):
             OneHotCategorical(**{name: [0.5, 0.5]})

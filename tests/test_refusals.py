@@ -240,12 +240,17 @@ OLD_OPTIONS: list[tuple[dict[str, Any], str]] = [
         "rule=ils.rules.Note(0.1, metric=ils.metric.fisher, centred=True)",
     ),
     ({"step_size": 0}, "step_size: expected a rule of ils.rules in place of options"),
+    # Of similar functions.
+    ({"hard": True}, "hard: every draw is one-hot; leave it out"),
+    ({"tau": 0.5}, "tau: the draw has no temperature; for one in the backward pass, rule=ils.rul"),
+    ({"temperature": 2.0}, "temperature: the draw has no temperature; for one in the backward"),
+    ({"seed": 0}, "seed: generator=torch.Generator().manual_seed(seed)"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), OLD_OPTIONS)
 def test_old_options(options: dict[str, Any], message: str) -> None:
-    """The names of the time before rules are refused everywhere, with the rule to write."""
+    """Names of the time before rules, and of similar functions, say everywhere what to write."""
     index, eye = torch.zeros(2).long(), torch.eye(3)
     for call in (
         partial(ils.sample, ROW),

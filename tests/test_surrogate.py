@@ -490,15 +490,20 @@ def test_what_is_not_finite_stays_with_its_problem(method: Method) -> None:
 
 
 def test_masked_categories() -> None:
-    """A category of -inf disturbs neither value nor gradient."""
-    logits = normal(3, 4, seed=1)
-    logits[:, 2] = -torch.inf
-    logits.requires_grad_()
-    found = ils.surrogate(ils.estimators.rebar(), logits, lambda z: (z**2 * 2).sum(-1))
-    found.sum().backward()
-    assert found.isfinite().all()
-    assert grad_of(logits).isfinite().all()
-    assert not grad_of(logits)[:, 2].any()
+    """A category of -inf, or masked, disturbs neither value nor gradient."""
+    mask, seen = torch.tensor([False, False, True, False]), []
+    for given in (normal(3, 4, seed=1).masked_fill(mask, -torch.inf), normal(3, 4, seed=1)):
+        logits, masked = given.requires_grad_(), None if given.isinf().any() else mask
+        how: dict[str, Any] = {"mask": masked, "generator": generator(2)}
+        found = ils.surrogate(ils.estimators.rebar(), logits, lambda z: (z**2 * 2).sum(-1), **how)
+        found.sum().backward()
+        assert found.isfinite().all()
+        assert grad_of(logits).isfinite().all()
+        assert not grad_of(logits)[:, 2].any()
+        seen.append(grad_of(logits))
+    assert torch.equal(*seen)
+    with pytest.raises(TypeError, match=r"^mask: expected a boolean tensor"):
+        ils.surrogate(ils.estimators.rebar(), logits, lambda z: z.sum(-1), mask=mask.long())
 
 
 def test_twice() -> None:
