@@ -165,7 +165,7 @@ def test_rules_are_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("shape", [(3,), (4,), (2, 2)])
+@pytest.mark.parametrize("shape", [(2,), (3,), (2, 2)])
 def test_other_draws_as_control_variate(shape: tuple[int, ...], temperature: float) -> None:
     """By hand, draw by draw: the expectation at the others' mean derivative, and the rest."""
     rule, one = rules.ReinMaxControlVariate(temperature), rules.ReinMax(temperature)

@@ -91,8 +91,7 @@ def _of_several(logits: Tensor, z: Tensor, loss: Loss, *, rule: Rule) -> Tensor:
     _, grad = value_and_gradient(loss, z, logits)
     # To a rule, what comes before the axes of the logits are draws: those of an estimate alone.
     grad, z = grad.movedim(1, 0), z.movedim(1, 0)
-    estimate = rule.gradient(grad, z, logits.expand(z.shape[1:])).mean(0)
-    return estimate.masked_fill(logits.isneginf(), 0)
+    return rule.gradient(grad, z, logits.expand(z.shape[1:])).mean(0)
 
 
 @documented
