@@ -157,6 +157,8 @@ def rewrite(article: Tag, document: str, documents: set[str], site: str) -> None
             link.unwrap()  # to a file of the site that is no chapter
             continue
         fragment = unquote(parts.fragment)
+        if "=" in fragment:  # what an explorer is set to, which paper cannot show
+            fragment = ""
         link["href"] = f"#{slug(target)}" + (f":{fragment}" if fragment else "")
 
     for image in article.find_all(src=True):

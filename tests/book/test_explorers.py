@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from browsers import bring_into_view, in_both_browsers
+from bs4 import BeautifulSoup
 from explorer import SITE, explorer_page, fresh
 from playwright.sync_api import Browser, Page
 
@@ -113,6 +114,19 @@ def test_the_address_holds_the_state(page: Page) -> None:
         assert shown not in found
         found.append(shown)
     assert len(found) > 3
+
+
+@pytest.mark.parametrize("name", ["simplex", "toy"], indirect=True)
+def test_the_plan_of_a_lesson_sets_the_explorer(page: Page, name: str) -> None:
+    """Its addresses stay as they are: what cannot be set, or is so from the start, is dropped."""
+    plan = BeautifulSoup((SITE / "book" / "teach.html").read_text("utf-8"), "html.parser")
+    links = [str(link["href"]) for link in plan.select(f"a[href^='explore-{name}.html#']")]
+    assert len(links) == {"simplex": 1, "toy": 3}[name]
+    for state in [link.partition(".html")[2] for link in links]:
+        fresh(page, state)
+        assert page.evaluate("location.hash") == state
+    fresh(page, "#step=never")
+    assert page.evaluate("location.hash") == ""
 
 
 def test_every_control_has_a_name(page: Page) -> None:

@@ -56,6 +56,7 @@ def hrefs(element: Tag | None) -> list[str]:
         ("one", "#", "#one"),
         ("sub/one", "two.html", "#sub-two"),
         ("one", "sub/two.html#b", "#sub-two:b"),
+        ("one", "sub/two.html#step=1&rate=2", "#sub-two"),
         ("one", "../book/sub/two.html#b", "#sub-two:b"),
         ("one", "https://example.org/two.html#b", "https://example.org/two.html#b"),
     ],

@@ -553,7 +553,7 @@ def ask(page: Page, query: str) -> None:
         ("ReinMax", ["estimators", "relatives", "fixed-points"]),
         ("pi_D", ["method", "notation"]),
         ("intermediate target", ["construction", "reference"]),
-        ("Gumbel-Softmax", ["estimators", "operator"]),
+        ("Gumbel-Softmax", ["operator", "reference-estimators", "toy"]),
         ("birth-death", ["beyond"]),
         ("natural gradient", ["construction"]),
         ("jensen_bound", ["notation", "reference"]),
