@@ -214,6 +214,17 @@ def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
         assert scale * 8 * 4 / 3 >= 10
 
 
+@pytest.mark.parametrize("target", ["operator.html", "construction.html#exercises-construction"])
+def test_links_in_a_card_lead(browser: Browser, target: str) -> None:
+    """To where they say, although the card is a link to elsewhere."""
+    with (
+        window(browser, WIDE) as context,
+        opened(context, SITE / "book" / "index.html") as (page, _),
+    ):
+        page.locator(f".sd-card-body a[href='{target}']").click()
+        page.wait_for_url(f"**/{target}")
+
+
 @in_both_browsers
 def test_a_first_visit(browser: Browser) -> None:
     """Of a browser that holds no setting of the theme: no fault, and the theme of the system."""
