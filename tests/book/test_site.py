@@ -204,7 +204,7 @@ def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
 
 @pytest.mark.parametrize("name", ["index", "construction-evidence"])
 def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
-    """On a narrow screen its words, of 8 points, are at least 10 pixels high."""
+    """On a narrow screen its words, of 8 points, are 10 pixels high or more; a line says: swipe."""
     with (
         window(browser, NARROW) as context,
         opened(context, SITE / "book" / f"{name}.html") as (page, _),
@@ -222,6 +222,13 @@ def test_links_in_a_card_lead(browser: Browser, target: str) -> None:
         opened(context, SITE / "book" / "index.html") as (page, _),
     ):
         page.locator(f".sd-card-body a[href='{target}']").click()
+        figure = page.locator("figure.overview, figure#fig-overview").first
+        hint = "figure => getComputedStyle(figure, '::before').content"
+        assert figure.evaluate("figure => figure.scrollWidth > figure.clientWidth")
+        assert figure.evaluate(hint).startswith('"Swipe')
+        show(page, WIDE)
+        assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
+        assert figure.evaluate(hint) == "none"
         page.wait_for_url(f"**/{target}")
 
 
