@@ -55,21 +55,31 @@ def parsed(path: Path) -> Parsed:
     return page
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_internal_links_resolve(document: str) -> None:
-    page = SITE / f"{document}.html"
-    broken = []
+def dead_links(page: Path) -> list[str]:
+    dead = []
     for address in parsed(page).addresses:
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             continue
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
         if not target.is_file():
-            broken.append(f"{address}: no such file")
+            dead.append(f"{address}: no such file")
         # Theme buttons link to "#", which has no fragment and always resolves.
         elif parts.fragment and unquote(parts.fragment) not in parsed(target).ids:
-            broken.append(f"{address}: no such anchor")
-    assert not broken
+            dead.append(f"{address}: no such anchor")
+    return dead
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_internal_links_resolve(document: str) -> None:
+    assert not dead_links(SITE / f"{document}.html")
+
+
+def test_links_of_code_resolve() -> None:
+    """Those of the pages of code, of which some lead back to the reference."""
+    pages = sorted((SITE / "_modules").rglob("*.html"))
+    assert any("#ils." in address for page in pages for address in parsed(page).addresses)
+    assert not {page.name: dead for page in pages if (dead := dead_links(page))}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
