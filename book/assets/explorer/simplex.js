@@ -411,7 +411,7 @@
     };
     const rule = (...rest) => held(() => state.rule, ...rest);
     const part = (...rest) => held(() => state, ...rest);
-    keep = ui.address({
+    keep = ui.address(root, {
       step: rule("stepSize", length, (x) => x ?? "limit"), metric: rule("metric", one("euclidean", "fisher")),
       normalizer: rule("normalizer", one("sum_normalize", "project_simplex", "sum_normalize_unclamped")),
       centred: rule("centred", flag), relative: rule("relative", flag), keep: rule("keepMass", flag),

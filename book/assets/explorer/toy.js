@@ -249,19 +249,19 @@
 
     // It runs when it is first seen, unless one asks for less motion or has begun to use it.
     const arrival = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && start(), { threshold: 0.25 });
+    const watch = () => ui.calm() || arrival.observe(curve.node);
     reset();
-    keep = ui.address({
+    keep = ui.address(root, {
       method: name, form, gradient, step, temperature, rate, seed, pace,
       problems: { ...problems, set: (next) => { problems.set(next); which.most(problems.value()); } },
       problem: which,
     }, (button) => {
       again();
-      if (!button) return;
-      root.scrollIntoView();
+      if (!button) return watch();
       go.focus({ preventScroll: true });
       start();
     });
-    if (!ui.calm()) arrival.observe(pictures);
+    watch();
   }
 
   ui.start("explore-toy", build);
