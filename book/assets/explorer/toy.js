@@ -205,7 +205,7 @@
 
     // For readers who hear the page, and as text of the pictures: numbers at rest only.
     function tell(atOnce) {
-      const text = running ? "Running: the step and the divergence stand beside the pictures." : `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
+      const text = running ? "Running: the step and the divergence stand below the pictures." : `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
       live.say(text, atOnce);
       curve.describe(`Curve of the divergence against the step, with a dashed line at the limit. ${text}`);
       const model = math.softmax(run.logits[which.value() - 1]);
