@@ -191,8 +191,8 @@ def test_run_pause_step_reset(page: Page) -> None:
     assert readings(page)[0] == held[0] + 1
     press(page, "Reset")
     assert readings(page) == first
-    # The same seed gives the same run, whatever came before, and however many steps a picture.
-    page.get_by_label("Steps a picture").select_option("10")
+    # The same seed gives the same run, whatever came before, and however many steps per frame.
+    page.get_by_label("Steps per frame").select_option("10")
     go.click()
     page.wait_for_function("document.querySelector('.readings output').dataset.value > 50")
     page.get_by_role("button", name="Pause").click()
@@ -203,7 +203,7 @@ def test_run_pause_step_reset(page: Page) -> None:
 
 
 def to_the_end(page: Page) -> list[float]:
-    page.get_by_label("Steps a picture").select_option("1000")
+    page.get_by_label("Steps per frame").select_option("1000")
     page.wait_for_function("document.querySelector('.readings output').dataset.value == 50000")
     page.wait_for_selector("button:text-is('Run')")
     return readings(page)

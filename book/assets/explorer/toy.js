@@ -66,7 +66,7 @@
     const c = method.stepSize / (EPS * size);
     const each = (limit) => run.targets.map(limit);
     if (method.name === "straight-through") {
-      return { models: each(toyMath.straightThroughLimit), words: "max(0, 1 − λ/p), with the sum 1" };
+      return { models: each(toyMath.straightThroughLimit), words: "max(0, 1 − λ/p), where λ makes the sum 1" };
     }
     if (method.name === "ReinMax") {
       return { models: each(toyMath.ascentLimit), words: "the corner at the largest p" };
@@ -112,7 +112,7 @@
     const rate = ui.slider("Learning rate", ui.decades(-4, 2, 0.01), turned);
     const problems = ui.whole("Problems at once", 1, 20, 5, again);
     const seed = ui.whole("Seed", 1, 9999, 14, again);
-    const pace = ui.choice("Steps a picture", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => keep());
+    const pace = ui.choice("Steps per frame", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => keep());
     const which = ui.whole("Problem in the lower picture", 1, 5, 1, () => { draw(); tell(); keep(); });
     const settings = Object.entries(SETTINGS).map(([label, to]) =>
       ui.button(label, () => {
