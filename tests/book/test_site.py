@@ -222,6 +222,13 @@ def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
         picture = page.locator("figure.overview img, figure#fig-overview > img").first
         scale = picture.evaluate("image => image.width / image.naturalWidth")
         assert scale * 8 * 4 / 3 >= 10
+        figure = page.locator("figure.overview, figure#fig-overview").first
+        hint = "figure => getComputedStyle(figure, '::before').content"
+        assert figure.evaluate("figure => figure.scrollWidth > figure.clientWidth")
+        assert figure.evaluate(hint).startswith('"Swipe')
+        show(page, WIDE)
+        assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
+        assert figure.evaluate(hint) == "none"
 
 
 @pytest.mark.parametrize("target", ["operator.html", "construction.html#exercises-construction"])
@@ -232,13 +239,6 @@ def test_links_in_a_card_lead(browser: Browser, target: str) -> None:
         opened(context, SITE / "book" / "index.html") as (page, _),
     ):
         page.locator(f".sd-card-body a[href='{target}']").click()
-        figure = page.locator("figure.overview, figure#fig-overview").first
-        hint = "figure => getComputedStyle(figure, '::before').content"
-        assert figure.evaluate("figure => figure.scrollWidth > figure.clientWidth")
-        assert figure.evaluate(hint).startswith('"Swipe')
-        show(page, WIDE)
-        assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
-        assert figure.evaluate(hint) == "none"
         page.wait_for_url(f"**/{target}")
 
 
