@@ -156,7 +156,7 @@ def curve_plot() -> Any:
     ticks = [float(f"{digit}e{power}") for power in range(-9, 2) for digit in (1, 3)]
     plot.yaxis.ticker = plot.ygrid.ticker = FixedTicker(ticks=ticks)
     plot.yaxis.major_label_overrides = {tick: _label(tick) for tick in ticks}
-    plot.xaxis.ticker = plot.xgrid.ticker = BasicTicker(desired_num_ticks=5)
+    plot.xaxis.ticker = plot.xgrid.ticker = BasicTicker(desired_num_ticks=3)
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
     source = ColumnDataSource({"x": [], "y": []}, name="curve")
     plot.line("x", "y", source=source, line_width=2, tags=["line_color:mean"], name="curve line")

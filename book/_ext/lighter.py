@@ -1,5 +1,6 @@
 """Sphinx: leave out the icons that no page shows; they are three quarters of what a page weighs.
-A page without a grid or a card leaves out their style too.
+A page without a grid or a card leaves out their style too, and one of code those links back to the
+reference that lead nowhere.
 
 The theme ships all of Font Awesome twice, as a script that draws the icons and as rules for a font
 that the script makes needless.  Of both only what the pages and the theme's own scripts name is
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-__all__ = ["lighter_page", "lighter_script", "lighter_style", "named_icons", "setup"]
+__all__ = ["lead_back", "lighter_page", "lighter_script", "lighter_style", "named_icons", "setup"]
 
 ICON = re.compile(
     r"""
@@ -25,6 +27,7 @@ ICON = re.compile(
 )
 RULE = re.compile(r"(?:\.fa-[a-z0-9-]+::?(?:before|after),?)+\{[^{}]*\}")
 NAMED = re.compile(r"\bfa-([a-z0-9-]+)")
+BACK = re.compile(r'<a class="viewcode-back" href="([^"#]*)#([^"]*)">[^<]*</a>\n?')
 DESIGN = re.compile(r"<link[^>]*\bsphinx-design\.min\.css[^>]*>\n?")
 
 
@@ -54,6 +57,16 @@ def lighter_page(page: str) -> str:
     return page if re.search(r'class="[^"]*\bsd-', page) else DESIGN.sub("", page)
 
 
+@cache
+def _ids(page: Path) -> set[str]:
+    return set(re.findall(r'\bid="([^"]*)"', page.read_text("utf-8"))) if page.is_file() else set()
+
+
+def lead_back(text: str, page: Path) -> str:
+    """The page of code without those links back that lead nowhere."""
+    return BACK.sub(lambda m: m[0] if m[2] in _ids((page.parent / m[1]).resolve()) else "", text)
+
+
 def _lighten(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
@@ -64,7 +77,7 @@ def _lighten(app: Sphinx, error: Exception | None) -> None:
     theme = [path for path in scripts.glob("*.js") if path != icons]
     names = named_icons(p.read_text("utf-8") for p in [*site.rglob("*.html"), *theme])
     for page in site.rglob("*.html"):
-        page.write_text(lighter_page(page.read_text("utf-8")), "utf-8")
+        page.write_text(lead_back(lighter_page(page.read_text("utf-8")), page), "utf-8")
     icons.write_text(lighter_script(icons.read_text("utf-8"), names), "utf-8")
     style.write_text(lighter_style(style.read_text("utf-8"), names), "utf-8")
 

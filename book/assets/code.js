@@ -19,3 +19,15 @@
   line.append(button);
   turn();
 })();
+
+// What an address leads to is unfolded, and so is the source of a test.
+(() => {
+  "use strict";
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const own = target?.matches(".statement-test") ? target.querySelector("details") : null;
+    for (let node = own ?? target; node; node = node.parentElement) if (node.matches("details")) node.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+})();

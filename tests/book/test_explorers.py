@@ -129,6 +129,26 @@ def test_the_plan_of_a_lesson_sets_the_explorer(page: Page, name: str) -> None:
     assert page.evaluate("location.hash") == ""
 
 
+STATES = {"simplex": "#step=0.01", "plane": "#loss=linear", "toy": "#step=0.1"}
+
+
+@in_both_browsers
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_address_with_a_state_leads_to_it(browser: Browser, name: str, width: int) -> None:
+    """Its upper edge is at the top of the window, with formulas set too; the toy then runs."""
+    with window(browser, View(width, "light")) as context:
+        page = context.new_page()
+        page.goto(file(name).as_uri() + STATES[name])
+        page.wait_for_selector(".explorer[data-ready]")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        box = page.locator(".explorer").bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] < 120
+        if name == "toy":
+            page.wait_for_function("document.querySelector('.readings output').dataset.value > 300")
+
+
 def test_every_control_has_a_name(page: Page) -> None:
     """A reader who cannot see them would not know them apart."""
     assert not page.evaluate("""() => [...document.querySelectorAll(

@@ -202,6 +202,27 @@ def test_every_statement_is_listed_with_its_tests(document: str) -> None:
 
 
 @on_the_site
+@in_both_browsers
+def test_the_source_that_an_address_leads_to_is_open(browser: Browser) -> None:
+    """On arrival, and after a link within the page; all others are folded."""
+    opens = (
+        "[...document.querySelectorAll('.statement-test details[open]')].map(d => d.parentNode.id)"
+    )
+    first, second = (
+        anchor("tests/test_target.py", name)
+        for name in ("test_projected_target", "test_centred_gradient")
+    )
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(f"{STATEMENTS.as_uri()}#{first}")
+    assert page.evaluate(opens) == [first]
+    page.evaluate("id => location.hash = id", second)
+    page.wait_for_function(f"{opens}.length === 2")
+    assert set(page.evaluate(opens)) == {first, second}
+    context.close()
+
+
+@on_the_site
 @each_document
 def test_names_of_tests_lead_to_the_list(document: str) -> None:
     """Each name of a test in a chapter, and none is left without its link."""

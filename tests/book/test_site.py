@@ -55,24 +55,34 @@ def parsed(path: Path) -> Parsed:
     return page
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_internal_links_resolve(document: str) -> None:
-    page = SITE / f"{document}.html"
-    broken = []
+def dead_links(page: Path) -> list[str]:
+    dead = []
     for address in parsed(page).addresses:
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             continue
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
         if not target.is_file():
-            broken.append(f"{address}: no such file")
+            dead.append(f"{address}: no such file")
         # Theme buttons link to "#", which has no fragment and always resolves; what an explorer is
         # set to is no anchor, see test_explorers.py.
         elif target.name.startswith("explore-") and "=" in parts.fragment:
             continue
         elif parts.fragment and unquote(parts.fragment) not in parsed(target).ids:
-            broken.append(f"{address}: no such anchor")
-    assert not broken
+            dead.append(f"{address}: no such anchor")
+    return dead
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_internal_links_resolve(document: str) -> None:
+    assert not dead_links(SITE / f"{document}.html")
+
+
+def test_links_of_code_resolve() -> None:
+    """Those of the pages of code, of which some lead back to the reference."""
+    pages = sorted((SITE / "_modules").rglob("*.html"))
+    assert any("#ils." in address for page in pages for address in parsed(page).addresses)
+    assert not {page.name: dead for page in pages if (dead := dead_links(page))}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -207,7 +217,7 @@ def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
 
 @pytest.mark.parametrize("name", ["index", "construction-evidence"])
 def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
-    """On a narrow screen its words, of 8 points, are at least 10 pixels high."""
+    """On a narrow screen its words, of 8 points, are 10 pixels high or more; a line says: swipe."""
     with (
         window(browser, NARROW) as context,
         opened(context, SITE / "book" / f"{name}.html") as (page, _),
@@ -215,6 +225,24 @@ def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
         picture = page.locator("figure.overview img, figure#fig-overview > img").first
         scale = picture.evaluate("image => image.width / image.naturalWidth")
         assert scale * 8 * 4 / 3 >= 10
+        figure = page.locator("figure.overview, figure#fig-overview").first
+        hint = "figure => getComputedStyle(figure, '::before').content"
+        assert figure.evaluate("figure => figure.scrollWidth > figure.clientWidth")
+        assert figure.evaluate(hint).startswith('"Swipe')
+        show(page, WIDE)
+        assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
+        assert figure.evaluate(hint) == "none"
+
+
+@pytest.mark.parametrize("target", ["operator.html", "construction.html#exercises-construction"])
+def test_links_in_a_card_lead(browser: Browser, target: str) -> None:
+    """To where they say, although the card is a link to elsewhere."""
+    with (
+        window(browser, WIDE) as context,
+        opened(context, SITE / "book" / "index.html") as (page, _),
+    ):
+        page.locator(f".sd-card-body a[href='{target}']").click()
+        page.wait_for_url(f"**/{target}")
 
 
 @in_both_browsers

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from _ext.lighter import lighter_page, lighter_script, lighter_style, named_icons
+from _ext.lighter import lead_back, lighter_page, lighter_script, lighter_style, named_icons
 from tools.browser import SITE, View, opened, toc_documents, window
 
 pytestmark = pytest.mark.usefixtures("built_site")
@@ -68,3 +68,13 @@ def test_what_is_left_out() -> None:
     assert lighter_page(f"{link}<p class='x'>sd-card</p>") == "<p class='x'>sd-card</p>"
     card = f'{link}<div class="a sd-card">'
     assert lighter_page(card) == card
+
+
+def test_links_back_that_lead_nowhere_are_left_out(tmp_path: Path) -> None:
+    """Those to an entry stay, those to none and to no page go."""
+    (tmp_path / "reference.html").write_text('<dt id="ils.sample">', "utf-8")
+    link = '<a class="viewcode-back" href="../{}.html#ils.{}">[docs]</a>\n'
+    page = tmp_path / "_modules" / "operator.html"
+    kept = link.format("reference", "sample") + "<span>code</span>"
+    dead = link.format("reference", "other") + link.format("none", "sample")
+    assert lead_back(dead + kept, page) == kept

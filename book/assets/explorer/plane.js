@@ -214,10 +214,7 @@
     ui.onTheme(refresh);
     refresh();
     const hidden = Object.fromEntries(families.map((box, k) => [plane.families[k].name, box]));
-    keep = ui.address({ loss: kind, shape, logits: scale, settings: every, ...hidden }, (button) => {
-      refresh();
-      if (button) root.scrollIntoView();
-    });
+    keep = ui.address(root, { loss: kind, shape, logits: scale, settings: every, ...hidden }, refresh);
   }
 
   ui.start("explore-plane", build);

@@ -278,8 +278,8 @@
     const step = ui.slider("Step size", ui.decades(-2, 2, 0.5), readRule);
     const metric = ui.choice("Metric", { euclidean: "Euclidean", fisher: "Fisher" }, "fisher", readRule);
     const normalizer = ui.choice("Normaliser", {
-      sum_normalize: "sum_normalize", project_simplex: "project_simplex",
-      sum_normalize_unclamped: "sum_normalize_unclamped",
+      sum_normalize: "clamp, divide by the sum", project_simplex: "project",
+      sum_normalize_unclamped: "divide by the sum, unclamped",
     }, "sum_normalize", readRule);
     const centred = ui.tick("centred", true, readRule);
     const relative = ui.tick("relative step", true, readRule);
@@ -411,17 +411,16 @@
     };
     const rule = (...rest) => held(() => state.rule, ...rest);
     const part = (...rest) => held(() => state, ...rest);
-    keep = ui.address({
+    keep = ui.address(root, {
       step: rule("stepSize", length, (x) => x ?? "limit"), metric: rule("metric", one("euclidean", "fisher")),
       normalizer: rule("normalizer", one("sum_normalize", "project_simplex", "sum_normalize_unclamped")),
       centred: rule("centred", flag), relative: rule("relative", flag), keep: rule("keepMass", flag),
       quadratic: part("curved", flag), curvature: part("curvature", within(-4, 4)),
       angle: part("angle", within(0, 359)), size: part("size", within(0.05, MOST)),
       temperature: part("temperature", within(0.1, 10)), probs: part("probs", weights, (q) => q.map((p) => format(p, 4))),
-    }, (button) => {
+    }, () => {
       state.rule = allowed(state.rule);
       refresh();
-      if (button) root.scrollIntoView();
     });
   }
 

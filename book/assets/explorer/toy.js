@@ -66,7 +66,7 @@
     const c = method.stepSize / (EPS * size);
     const each = (limit) => run.targets.map(limit);
     if (method.name === "straight-through") {
-      return { models: each(toyMath.straightThroughLimit), words: "max(0, 1 − λ/p), with the sum 1" };
+      return { models: each(toyMath.straightThroughLimit), words: "max(0, 1 − λ/p), where λ makes the sum 1" };
     }
     if (method.name === "ReinMax") {
       return { models: each(toyMath.ascentLimit), words: "the corner at the largest p" };
@@ -112,7 +112,7 @@
     const rate = ui.slider("Learning rate", ui.decades(-4, 2, 0.01), turned);
     const problems = ui.whole("Problems at once", 1, 20, 5, again);
     const seed = ui.whole("Seed", 1, 9999, 14, again);
-    const pace = ui.choice("Steps a picture", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => keep());
+    const pace = ui.choice("Steps per frame", { 1: "1", 10: "10", 100: "100", 1000: "1,000" }, "100", () => keep());
     const which = ui.whole("Problem in the lower picture", 1, 5, 1, () => { draw(); tell(); keep(); });
     const settings = Object.entries(SETTINGS).map(([label, to]) =>
       ui.button(label, () => {
@@ -205,7 +205,7 @@
 
     // For readers who hear the page, and as text of the pictures: numbers at rest only.
     function tell(atOnce) {
-      const text = running ? "Running: the step and the divergence stand beside the pictures." : `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
+      const text = running ? "Running: the step and the divergence stand below the pictures." : `After ${run.step.toLocaleString("en-GB")} steps the divergence is ${short(divergence(run))}; at the limit it is ${short(rest.divergence)}.`;
       live.say(text, atOnce);
       curve.describe(`Curve of the divergence against the step, with a dashed line at the limit. ${text}`);
       const model = math.softmax(run.logits[which.value() - 1]);
@@ -249,19 +249,19 @@
 
     // It runs when it is first seen, unless one asks for less motion or has begun to use it.
     const arrival = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && start(), { threshold: 0.25 });
+    const watch = () => ui.calm() || arrival.observe(curve.node);
     reset();
-    keep = ui.address({
+    keep = ui.address(root, {
       method: name, form, gradient, step, temperature, rate, seed, pace,
       problems: { ...problems, set: (next) => { problems.set(next); which.most(problems.value()); } },
       problem: which,
     }, (button) => {
       again();
-      if (!button) return;
-      root.scrollIntoView();
+      if (!button) return watch();
       go.focus({ preventScroll: true });
       start();
     });
-    if (!ui.calm()) arrival.observe(pictures);
+    watch();
   }
 
   ui.start("explore-toy", build);

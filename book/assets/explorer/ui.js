@@ -166,7 +166,8 @@
   // Keeps in the address what the controls are set to, so that a link leads to it: as in
   // #method=ReinMax&seed=3, and nothing of a control that is as it was at the start. Follows an
   // address that is entered, and the buttons of the page with such a state; `arrived` is told which.
-  function address(controls, arrived) {
+  // Either brings the explorer, `root`, into view.
+  function address(root, controls, arrived) {
     const usual = Object.fromEntries(Object.entries(controls).map(([name, one]) => [name, String(one.value())]));
     const start = location.href.split("#")[0];
     let timer = 0;
@@ -177,6 +178,7 @@
         if (wanted.has(name)) one.set(wanted.get(name));
       }
       arrived(button);
+      root.scrollIntoView(button ? {} : { behavior: "instant" });
       write();
     };
     const given = () => location.hash.slice(1);
