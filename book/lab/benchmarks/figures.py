@@ -238,6 +238,7 @@ def images(table: pd.DataFrame, figure: Figure, shown: int = 10) -> Figure:
         framed = np.pad(pictures.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))
         ax.imshow(np.concatenate(list(framed), axis=1), cmap="gray", vmin=0, vmax=1)
         ax.set_axis_off()
-        label = "original" if key[0] == "original" else " · ".join(map(str, key))
-        ax.text(-2, side / 2 + 1, label, ha="right", va="center", fontsize=7.5)
+        name = " · ".join(map(str, key))
+        name = "original" if name.startswith("original") else name  # of no kind
+        ax.text(-2, side / 2 + 1, name, ha="right", va="center", fontsize=7.5)
     return figure
