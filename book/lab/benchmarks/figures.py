@@ -96,11 +96,14 @@ def grid(table: pd.DataFrame, ax: Axes) -> Axes:
         cmap="cividis",
         annot=True,
         fmt=".2f",
-        annot_kws={"fontsize": 5.5},
+        annot_kws={"fontsize": 7},
         cbar=False,
         linewidths=0.4,
         ax=ax,
     )
+    shown = table.to_numpy().ravel()
+    for text, value in zip(ax.texts, shown[~np.isnan(shown)], strict=True):
+        text.set_color("white" if value < 0.45 else "black")
     ax.set_xlabel("")
     ax.set_ylabel("")
     ax.tick_params(length=0, labelsize=7)
@@ -235,5 +238,7 @@ def images(table: pd.DataFrame, figure: Figure, shown: int = 10) -> Figure:
         framed = np.pad(pictures.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))
         ax.imshow(np.concatenate(list(framed), axis=1), cmap="gray", vmin=0, vmax=1)
         ax.set_axis_off()
-        ax.text(-2, side / 2 + 1, " · ".join(map(str, key)), ha="right", va="center", fontsize=7.5)
+        name = " · ".join(map(str, key))
+        name = "original" if name.startswith("original") else name  # of no kind
+        ax.text(-2, side / 2 + 1, name, ha="right", va="center", fontsize=7.5)
     return figure

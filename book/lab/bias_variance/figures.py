@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from lab.show.looks import FAMILY_LOOKS, looks
 
 __all__ = ["budgets", "by_scale", "plane"]
 
+_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+_NAME: dict[str, Any] = {"fontsize": 7.5, "va": "center", "bbox": _HALO}
 _COLORS = {family: look.colour for family, look in FAMILY_LOOKS.items()}
 
 
@@ -45,15 +48,19 @@ def plane(found: pd.DataFrame, ax: Axes) -> Axes:
     ticks = [*ticks, 30]
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.06))
-    _name_all(shown, ax)
+    _name_all(shown, edge, ax)
     return ax
 
 
-def _name_all(shown: pd.DataFrame, ax: Axes) -> None:
-    """Write each name beside its point, where it covers no other name or point."""
+def _name_all(shown: pd.DataFrame, edge: pd.DataFrame, ax: Axes) -> None:
+    """Write each name beside its point, where it covers no other name or point, nor the front."""
     ax.figure.draw_without_rendering()
     pixels = ax.transData.transform(shown[["bias", "noise"]].to_numpy())
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in pixels]
+    corners = ax.transData.transform(edge[["bias", "noise"]].to_numpy())
+    for start, end in pairwise(corners):
+        along = np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 4))
+        taken += [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in along]
     legend = ax.get_legend()
     if legend is not None:
         taken.append(legend.get_window_extent())
@@ -72,7 +79,7 @@ def _name_all(shown: pd.DataFrame, ax: Axes) -> None:
         ends = ax.transData.inverted().transform([(x, y), anchor])
         ax.plot(ends[:, 0], ends[:, 1], color=color, linewidth=0.5, zorder=1)
         at = ax.transAxes.inverted().transform((box.x0, box.y0 + size.height / 2))
-        ax.text(at[0], at[1], str(name), fontsize=7.5, transform=ax.transAxes, va="center")
+        ax.text(at[0], at[1], str(name), transform=ax.transAxes, **_NAME)
 
 
 def _free_place(point: Any, size: Bbox, taken: list[Bbox], frame: Bbox) -> tuple[Bbox, bool]:
@@ -92,19 +99,18 @@ def _free_place(point: Any, size: Bbox, taken: list[Bbox], frame: Bbox) -> tuple
 
 
 def _name_unbiased(rows: list[Any], ax: Axes, taken: list[Bbox]) -> None:
-    """Write the names of methods without bias in a column beside them, in their order."""
+    """Write the names of methods without bias in a column beside them, above the front."""
     rows = sorted(rows, key=lambda row: row[2][1])
     gap = 13.0 * ax.figure.dpi / 100
-    heights = [row[2][1] for row in rows]
+    heights = [row[2][1] + gap for row in rows]
     for place in range(1, len(heights)):
         heights[place] = max(heights[place], heights[place - 1] + gap)
-    shift = (heights[-1] - rows[-1][2][1]) / 2
     for (name, _, (x, y), color), height in zip(rows, heights, strict=True):
         left = x + 3 * gap
-        ends = ax.transData.inverted().transform([(x, y), (left - 2, height - shift)])
+        ends = ax.transData.inverted().transform([(x, y), (left - 2, height)])
         ax.plot(ends[:, 0], ends[:, 1], color=color, linewidth=0.5, zorder=1)
-        at = ax.transAxes.inverted().transform((left, height - shift))
-        text = ax.text(at[0], at[1], name, fontsize=7.5, transform=ax.transAxes, va="center")
+        at = ax.transAxes.inverted().transform((left, height))
+        text = ax.text(at[0], at[1], name, transform=ax.transAxes, **_NAME)
         taken.append(text.get_window_extent())
 
 

@@ -62,7 +62,7 @@ def overview(points: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         triangle.annotate("", at[end], at[start], arrowprops=arrow)
     names = {"distribution": "$\\pi$", "draw": "$z$", "step": "$z - \\alpha\\Delta$"}
     names["target"] = "$\\pi_D$"
-    offsets = {"distribution": (-4, 9), "draw": (-12, -4), "step": (4, 9), "target": (2, -16)}
+    offsets = {"distribution": (-4, 9), "draw": (-12, -4), "step": (4, 9), "target": (-14, -8)}
     for (name, label), marker in zip(names.items(), "oDxs", strict=True):
         triangle.plot(*at[name], marker, color="0.2", markersize=5)
         triangle.annotate(
@@ -86,7 +86,10 @@ def targets(paths: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         for drawn, path in part.groupby("drawn"):
             points = path[[f"category {k}" for k in (1, 2, 3)]].to_numpy() @ _CORNERS
             look = {"linestyle": _LOOKS[drawn - 1], "marker": _MARKS[drawn - 1]}
-            ax.plot(*points.T, color=colors[drawn - 1], linestyle=look["linestyle"])
+            away = points - _CORNERS[drawn - 1]
+            poles = np.flatnonzero((away[1:] * away[:-1]).sum(-1) < 0) + 1  # through infinity
+            line = np.insert(points, poles, np.nan, axis=0)
+            ax.plot(*line.T, color=colors[drawn - 1], linestyle=look["linestyle"])
             ax.plot(
                 *points[:: max(1, len(points) // 6)].T,
                 color=colors[drawn - 1],
@@ -100,13 +103,13 @@ def targets(paths: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
                 f"{k + 1}",
                 (x, y),
                 textcoords="offset points",
-                xytext=[(-9, -9), (9, -9), (0, 6)][k],
+                xytext=[(-9, -9), (13, 3), (0, 6)][k],
                 ha="center",
             )
         ax.set_title(form)
         ax.set_aspect("equal")
         ax.set_xlim(-0.45, 1.45)
-        ax.set_ylim(-0.35, 1.15)
+        ax.set_ylim(-0.46, 1.15)
         ax.axis("off")
     return axes
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
@@ -20,11 +23,15 @@ def family_map(ax: Axes) -> Axes:
     for row, step in enumerate(STEPS):
         for column, point in enumerate(POINTS):
             found = [one for one in RELATIVES if (one.step, one.point) == (step, point)]
-            for place, one in enumerate(found):
+            names = [f"{one.name} ({one.year})" if one.year < 2026 else one.name for one in found]
+            names = [fill(name, 24) for name in names]
+            heights = np.array([0.27 + 0.16 * name.count("\n") for name in names])
+            places = row - heights.sum() / 2 + heights.cumsum() - heights / 2
+            for one, name, place in zip(found, names, places, strict=True):
                 ax.text(
                     column,
-                    row + 0.3 * (place - (len(found) - 1) / 2),
-                    f"{one.name} ({one.year})" if one.year < 2026 else one.name,
+                    place,
+                    name,
                     ha="center",
                     va="center",
                     fontsize="small",

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import seaborn as sns
+
+from lab.show.legible import lightness
 
 __all__ = ["FAMILY_LOOKS", "LOOKS", "FamilyLook", "Look", "looks", "method_in"]
 
@@ -180,7 +183,8 @@ def method_in(label: str) -> str | None:
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """The look of each label of a figure.
 
-    Settings of one method have its colour, the later the paler, and dashes and a mark of their own.
+    Settings of one method have its colour, the later the darker, or the paler if it is dark, and
+    dashes and a mark of their own.
 
     Raises:
         ValueError: a label begins with no method's name.
@@ -193,20 +197,24 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     for label in labels:
         own = LOOKS[str(methods[label])]
         same = [other for other in labels if methods[other] == methods[label]]
-        found[label] = _setting(own, same.index(label), len(same), list(found.values()))
+        others = [LOOKS[str(method)] for method in set(methods.values())] + list(found.values())
+        found[label] = _setting(own, same.index(label), len(same), others)
     return found
 
 
-def _setting(own: Look, place: int, count: int, taken: list[Look]) -> Look:
-    """The look of one setting of several, other than those that are taken."""
+def _setting(own: Look, place: int, count: int, others: list[Look]) -> Look:
+    """The look of one setting of several: of what no method has, what the others have least."""
     if place == 0:
         return own
-    pale = 0.65 * place / (count - 1)
-    red, green, blue = (part + pale * (1 - part) for part in own.colour)
-    dashes, mark = _DASHES.index(own.dashes), _MARKS.index(own.mark)
-    used = {(look.dashes, look.mark) for look in [*taken, *LOOKS.values()]}
-    for shift in range(place, len(_DASHES) * len(_MARKS)):
-        pair = _DASHES[(dashes + shift) % len(_DASHES)], _MARKS[(mark + shift) % len(_MARKS)]
-        if pair not in used:
-            return Look((red, green, blue), *pair)
+    share = 0.5 * place / (count - 1)
+    end = 1 if lightness(own.colour) < 50 else 0
+    red, green, blue = (part + share * (end - part) for part in own.colour)
+    used = {(look.dashes, look.mark) for look in [*others, *LOOKS.values()]}
+    free = [pair for pair in product(_DASHES, _MARKS) if pair not in used]
+
+    def shared(pair: tuple[tuple[float, ...], str]) -> int:
+        return sum((look.dashes == pair[0]) + (look.mark == pair[1]) for look in others)
+
+    if free:
+        return Look((red, green, blue), *min(free, key=shared))
     raise ValueError(f"labels: more settings of one method than there are looks, {count}")

@@ -99,7 +99,9 @@ def memory(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         ax.set_title(dtype)
         ax.set_xlabel("peak / size of the logits")
     axes[0].invert_yaxis()
-    axes[-1].legend(title="batch × categories", fontsize="small", loc="lower right")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    place = {"loc": "outside lower center", "ncols": 3, "fontsize": "small"}
+    axes[0].figure.legend(handles, labels, title="batch × categories", **place)
     return axes
 
 

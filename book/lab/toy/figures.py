@@ -91,7 +91,7 @@ def controlled(bands: pd.DataFrame, limits: Mapping[str, float], ax: Axes) -> Ax
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("divergence, nats / K")
-    ax.legend()
+    ax.legend(handlelength=3.5)
     return ax
 
 
@@ -142,7 +142,7 @@ def fair(bands: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("divergence, nats / K")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3.5)
     return ax
 
 

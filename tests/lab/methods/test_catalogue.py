@@ -25,7 +25,7 @@ from lab.methods.catalogue import BESIDE, CATALOGUE, FAMILIES, METHODS, NAMES, M
 from lab.relatives.experiment import RELATIVES
 from lab.search.candidates import CANDIDATES
 from lab.search.values import ESTIMATORS
-from lab.show.legible import told_by_colour_alone
+from lab.show.legible import lightness, told_by_colour_alone
 from lab.show.looks import FAMILY_LOOKS, LOOKS, looks, method_in
 from lab.speed import contestants as speed
 from lab.speed.cost import COPY, LARGE_COPY
@@ -216,7 +216,7 @@ SHOWN = (
 
 @pytest.mark.parametrize("names", SHOWN, ids=lambda names: names[0])
 def test_what_is_shown_together_is_told_apart(names: tuple[str, ...]) -> None:
-    """As lines, without colour; settings of one method have its colour, the later the paler."""
+    """As lines, without colour; settings of one method have its colour."""
     figure, ax = plt.subplots()
     for name, look in looks(names).items():
         ax.plot([0, 1], [0, 1], label=name, **look.line)
@@ -233,10 +233,15 @@ def test_longest_name_wins() -> None:
     assert method_in("ILS") is None
     with pytest.raises(ValueError, match="expected names of methods"):
         looks(["ILS", "ReinMax"])
-    # Settings share a colour: the first has the look of the method, the others are lighter.
+    # Settings share a colour: the first has the look of the method, the later are darker.
     names = ["Gumbel-Softmax, T = 0.1", "ILS (the note)", "Gumbel-Softmax, T = 1"]
     found = looks(names)
     assert found[names[0]] == LOOKS["Gumbel-Softmax"]
     assert found[names[1]] == LOOKS["ILS (the note)"]
-    assert min(found[names[2]].colour) > max(LOOKS["Gumbel-Softmax"].colour)
+    assert max(found[names[2]].colour) < min(LOOKS["Gumbel-Softmax"].colour)
     assert found[names[2]] not in LOOKS.values()
+    # The last is not too pale to be seen, and each has dashes of its own.
+    for name in LOOKS:
+        settings = list(looks(f"{name}, T = {place}" for place in range(6)).values())
+        assert lightness(settings[-1].colour) < 75
+        assert len({look.dashes for look in settings}) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -70,10 +71,10 @@ def dots(tables: Mapping[str, pd.DataFrame], axes: Sequence[Axes]) -> Sequence[A
         ax.hlines(height, table["low"], table["high"], color="C0", linewidth=1.5)
         ax.scatter(table["mean"], height, s=18, color="C0")
         ax.set_yticks(height, list(table.index) if place == 0 else [""] * len(table), fontsize=8)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(fill(title, 28), fontsize=9)
         ax.tick_params(labelsize=8)
         ax.grid(axis="both", color="0.92")
-        ax.set_xlim(left=0)
+        ax.set_xlim(left=-0.03 * ax.get_xlim()[1])  # a point at zero is whole
         ax.invert_yaxis()
     return axes
 
