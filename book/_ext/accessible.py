@@ -19,23 +19,13 @@ _CELL = r'<div class="cell[^"]*\btag_output_scroll\b[^"]*">'
 _SCROLLS = re.compile(rf'({_CELL}.*?<div class="cell_output[^"]*")(?=>)', re.S)
 _FORMULA = r'<span class="[^"]*\bmath\b[^"]*">[^<]*</span>'
 _CODE = r'<code class="[^"]*">(?:<span class="pre">[^<]*</span>\s*)+</code>'
-_BEFORE = re.compile(rf"(?:{_FORMULA}|<a [^>]*>{_CODE}</a>|{_CODE})[.,;:!?)\]’”]+")
-
-
-_KEPT = '<span class="kept">{}</span>'
-# Of a long name, which can break anywhere, the end is kept too, or Chromium breaks after it.
-_END = re.compile(r"(?<=[^<>]{10})([^<>]{4})(?=</span></code>)")
-
-
-def _kept(found: re.Match[str]) -> str:
-    """A formula or code, and the punctuation after it."""
-    return _KEPT.format(_END.sub(lambda end: _KEPT.format(end[0]), found[0]))
+_BEFORE = re.compile(rf"((?:{_FORMULA}|<a [^>]*>{_CODE}</a>|{_CODE})[.,;:!?)\]’”]+)")
 
 
 def repaired(body: str) -> str:
     """The HTML of a page's content, mended."""
     body = _SCROLLS.sub(r'\1 tabindex="0" role="group" aria-label="Output"', body)
-    body = _BEFORE.sub(_kept, body)
+    body = _BEFORE.sub(r'<span class="kept">\1</span>', body)
     return body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 

@@ -17,8 +17,8 @@ __all__ = ["reduced", "setup"]
 _ARTICLE = re.compile(r'<article class="bd-article.*?</article>', re.S)
 # What is folded away, code and its outputs, and what is the same on every page.
 _LEFT_OUT = re.compile(
-    r'<(script|style|details|pre|button)\b.*?</\1>'
-    r'|<table[^>]*\bdataframe\b.*?</table>'
+    r"<(script|style|details|pre|button)\b.*?</\1>"
+    r"|<table[^>]*\bdataframe\b.*?</table>"
     r'|<a class="headerlink".*?</a>|<p class="(?:reading-time|figure-links)\b.*?</p>',
     re.S,
 )
