@@ -2,7 +2,8 @@
 
 - an output that scrolls can be reached, and scrolled, by the keyboard;
 - the bibliography is no list to a screen reader whose items are no items;
-- what folds the pages of a chapter in the navigation has a name.
+- what folds the pages of a chapter in the navigation has a name;
+- no line begins with the punctuation after a formula or a piece of code.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ __all__ = ["named", "repaired", "setup"]
 
 _CELL = r'<div class="cell[^"]*\btag_output_scroll\b[^"]*">'
 _SCROLLS = re.compile(rf'({_CELL}.*?<div class="cell_output[^"]*")(?=>)', re.S)
+_FORMULA = r'<span class="[^"]*\bmath\b[^"]*">[^<]*</span>'
+_CODE = r'<code class="[^"]*">(?:<span class="pre">[^<]*</span>\s*)+</code>'
+_BEFORE = re.compile(rf"((?:{_FORMULA}|<a [^>]*>{_CODE}</a>|{_CODE})[.,;:!?)\]’”]+)")
 
 
 def repaired(body: str) -> str:
     """The HTML of a page's content, mended."""
     body = _SCROLLS.sub(r'\1 tabindex="0" role="group" aria-label="Output"', body)
+    body = _BEFORE.sub(r'<span class="kept">\1</span>', body)
     return body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 

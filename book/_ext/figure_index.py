@@ -122,13 +122,13 @@ class FigureIndex(SphinxDirective):
 
 ```{{raw}} html
 <p class="figure-index" id="cite-{name}">
-<a href="{figure.notebook}.html#{name}"><img src="../figures/{name}-small.png"
+<a href="../figures/{name}.svg"><img src="../figures/{name}-small.png"
  alt="{figure.alt.replace('"', "&quot;")}"></a>
 <span class="d-print-none">Address: <a href="{figure.notebook}.html#{name}"><code>{name}</code></a>.
 Download: {links}</span></p>
 ```
 
-````{{admonition}} Cite it, and the cell that drew it
+````{{admonition}} Citation and code
 :class: dropdown d-print-none
 
 ```bibtex

@@ -15,14 +15,31 @@ from sphinx.application import Sphinx
 __all__ = ["reduced", "setup"]
 
 _ARTICLE = re.compile(r'<article class="bd-article.*?</article>', re.S)
-_LEFT_OUT = re.compile(r'<(script|style)\b.*?</\1>|<a class="headerlink".*?</a>', re.S)
+# What is folded away, code and its outputs, and what is the same on every page.
+_LEFT_OUT = re.compile(
+    r"<(script|style|details|pre|button)\b.*?</\1>"
+    r"|<table[^>]*\bdataframe\b.*?</table>"
+    r'|<a class="headerlink".*?</a>|<p class="(?:reading-time|figure-links)\b.*?</p>',
+    re.S,
+)
+_FORMULA = re.compile(r'<(span|div) class="[^"]*\bmath\b[^>]*>(.*?)</\1>', re.S)
+_WITHIN = re.compile(r"</?(?:a|abbr|b|code|em|i|span|strong|sub|sup)\b[^>]*>")
 _TAG = re.compile(r"<(?!/?section\b)[^>]*>")
+
+
+def _read(formula: re.Match[str]) -> str:
+    """A formula that is read as it is written, and of others an ellipsis."""
+    tex = re.sub(r"\\[()]", "", formula[2]).strip()
+    return "…" if re.search(r"[\\{}^_$]", tex) else tex
 
 
 def reduced(page: str) -> str:
     """The words of a page, in its sections: the search shows those of the one that it found."""
     found = _ARTICLE.search(page)
-    return " ".join(_TAG.sub(" ", _LEFT_OUT.sub("", found[0])).split()) if found else ""
+    if not found:
+        return ""
+    text = _WITHIN.sub("", _FORMULA.sub(_read, _LEFT_OUT.sub(" ", found[0])))
+    return " ".join(_TAG.sub(" ", text).split())
 
 
 def _write(app: Sphinx, error: Exception | None) -> None:

@@ -166,7 +166,7 @@
       else formula.removeAttribute("tabindex");
     }
     // The theme asks the same of these, but before formulas are set, and late after a resize.
-    for (const box of document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container, figure#fig-overview")) {
+    for (const box of document.querySelectorAll("pre, .cell_output > .output, .pst-scrollable-table-container, article figure[id^=fig-]")) {
       const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
       box.tabIndex = scrolls ? 0 : -1;
     }

@@ -1,4 +1,4 @@
-// What is wider than the text may use the margin, as far as it needs. This runs before the theme looks
+// What is wider than the text may use the margin, as far as it needs; what is wider still scrolls. This runs before the theme looks
 // for boxes that do, by their class, and hides the contents of the page behind them while they are seen.
 (() => {
   "use strict";
@@ -7,7 +7,21 @@
   // On a page without contents the theme would fail.
   const classes = document.querySelector(".bd-sidebar-secondary") ? ["widened", "popout"] : ["widened"];
   for (const box of document.querySelectorAll(BOXES)) {
-    if (![box, ...box.querySelectorAll("pre")].some(scrolls)) continue;
+    // In a narrow window what is stacked does not scroll; the window may grow.
+    if (![box, ...box.querySelectorAll("pre")].some(scrolls) && !box.querySelector(".stacked")) continue;
     (box.closest(".tag_output_scroll .cell_output") ?? box).classList.add(...classes);
   }
+
+  // What scrolls shows at its edges where there is more: see custom.css.
+  const SCROLLING = "figure, .cell_output, .cell_output > .output, .pst-scrollable-table-container";
+  const boxes = [...document.querySelectorAll(SCROLLING)];
+  function mark(box) {
+    const clips = getComputedStyle(box).overflowX !== "visible";
+    box.classList.toggle("more-right", clips && box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
+    box.classList.toggle("more-below", clips && box.scrollHeight - box.clientHeight - box.scrollTop > 2);
+    box.style.setProperty("--bar-right", `${box.offsetWidth - box.clientWidth}px`);
+    box.style.setProperty("--bar-below", `${box.offsetHeight - box.clientHeight}px`);
+  }
+  for (const box of boxes) box.addEventListener("scroll", () => mark(box), { passive: true });
+  for (const event of ["load", "resize"]) window.addEventListener(event, () => boxes.forEach(mark));
 })();

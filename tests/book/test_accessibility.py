@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from browsers import violations
+from bs4 import BeautifulSoup
 from playwright.sync_api import Browser
 
 from _ext.accessible import repaired
@@ -29,3 +31,20 @@ def test_repairs() -> None:
     assert found.count('tabindex="0"') == 1
     assert found.index("tag_output_scroll") < found.index('tabindex="0"')
     assert repaired('<div role="list" class="citation-list">') == '<div class="citation-list">'
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        '<span class="symbol-1 math notranslate">\\(k\\)</span>',
+        '<code class="literal"><span class="pre">a</span> <span class="pre">b</span></code>',
+        '<a href="b.html"><code class="x"><span class="pre">test_long_name</span></code></a>',
+    ],
+)
+def test_punctuation_is_kept(tag: str) -> None:
+    """With the formula or the code before it, and no word changes."""
+    found = BeautifulSoup(repaired(f"<p>For {tag}), and {tag} alone.</p>"), "html.parser")
+    wanted = BeautifulSoup(tag, "html.parser").text
+    assert found.text == f"For {wanted}), and {wanted} alone."
+    (kept,) = found.select(".kept")
+    assert kept.text == f"{wanted}),"

@@ -604,6 +604,9 @@ def test_the_words_of_a_page_for_the_search() -> None:
     page = (
         '<head><title>T</title></head><article class="bd-article"><section id="a"><h1>One'
         '<a class="headerlink" href="#a">#</a></h1><script>x < 1</script>'
-        "<p>two&amp;</p></section></article>"
+        '<p class="reading-time">1 minute</p><details><summary>More</summary><p>more</p></details>'
+        '<pre>code</pre><table border="1" class="dataframe"><td>1</td></table>'
+        '<p>two&amp; (<a href="b.html">three</a>, <span class="symbol-1 math">\\(k\\)</span>, '
+        '<span class="math">\\(\\pi\\)</span>)</p></section></article>'
     )
-    assert reduced(page) == '<section id="a"> One two&amp; </section>'
+    assert reduced(page) == '<section id="a"> One two&amp; (three, k, …) </section>'

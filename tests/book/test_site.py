@@ -215,34 +215,26 @@ def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
         check_fits(page, WIDE)
 
 
-@pytest.mark.parametrize("name", ["index", "construction-evidence"])
-def test_the_overview_can_be_read(browser: Browser, name: str) -> None:
-    """On a narrow screen its words, of 8 points, are 10 pixels high or more; a line says: swipe."""
+@pytest.mark.parametrize("name", ["index", "construction-evidence", "beyond-models", "method"])
+def test_pictures_can_be_read(browser: Browser, name: str) -> None:
+    """On a narrow screen their words, of 8 points, are at least 10 pixels high; captions stay."""
     with (
         window(browser, NARROW) as context,
         opened(context, SITE / "book" / f"{name}.html") as (page, _),
     ):
-        picture = page.locator("figure.overview img, figure#fig-overview > img").first
-        scale = picture.evaluate("image => image.width / image.naturalWidth")
-        assert scale * 8 * 4 / 3 >= 10
-        figure = page.locator("figure.overview, figure#fig-overview").first
-        hint = "figure => getComputedStyle(figure, '::before').content"
-        assert figure.evaluate("figure => figure.scrollWidth > figure.clientWidth")
-        assert figure.evaluate(hint).startswith('"Swipe')
-        show(page, WIDE)
-        assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
-        assert figure.evaluate(hint) == "none"
-
-
-@pytest.mark.parametrize("target", ["operator.html", "construction.html#exercises-construction"])
-def test_links_in_a_card_lead(browser: Browser, target: str) -> None:
-    """To where they say, although the card is a link to elsewhere."""
-    with (
-        window(browser, WIDE) as context,
-        opened(context, SITE / "book" / "index.html") as (page, _),
-    ):
-        page.locator(f".sd-card-body a[href='{target}']").click()
-        page.wait_for_url(f"**/{target}")
+        scales = page.locator("article figure img").evaluate_all(
+            "images => images.map(image => image.width / image.naturalWidth)"
+        )
+        assert min(scales) * 8 * 4 / 3 >= 10
+        figure = page.locator("article figure").first
+        assert "more-right" in str(figure.get_attribute("class"))
+        lefts = "figure => [...figure.children].map(e => e.getBoundingClientRect().left)"
+        picture, *caption = figure.evaluate(lefts)
+        figure.evaluate("figure => figure.scrollTo(9999, 0)")
+        page.wait_for_function("!document.querySelector('article figure.more-right')?.scrollLeft")
+        moved, *stays = figure.evaluate(lefts)
+        assert moved < picture - 50
+        assert stays == pytest.approx(caption, abs=1)
 
 
 @in_both_browsers
