@@ -2,7 +2,8 @@
 
 Of a statement the title and the text, of a figure its picture and the first sentence of its
 caption, of a section its heading and first paragraph, of a citation the entry. A browser refuses
-to fetch other pages from disk, hence a script.
+to fetch other pages from disk, hence a script. Another one, ``places.js``, says on which page each
+of them stands, for addresses of the time before it moved.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +92,10 @@ def _write(app: Sphinx, error: Exception | None) -> None:
     pages = {name: (site / f"{name}.html").read_text("utf-8") for name in app.env.found_docs}
     every = {f"{name}.html#{a}": html for name in pages for a, html in previews(pages[name])}
     (site / "_static" / "previews").mkdir(exist_ok=True)
+    times = Counter(address.partition("#")[2] for address in every)
+    places = {a: page for page, a in (key.split("#", 1) for key in every) if times[a] == 1}
+    script = f"globalThis.PLACES = {json.dumps(places)};\n"
+    (site / "_static/previews/places.js").write_text(script, "utf-8")
     for name, page in pages.items():
         if _previewed(app, name):
             shown = {key: every[key] for key in _links(page, name) if key in every}

@@ -20,11 +20,24 @@
   turn();
 })();
 
-// What an address leads to is unfolded, and so is the source of a test.
+// What an address leads to is unfolded, and so is the source of a test. What has moved to another
+// page is looked up there.
 (() => {
   "use strict";
+  const here = document.currentScript.src;
+  const follow = (name) => {
+    const script = document.createElement("script");
+    script.src = new URL("previews/places.js", here);
+    script.onload = () => {
+      const page = globalThis.PLACES[name];
+      if (page) location.replace(new URL(`../${page}#${name}`, here));
+    };
+    document.head.append(script);
+  };
   const unfold = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const name = decodeURIComponent(location.hash.slice(1));
+    const target = document.getElementById(name);
+    if (!target && /^[a-z][\w-]*$/.test(name)) follow(name);
     const own = target?.matches(".statement-test") ? target.querySelector("details") : null;
     for (let node = own ?? target; node; node = node.parentElement) if (node.matches("details")) node.open = true;
   };

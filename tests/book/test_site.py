@@ -215,6 +215,22 @@ def test_page_in_firefox(wide_window: BrowserContext, document: str) -> None:
         check_fits(page, WIDE)
 
 
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ("estimators.html#prop-cold", "estimators-proofs.html#prop-cold"),
+        ("squeeze.html#prop-ladder", "squeeze-proofs.html#prop-ladder"),
+        ("problem.html#no-such-place", "problem.html#no-such-place"),
+    ],
+)
+def test_what_has_moved_is_found(browser: Browser, old: str, now: str) -> None:
+    """An address of a statement that stands on another page today leads there."""
+    with window(browser, WIDE) as context, context.new_page() as page:
+        page.goto(f"{(SITE / 'book').as_uri()}/{old}")
+        page.wait_for_function("globalThis.PLACES || document.querySelector(':target')")
+        page.wait_for_url(f"**/{now}")
+
+
 @pytest.mark.parametrize("name", ["index", "construction-evidence", "beyond-models", "method"])
 def test_pictures_can_be_read(browser: Browser, name: str) -> None:
     """On a narrow screen their words, of 8 points, are at least 10 pixels high; captions stay."""
