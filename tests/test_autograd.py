@@ -127,7 +127,10 @@ def test_what_the_kernel_is_given(
 
     monkeypatch.setattr(kernel, "sample", refuse)
     monkeypatch.setattr(kernel, "draw", refuse)
-    for error, message in ((RuntimeError, r"^kernel$"), (ValueError, r"^logits: .* got NaN$")):
+    for error, message in (
+        (RuntimeError, r"^kernel$"),
+        (ValueError, r"^logits: .* got NaN \(1 of 3 rows, the first \(0,\)\)$"),
+    ):
         for call in calls:
             with pytest.raises(error, match=message):
                 call()
