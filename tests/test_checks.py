@@ -71,6 +71,9 @@ def test_logits() -> None:
         assert check(torch.zeros(2, 2), dim) is None
     some = r"got NaN \(1 of 2 rows, the first \(0,\)\)$"
     refused(ValueError, f"logits: .*, {some}", check, torch.tensor([[NAN, 0], [INF, 0]]))
+    some = r"got NaN \(2 of 4 rows, the first \(0, 1\)\)$"
+    several = torch.tensor([[[0.0, 0], [NAN, 0]], [[NAN, 0], [0, 0]]])
+    refused(ValueError, f"logits: .*, {some}", check, several)
     refused(ValueError, "logits: .*, got NaN$", check, torch.tensor([NAN]))
     some = r"got \+inf \(1 of 2 rows, the first \(1,\)\)$"
     refused(ValueError, f"logits: .*, {some}", check, torch.tensor([[-INF, -INF], [INF, 0]]))
