@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tools.browser import SITE, View, opened, window
 
@@ -39,12 +39,15 @@ def fresh(page: Page, state: str = "") -> None:
 
 
 def enter(page: Page, label: str, text: str) -> None:
-    """Type a text in place of what stands there."""
-    page.get_by_label(label, exact=True).focus()
+    """Type a text in place of what stands there, and leave the box."""
+    box = page.get_by_label(label, exact=True)
+    box.focus()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.press("Delete")
     page.keyboard.type(text)
     page.keyboard.press("Tab")
+    # A busy browser may answer before it has moved the focus, which is what changes the box.
+    expect(box).not_to_be_focused()
 
 
 def number(page: Page, label: str) -> float:
