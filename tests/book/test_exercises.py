@@ -1,4 +1,4 @@
-"""The answers to the exercises, as they stand on the pages, recomputed in float64."""
+"""The answers to the exercises, as they stand on their page, recomputed in float64."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def numbers(text: str) -> list[Fraction]:
 
 
 def answers(page: str) -> list[list[Fraction]]:
-    """The numbers of each answer of a page, in its order."""
-    text = (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8").partition("## Exercises")[2]
+    """The numbers of each answer on a chapter, in its order."""
+    text = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
+    text = text.partition(f"(exercises-{page})=")[2].partition("\n### ")[2].partition("\n### ")[0]
     found = [numbers(line) for line in re.findall(r"^\*Answer:\* (.*)$", text, re.M)]
     assert (
         len(found) == text.count("{dropdown} Solution") == len(re.findall(r"^\*\*\d\.", text, re.M))
