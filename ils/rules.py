@@ -229,7 +229,7 @@ class ReinMaxControlVariate(ReinMax):
         >>> logits.grad  # of a linear loss, exact
         tensor([-1.,  0.,  1.])
 
-    Source: this report, chapter "Several draws".
+    Source: this report, chapter "What do several draws add?".
     """
 
     def gradient(
@@ -323,7 +323,7 @@ class MVE(Rule):
         tensor([-0.5000,  0.5000])
 
     Source: Hooper and Shekhovtsov (2026), as in the authors' published code, with one right side
-    in place of a matrix of them; the end as in this report, chapter "How good can it be?".
+    in place of a matrix of them; the end as in this report, chapter "How good can one draw be?".
     """
 
     tau: float = math.inf

@@ -121,7 +121,7 @@ def reinmax_control_variate(*, samples: int = 2, temperature: float = 1.0) -> Es
         >>> ils.estimators.reinmax_control_variate()(torch.zeros(3), loss)
         tensor([[-1.,  0.,  1.]])
 
-    Source: this report, chapter "Several draws".
+    Source: this report, chapter "What do several draws add?".
     """
     samples = check_samples(samples)
     formula = Formula(_of_several, rule=ReinMaxControlVariate(temperature))
