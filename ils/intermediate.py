@@ -38,9 +38,9 @@ def intermediate_gradient(
 
     .. math::
 
-        \frac1\alpha \bigl[ s(z) - s(z') \bigr], \quad z' = z - \alpha M(z) g, \quad
+        & \frac1\alpha \bigl[ s(z) - s(z') \bigr], \quad z' = z - \alpha M(z) g, \quad
         s(z) = \partial_\theta \log p(z; \theta), \\
-        \text{or its limit}\quad
+        & \text{or its limit}\quad
         \bigl(\partial_z \partial_\theta \log p\bigr) M(z) g
 
     for ``step_size=None``; with ``centred=False`` the term ``s(z)``, of mean zero, is left out.

@@ -24,7 +24,7 @@ def euclidean(delta: Tensor, probs: Tensor) -> Tensor:
         ``delta`` itself, ``(..., K)``.
 
     Raises:
-        Nothing.
+        Nothing: it returns what it is given.
 
     Example:
         >>> import torch

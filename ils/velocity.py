@@ -271,8 +271,8 @@ def dirichlet(z: Tensor, concentration: Tensor, change: Tensor) -> Tensor:
 
     .. math::
 
-        \sum_k c_k\, f_k z_k (e_k - z), \\
-        f_k = \frac{t + 2}{2 \alpha_k (t + 1)}
+        & \sum_k c_k\, f_k z_k (e_k - z), \\
+        & f_k = \frac{t + 2}{2 \alpha_k (t + 1)}
         \Bigl[ \frac{3 t + 1}{t} - \frac{t + 3}{\alpha_k + 1}\, z_k \Bigr], \quad
         t = \textstyle\sum_k \alpha_k ,
 

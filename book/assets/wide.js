@@ -13,8 +13,9 @@
   }
 
   // What scrolls shows at its edges where there is more: see custom.css.
-  const SCROLLING = "figure, .cell_output, .cell_output > .output, .pst-scrollable-table-container";
-  const boxes = [...document.querySelectorAll(SCROLLING)];
+  const SCROLLING =
+    'figure, pre, .cell_output, .cell_output > .output, .pst-scrollable-table-container, mjx-container[display="true"]';
+  const boxes = new Set();
   function mark(box) {
     const clips = getComputedStyle(box).overflowX !== "visible";
     box.classList.toggle("more-right", clips && box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
@@ -22,6 +23,16 @@
     box.style.setProperty("--bar-right", `${box.offsetWidth - box.clientWidth}px`);
     box.style.setProperty("--bar-below", `${box.offsetHeight - box.clientHeight}px`);
   }
-  for (const box of boxes) box.addEventListener("scroll", () => mark(box), { passive: true });
-  for (const event of ["load", "resize"]) window.addEventListener(event, () => boxes.forEach(mark));
+  function look() {
+    for (const box of document.querySelectorAll(SCROLLING)) {
+      if (!boxes.has(box)) box.addEventListener("scroll", () => mark(box), { passive: true });
+      boxes.add(box);
+    }
+    boxes.forEach(mark);
+  }
+  window.addEventListener("resize", look);
+  window.addEventListener("load", () => {
+    look();
+    globalThis.MathJax?.startup?.promise?.then(look); // formulas come later
+  });
 })();

@@ -194,9 +194,9 @@ class Dirichlet(Reparameterized, _Dirichlet):
 
     .. math::
 
-        \frac{\partial L}{\partial \alpha_k} \leftarrow
+        & \frac{\partial L}{\partial \alpha_k} \leftarrow
         f_k z_k \langle g, e_k - z \rangle , \\
-        f_k = \frac{t + 2}{2 \alpha_k (t + 1)}
+        & f_k = \frac{t + 2}{2 \alpha_k (t + 1)}
         \Bigl[ \frac{3 t + 1}{t} - \frac{t + 3}{\alpha_k + 1}\, z_k \Bigr], \quad
         t = \textstyle\sum_k \alpha_k ,
 

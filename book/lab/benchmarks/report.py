@@ -164,13 +164,15 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     def written(value: object) -> object:
         if not isinstance(value, float):
             return value
-        return "" if np.isnan(value) else f"{value:.4g}"
+        if np.isnan(value):
+            return ""
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
     return table.map(written)
 
 
 def _ends(found: Estimate) -> str:
-    return f"[{found.low:.3g}, {found.high:.3g}]"
+    return f"[{found.low:.4g}, {found.high:.4g}]"
 
 
 def beats(first: pd.Series, second: pd.Series) -> float:
@@ -348,7 +350,7 @@ def wins(final: pd.DataFrame, tasks: Sequence[str], spread: Mapping[str, float])
             for name in others
             if not apart[name] or means[name] - means[best] <= spread.get(task, 0.0)
         ]
-        rows[task] = {"best": best, "mean": means[best], "alike": ", ".join(near)}
+        rows[task] = {"best": best, "mean": means[best], "alike": "; ".join(near)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

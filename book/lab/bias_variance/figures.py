@@ -159,6 +159,7 @@ def by_scale(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     ticks = [0, 0.1, 0.3, 1, 3, 10, 30]
     axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0].minorticks_off()
+    axes[0].set_xlim(left=-0.02)
     axes[1].set_xlim(0, 1.02)
     axes[0].invert_yaxis()
     handles, labels = axes[1].get_legend_handles_labels()

@@ -101,7 +101,7 @@ def test_best_of_a_problem() -> None:
     final = ended({name: list(x) for name, x in (runs | {"exact gradient": 0 * noise}).items()})
     best = report.wins(final, ["bits"], {}).loc["bits"].tolist()
     assert best == ["m", pytest.approx(0.1 + noise.mean()), "noisy"]
-    assert report.wins(final, ["bits"], {"bits": 0.05}).loc["bits", "alike"] == "close, noisy"
+    assert report.wins(final, ["bits"], {"bits": 0.05}).loc["bits", "alike"] == "close; noisy"
     # Runs that end alike are level with the best; a difference that never varies is one.
     ends = {"m": [0.0] * 10, "same": [0.0] * 10, "other": [1.0] * 10}
     best = report.wins(ended(ends), ["bits"], {}).loc["bits"]
