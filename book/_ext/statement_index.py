@@ -79,7 +79,8 @@ def conjectured(chapter: Chapter) -> Iterator[Row]:
 def refuted(chapter: Chapter) -> Iterator[Row]:
     for one in chapter.refuted:
         by = f"{one.by}." if one.by else "the tests."
-        yield f"**{{ref}}`Claim <{one.label}>`** “{one.quotation}” Refuted by {by}", one.tests
+        stop = "" if one.quotation.endswith((".", "!", "?", "…")) else "."
+        yield f"**{{ref}}`Claim <{one.label}>`** “{one.quotation}”{stop} Refuted by {by}", one.tests
 
 
 def elsewhere(chapter: Chapter) -> Iterator[Row]:
