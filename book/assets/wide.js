@@ -14,7 +14,7 @@
 
   // What scrolls shows at its edges where there is more: see custom.css.
   const SCROLLING =
-    'figure, pre, .cell_output, .cell_output > .output, .pst-scrollable-table-container, mjx-container[display="true"]';
+    'figure, pre, .cell_output, .cell_output > .output, .pst-scrollable-table-container, .scrolls, mjx-container[display="true"]';
   const boxes = new Set();
   function mark(box) {
     const clips = getComputedStyle(box).overflowX !== "visible";

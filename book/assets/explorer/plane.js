@@ -60,7 +60,9 @@
     return plane.settings
       .map(([number, setting], k) => {
         const method = plane.methods[number];
-        return { ...method, setting, bias: biases[k], noise: noises[k], usual: setting === method.standard };
+        // An estimate of no bias can be below zero.
+        const bias = biases[k] === null ? null : Math.max(0, biases[k]);
+        return { ...method, setting, bias, noise: noises[k], usual: setting === method.standard };
       })
       .filter((point) => point.bias !== null);
   }
@@ -198,7 +200,7 @@
       write();
       const least = front(shown).map((p) => p.name);
       const text = `${shown.length} of ${plane.methods.length} methods are shown.`
-        + (least.length ? ` At their usual settings the front is ${least.join(", ")}.` : "");
+        + (least.length ? ` At their usual settings the front is ${least.join("; ")}.` : "");
       readout.say(text);
       plot.describe(`Scatter plot, bias to the right, noise upwards. ${text} The list of methods has the numbers.`);
     }

@@ -28,8 +28,8 @@ def points(table: pd.DataFrame, scale: str = "all", kind: str = "all") -> pd.Dat
     evaluations = [_BY_NAME[name].make(value).evaluations for name, value in found.index]
     families = [_BY_NAME[name].family for name, _ in found.index]
     found = found.assign(evaluations=evaluations, family=families)
-    # A sum of many terms that cancel is not exactly zero.
-    found["bias"] = found["bias"].where(found["bias"].abs() > 1e-9, 0.0)
+    # A sum of many terms that cancel is not exactly zero, and an estimate can be below it.
+    found["bias"] = found["bias"].where(found["bias"] > 1e-9, 0.0)
     return found.assign(noise=found["deviation"] * np.sqrt(found["evaluations"]))
 
 
