@@ -311,8 +311,9 @@ def test_third_thing_to_try(page: Page) -> None:
     found = shown(page)
     least = min(found.values())[0]
     assert found["ReinMax"][0] == least
+    said = "front is ReinMax, control variate;"
     page.wait_for_function(
-        "document.querySelector('[role=status]').textContent.includes('front is ReinMax, control variate;')"
+        f"document.querySelector('[role=status]').textContent.includes('{said}')"
     )
     front = """() => {
       const {pointsOf, front} = ilsExplorer.plane;
