@@ -278,3 +278,9 @@ def test_integers() -> None:
     refused(TypeError, "expected an integer, got bool$", checks.whole, True)
     with pytest.raises(TypeError):
         checks.whole(3.0)
+
+
+def test_generators() -> None:
+    """A seed is no generator, and the error says how to make one of it."""
+    message = r"generator: expected a torch\.Generator or None, got int; for a seed"
+    refused(TypeError, message, checks.check_generator, 3)

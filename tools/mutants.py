@@ -56,6 +56,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_fast.py",
             "tests/test_relaxation.py",
             "tests/test_rules.py",
+            "tests/estimators/test_from_rule.py",
+            "tests/estimators/test_straight_through.py",
             "tests/test_refusals.py",
             "tests/test_operator.py",
             "tests/test_lookup.py",
