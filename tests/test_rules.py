@@ -207,7 +207,7 @@ def test_numbers_of_any_kind() -> None:
     assert rules.Decoupled(0.5) != rules.StraightThroughGumbel(0.5)
     assert repr(rules.Note(0.1, metric=ils.metric.fisher)) == "Note(0.1, metric=ils.metric.fisher)"
     assert repr(rules.MVE(3)) == "MVE(tau=3.0)"
-    with pytest.raises(ValueError, match=r"^tau: expected zero or a positive finite number, got -1"):
+    with pytest.raises(ValueError, match=r"^tau: expected zero or a positive finite number"):
         rules.MVE(-1.0)
 
 
