@@ -118,6 +118,7 @@ def prepare(group: str, fresh: bool, deselect: list[str]) -> Path:
     for name in ("ils", "tests", "book/lab"):
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)  # with the dates of the files
+    shutil.copy2(ROOT / "CHANGELOG.md", folder)  # its table of options is tested
     for name in ("tests", "book"):
         shutil.rmtree(folder / "mutants" / name, ignore_errors=True)
 
@@ -125,7 +126,7 @@ def prepare(group: str, fresh: bool, deselect: list[str]) -> Path:
     tests = [test for test in tests if (folder / test.split("::")[0]).exists()]
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     mine = (
-        'also_copy = ["book"]\n'
+        'also_copy = ["book", "CHANGELOG.md"]\n'
         f"only_mutate = {json.dumps([f'ils/{module}.py' for module in modules])}\n"
         f"pytest_add_cli_args_test_selection = {json.dumps(tests)}\n"
     )
