@@ -14,7 +14,7 @@ from lab.show.intervals import band
 from lab.show.looks import looks
 from lab.training.protocol import DEFAULT
 
-__all__ = ["budgets", "chances", "exploration", "grid", "images", "learning", "quality"]
+__all__ = ["budgets", "chances", "exploration", "grid", "images", "learning", "quality", "sizes"]
 
 
 def _styles(names: Sequence[str], apart: int) -> Mapping[str, dict]:
@@ -242,3 +242,31 @@ def images(table: pd.DataFrame, figure: Figure, shown: int = 10) -> Figure:
         name = "original" if name.startswith("original") else name  # of no kind
         ax.text(-2, side / 2 + 1, name, ha="right", va="center", fontsize=7.5)
     return figure
+
+
+def sizes(tables: Mapping[str, pd.DataFrame], limits: tuple[float, float], figure: Figure) -> None:
+    """Differences from the default at several sizes: ours with intervals, and the published ones.
+
+    Args:
+        tables: by title, a row a method, with ``difference``, ``difference ±`` and ``theirs``,
+            missing where there is none; all with the same rows.
+        limits: of the axis; what lies beyond has an arrow at its end.
+        figure: empty.
+    """
+    low, high = limits
+    axes = figure.subplots(1, len(tables), sharex=True, sharey=True)
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        height = np.arange(len(table))
+        middle, wide = table["difference"], table["difference ±"]
+        ax.axvline(0, color="0.6", linewidth=1, zorder=0)
+        ax.hlines(height, (middle - wide).clip(low), (middle + wide).clip(upper=high), color="C0")
+        ax.scatter(middle.where(middle <= high), height, s=18, color="C0", zorder=3)
+        ax.scatter(middle.where(middle > high) * 0 + high, height, s=30, color="C0", marker=">")
+        ax.scatter(table["theirs"], height, s=30, facecolor="none", edgecolor="C1", marker="D")
+        ax.set_title(title, fontsize=9)
+        ax.set_xlim(low, high)
+        ax.set_yticks(height, table.index, fontsize=8)
+        ax.tick_params(axis="x", labelsize=7.5)
+        ax.grid(axis="x", color="0.92")
+    axes[0].invert_yaxis()
+    figure.supxlabel("nats behind the default", fontsize=9)

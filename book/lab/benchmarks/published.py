@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-__all__ = ["polynomials", "vaes"]
+from lab.benchmarks.vae_sweep import standing
+
+__all__ = ["beside", "polynomials", "vaes"]
 
 _POWERS = (1.5, 2.0, 3.0)
 _POLYNOMIALS = {
@@ -93,3 +95,26 @@ def vaes() -> pd.DataFrame:
         for key, (mean, sd) in methods.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["size", "method", "setting"])
+
+
+def beside(final: pd.DataFrame, size: str) -> pd.DataFrame:
+    """The methods at one size as they stand here, the best first, and as they were published.
+
+    Args:
+        final: as :func:`lab.benchmarks.vae_sweep.sweep` returns it.
+        size: a key of :data:`lab.benchmarks.vae.SIZES`.
+
+    Returns:
+        Index (method, setting): ``test`` and ``difference`` from the default, each with its
+        half-width ``±``, the ``median``, ``weighted``, the importance-weighted bound, and
+        ``MNIST``, the published mean, missing where there is none.  ReinMax at 1.3 has the mean of
+        theirs at 1.2 and 1.4.
+    """
+    found = standing(final).rename(columns={"mean": "test", "mean, half-width": "test ±"})
+    found = found.rename(columns={"difference, half-width": "difference ±"})
+    last = final["negative ELBO"].dropna().groupby(level=["method", "setting"])
+    found.insert(2, "median", last.median())
+    found["weighted"] = standing(final, "importance-weighted bound")["mean"]
+    theirs = vaes().xs(size)["mean"].rename({1.2: 1.3, 1.4: 1.3}, level="setting")
+    found["MNIST"] = theirs.groupby(level=[0, 1]).mean()
+    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ils.estimators import Estimator, from_rule, straight_through
 from ils.rules import Rule, StraightThrough
-from lab.benchmarks import vae_sweep
+from lab.benchmarks import published, vae_sweep
 from lab.benchmarks.vae import _MAKE, CONTESTANTS, INDEX, SIZES, Contestant, Fit, fingerprint
 from lab.benchmarks.vae_sweep import FINAL_SEEDS, RATES, TUNING_SEEDS
 from lab.methods.annealed import Annealed
@@ -349,6 +349,22 @@ def test_standing() -> None:
     assert failed.loc["ILS"].isna().all(axis=None)
     alone = vae_sweep.standing(pd.DataFrame({"negative ELBO": values}, index).iloc[4:])
     assert alone["difference"].isna().all()
+
+
+def test_beside_what_was_published() -> None:
+    """The median over the seeds, and the mean of the published at the two temperatures around."""
+    methods = [("ReinMax (default)", 0.0), ("ReinMax", 1.3), ("leave-one-out", 2.0)]
+    keys = [("8x64", *method, 1e-3, seed, 8) for method in methods for seed in range(3)]
+    values = np.array([5.0, 6.0, 7.0, 1.0, 2.0, 9.0, 8.0, 8.0, 8.0])
+    table = {"negative ELBO": values, "importance-weighted bound": values - 1}
+    final = pd.DataFrame(table, pd.MultiIndex.from_tuples(keys, names=INDEX))
+    found = published.beside(final, "8x64").reset_index("setting", drop=True)
+    assert found.index.tolist() == ["ReinMax", "ReinMax (default)", "leave-one-out"]
+    assert found["median"].tolist() == [2.0, 6.0, 8.0]
+    assert found["weighted"].tolist() == [3.0, 5.0, 7.0]
+    assert found["difference"].tolist() == [-2.0, 0.0, 2.0]
+    assert found["MNIST"].tolist()[:2] == pytest.approx([(93.73 + 93.72) / 2, 98.29])
+    assert math.isnan(found.loc["leave-one-out", "MNIST"])
 
 
 def test_affordable() -> None:
