@@ -261,7 +261,8 @@ def sizes(tables: Mapping[str, pd.DataFrame], limits: tuple[float, float], figur
         ax.axvline(0, color="0.6", linewidth=1, zorder=0)
         ax.hlines(height, (middle - wide).clip(low), (middle + wide).clip(upper=high), color="C0")
         ax.scatter(middle.where(middle <= high), height, s=18, color="C0", zorder=3)
-        ax.scatter(middle.where(middle > high) * 0 + high, height, s=30, color="C0", marker=">")
+        for place in height[(middle > high).to_numpy()]:
+            ax.scatter(high, place, s=30, color="C0", marker=">", clip_on=False)
         ax.scatter(table["theirs"], height, s=30, facecolor="none", edgecolor="C1", marker="D")
         ax.set_title(title, fontsize=9)
         ax.set_xlim(low, high)
