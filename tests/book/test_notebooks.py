@@ -194,17 +194,29 @@ def glued(path: Path) -> set[str]:
     return {record["name"] for record in records if "name" in record}
 
 
+def shown(path: Path) -> set[tuple[Path, str]]:
+    """The notebook and the key of each number that a page takes from an output."""
+    found = set()
+    for match in GLUE.finditer(prose(path)):
+        document, _, key = (match[1] or match[2]).rpartition("::")
+        # A format may follow a colon, as in key:.3f or key:s.
+        found.add((path.parent / document if document else path, key.split(":", 1)[0]))
+    return found
+
+
 @pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
 def test_glued_keys_exist(path: Path) -> None:
-    for match in GLUE.finditer(prose(path)):
-        address = match[1] or match[2]
-        document, _, key = address.rpartition("::")
-        # A format may follow a colon, as in key:.3f or key:s.
-        key = key.split(":", 1)[0]
-        source = path.parent / document if document else path
-        assert source.suffix == ".ipynb", f"{address}: name the notebook, as in nb.ipynb::key:s"
-        assert source.is_file(), f"{address}: no such notebook"
-        assert key in glued(source), f"{address}: {source.name} glues no such key"
+    for source, key in shown(path):
+        assert source.suffix == ".ipynb", f"{key}: name the notebook, as in nb.ipynb::key:s"
+        assert source.is_file(), f"{key}: no notebook {source.name}"
+        assert key in glued(source), f"{source.name} glues no key {key}"
+
+
+def test_glued_keys_are_shown() -> None:
+    known = set().union(*map(shown, [*PAGES, *NOTEBOOKS]))
+    unused = {(path.name, key) for path in NOTEBOOKS for key in glued(path)}
+    unused -= {(path.name, key) for path, key in known}
+    assert not unused, "no page shows them"
 
 
 FENCE = re.compile(r"\s*(`{3,}|~{3,}|:{3,})\s*(\{(code|math|bibliography)[^}]*\}|\{)?(.*)")
