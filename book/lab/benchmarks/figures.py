@@ -14,7 +14,17 @@ from lab.show.intervals import band
 from lab.show.looks import looks
 from lab.training.protocol import DEFAULT
 
-__all__ = ["budgets", "chances", "exploration", "grid", "images", "learning", "quality", "sizes"]
+__all__ = [
+    "budgets",
+    "chances",
+    "exploration",
+    "frontier",
+    "grid",
+    "images",
+    "learning",
+    "quality",
+    "sizes",
+]
 
 
 def _styles(names: Sequence[str], apart: int) -> Mapping[str, dict]:
@@ -271,3 +281,36 @@ def sizes(tables: Mapping[str, pd.DataFrame], limits: tuple[float, float], figur
         ax.grid(axis="x", color="0.92")
     axes[0].invert_yaxis()
     figure.supxlabel("nats behind the default", fontsize=9)
+
+
+def frontier(
+    table: pd.DataFrame, entries: pd.DataFrame, named: Mapping[str, str], ax: Axes
+) -> Axes:
+    """Two measures of candidates against each other, more being better in both.
+
+    Args:
+        table: a row a candidate: ``x``, ``y``, its ``temperature``, and whether it ``fades``.
+        entries: ``x`` and ``y`` of entries of one method, which differ by luck.
+        named: what stands beside a candidate, by its name.
+        ax: the axes.
+    """
+    for place, (temperature, every) in enumerate(table.groupby("temperature")):
+        for fades, part in every.groupby("fades"):
+            ax.scatter(
+                part["x"],
+                part["y"],
+                s=34,
+                marker="os^D"[place],
+                facecolor="none" if fades else f"C{place}",
+                edgecolor=f"C{place}",
+                label=f"temperature {temperature:g}" + ", fading" * bool(fades),
+            )
+    ax.scatter(
+        entries["x"], entries["y"], marker="x", s=24, color="0.35", label="the default, by luck"
+    )
+    for name, text in named.items():
+        x, y = table.loc[name, ["x", "y"]]
+        ax.annotate(text, (x, y), (-5, 5), textcoords="offset points", ha="right", fontsize=8)
+    ax.grid(color="0.92")
+    ax.legend(loc="lower left", fontsize=7.5)
+    return ax

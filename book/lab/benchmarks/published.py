@@ -6,11 +6,15 @@ From the result files of Hooper and Shekhovtsov (2026), repository
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from lab.benchmarks import report
 from lab.benchmarks.vae_sweep import standing
+from lab.training.tasks import TASKS
+from lab.training.tasks.polynomial import CENTRE, Polynomial
 
-__all__ = ["beside", "polynomials", "vaes"]
+__all__ = ["beside", "polynomials", "polynomials_beside", "vaes"]
 
 _POWERS = (1.5, 2.0, 3.0)
 _POLYNOMIALS = {
@@ -44,6 +48,43 @@ def polynomials() -> pd.Series:
         for power, value in zip(_POWERS, values, strict=True)
     }
     return pd.Series(rows).rename_axis(["task", "method"])
+
+
+_DRAWS = 200 * 8 * 128
+"""Of which a published mean is taken: steps, draws a step and variables (``poly_p.py``)."""
+
+
+def polynomials_beside(final: pd.DataFrame) -> pd.DataFrame:
+    """The polynomials as published, and here at the same steps.
+
+    A published mean is of losses drawn over the last 200 steps, half-way through which some 100 are
+    left; ours is the expected loss, of which the part above the optimum is interpolated
+    geometrically between the last two measures.
+
+    Args:
+        final: as the record ``sweep-final`` has it.
+
+    Returns:
+        Index (task, method): ``theirs``; ``ours``, the mean over the seeds; ``sd``, of one seed,
+        with the noise of their draws, at most that of the two values furthest apart with the same
+        mean; and ``apart``, the difference in units of it.
+    """
+    theirs, rows = polynomials(), {}
+    for task, method in theirs.index:
+        problem = TASKS[task]
+        assert isinstance(problem, Polynomial)
+        runs = report.measured(report.at_budget(final, 1), task).loc[method]
+        before, end = (runs[place] - problem.optimum for place in (19, 20))
+        left = 100.5 / (problem.steps / 20)
+        values = problem.optimum + before**left * end ** (1 - left)
+        mean = values.mean()
+        most = float((problem.levels - CENTRE).abs().max()) ** problem.power
+        drawn = (mean - problem.optimum) * (most - mean) / _DRAWS
+        rows[task, method] = {"ours": mean, "sd": np.hypot(values.std(), drawn**0.5)}
+    found = pd.DataFrame(rows).T.rename_axis(["task", "method"])
+    found.insert(0, "theirs", theirs)
+    found["apart"] = (found["ours"] - found["theirs"]) / found["sd"]
+    return found
 
 
 _VAES = {

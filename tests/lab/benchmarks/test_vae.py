@@ -26,7 +26,9 @@ from lab.run.engine import Outcome
 from lab.run.runs import write
 from lab.training import epochs as program
 from lab.training.epochs import factor, train
+from lab.training.protocol import PLAIN
 from lab.training.task import Stream
+from lab.training.tasks import TASKS
 from lab.training.tasks.digits import Images
 from lab.training.tasks.vae import EMBEDDINGS, Vae
 
@@ -365,6 +367,28 @@ def test_beside_what_was_published() -> None:
     assert found["difference"].tolist() == [-2.0, 0.0, 2.0]
     assert found["MNIST"].tolist()[:2] == pytest.approx([(93.73 + 93.72) / 2, 98.29])
     assert math.isnan(found.loc["leave-one-out", "MNIST"])
+
+
+def test_polynomials_beside_what_was_published() -> None:
+    """An excess that halves each twentieth, 100.5 of 500 steps before the end; two seeds apart."""
+    names = ["task", "measure", "method", "seed", "budget", "copy", "exploration"]
+    theirs, rows = published.polynomials(), {}
+    for task, name in theirs.index:
+        optimum = TASKS[task].optimum
+        for seed, size in enumerate((0.9, 1.1)):
+            left = {place: optimum + 0.01 * size * 2.0**-place for place in range(21)}
+            rows[task, TASKS[task].measure, name, seed, 1, 0, PLAIN] = left
+    table = pd.DataFrame(rows).T.rename_axis(names)
+    found = published.polynomials_beside(table)
+    task = "polynomial-4-p2-hooper"
+    row, excess = found.loc[(task, "ReinMax")], 0.01 * 2.0 ** -(20 - 100.5 / 500)
+    least, most = (0.50684655 - 0.45) ** 2, 0.55**2
+    assert row["ours"] == pytest.approx(least + excess, abs=1e-7)
+    noise = excess * (most - least - excess) / (200 * 1024)
+    apart = 0.2 * excess / 2**0.5
+    assert row["sd"] == pytest.approx((noise + apart**2) ** 0.5, rel=1e-4)
+    assert row["apart"] == pytest.approx((row["ours"] - 0.004273) / row["sd"])
+    assert found["theirs"].equals(theirs)
 
 
 def test_affordable() -> None:
