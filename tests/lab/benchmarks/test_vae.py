@@ -391,6 +391,31 @@ def test_polynomials_beside_what_was_published() -> None:
     assert found["theirs"].equals(theirs)
 
 
+DATA = Path(__file__).resolve().parents[3] / "book" / "data"
+RECORDED = sorted(path.stem for path in DATA.glob("fashion-mnist-*-final.json"))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_records_of_the_book(name: str) -> None:
+    """Every contestant of the size, at the rate that was best, on all fresh seeds."""
+    final = records.read(name, DATA)
+    told = final.provenance["configuration"]
+    entered = {(one["method"], one["setting"]) for one in told["contestants"]}
+    embedding = SIZES[name.split("-", 2)[2].removesuffix("-final")][2]
+    left_out = {"MVE, annealed"} if embedding == "integer" else set()
+    serving = [one for one in CONTESTANTS if one.embedding in ("", embedding)]
+    assert entered == {(o.method, o.setting) for o in serving if o.method not in left_out}
+    assert told["failed"] == []
+    ends = final.table["negative ELBO"].dropna().groupby(level=["method", "setting"])
+    assert set(ends.groups) == entered
+    assert (ends.size() == len(FINAL_SEEDS)).all()
+    tuning = records.read(name.replace("final", "tuning"), DATA).table["negative ELBO"].dropna()
+    best = tuning.groupby(level=["method", "setting", "learning_rate"]).mean()
+    used = final.table.reset_index("learning_rate")["learning_rate"]
+    for key in entered:
+        assert set(used.xs(key, level=("method", "setting"))) == {best[key].idxmin()}
+
+
 def test_affordable() -> None:
     """By hand: the time of ten epochs of five seeds, and of tuning for ten."""
     final, tuning = 5 * (10 + 2), 2 * 3.5 * (10 / 3) * 5 / 6
