@@ -126,3 +126,15 @@ def test_estimators_say_what_they_share(name: str) -> None:
     assert (
         text.count("    TypeError, ValueError: at a call, as :class:`Estimator`.\n\nExample") == 1
     )
+
+
+RULES = {f"rules.{name}" for name in ils.rules.__all__} - {"rules.Rule"}
+
+
+@pytest.mark.parametrize("name", [*sorted(RULES), *(f"estimators.{name}" for name in FACTORIES)])
+def test_bias_is_told(name: str) -> None:
+    """Whether the estimate is biased, of every rule and every estimator."""
+    module, _, public = name.partition(".")
+    thing = getattr(getattr(ils, module), public)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        assert re.search(r"(?i)\bbias|\bunbias", inspect.getdoc(thing) or ""), name

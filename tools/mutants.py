@@ -73,7 +73,6 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
             "tests/test_velocity.py",
             "tests/test_beyond.py",
             "tests/test_intermediate_loss.py",
-            "tests/test_one_hot_categorical.py",
             "tests/test_everywhere.py",
             "tests/test_refusals.py",
             "tests/distributions",
